@@ -1,0 +1,8 @@
+"""``python -m outpaint_mcp``."""
+
+import sys
+
+from outpaint_mcp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

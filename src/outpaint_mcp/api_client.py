@@ -1,0 +1,484 @@
+"""Sends `ApiCall`s to vendors: one shared session, time-outs, retries of reads, error mapping. The only module that
+does HTTP to vendors; it knows no vendor, and of an order only whether it may have been taken.
+
+A read may be asked again, an order never is unless the vendor keeps a key for it. So the one thing that this module
+must get right is what each failure says about the order (`TAKEN_AFTER` and `taken_by_status`): where nobody can know,
+the answer is "maybe". The retries are written here and not taken from a library, since they hang on `Retry-After`, on
+unreadable bodies and on that table, which is most of what such a library would have to be told.
+"""
+
+import itertools
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar
+from urllib.parse import unquote
+
+import anyio
+import httpx2
+
+from outpaint_mcp.errors import (
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidImageError,
+    InvalidRequestError,
+    OrderUnconfirmedError,
+    OutpaintError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+)
+from outpaint_mcp.task import ApiCall
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+MAX_MESSAGE: Final = 300
+MAX_ATTEMPTS: Final = 4
+MAX_BACKOFF: Final = 10.0
+FIRST_BACKOFF: Final = 0.5
+LONGEST_WAIT: Final = 30.0
+"""Seconds. A longer `Retry-After` is not slept out here: the error carries it, and whoever asks comes back later."""
+
+
+class Taken(Enum):
+    """What a failure says about an order: certainly not taken, or nobody can know."""
+
+    NO = "no"
+    MAYBE = "maybe"
+
+
+TAKEN_AFTER: Final[Mapping[type[Exception], tuple[Taken, str]]] = {
+    # ConnectError is a failed look-up, a refused connection or a failed TLS handshake: no byte of the order went out.
+    httpx2.ConnectError: (Taken.NO, "cannot be reached"),
+    httpx2.ConnectTimeout: (Taken.NO, "did not accept a connection in time"),
+    httpx2.PoolTimeout: (Taken.NO, "has too many requests of ours open already"),
+    httpx2.ProxyError: (Taken.NO, "cannot be reached through the proxy"),
+    httpx2.UnsupportedProtocol: (Taken.NO, "has a base URL that is neither http nor https"),
+    httpx2.InvalidURL: (Taken.NO, "has a base URL that cannot be read"),
+    httpx2.WriteTimeout: (Taken.MAYBE, "did not take the request in time"),
+    httpx2.ReadTimeout: (Taken.MAYBE, "did not answer in time"),
+    TimeoutError: (Taken.MAYBE, "did not answer in time"),
+    httpx2.WriteError: (Taken.MAYBE, "broke the connection off while the request was sent"),
+    httpx2.ReadError: (Taken.MAYBE, "broke the connection off before it had answered"),
+    httpx2.ProtocolError: (Taken.MAYBE, "broke the connection off or did not answer in HTTP"),
+    httpx2.HTTPError: (Taken.MAYBE, "gave an answer that cannot be read"),
+}
+"""What each failure of the network says about an order, the first that matches."""
+
+MAYBE_STATUSES: Final = frozenset({408, *range(500, 600)})
+"""A server that gave up on a request may have acted on it before; but see `taken_by_status`."""
+
+SAME_EVERY_TIME: Final = frozenset({400, 404, 413, 422})
+"""Refusals of the body itself. Only these prove, when they come under the same key after a lost answer, that the first
+request was refused too: a limit on the rate or on the balance may be looked at before the key is."""
+
+ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: AuthenticationError,
+    404: UnknownTaskError,
+    409: InvalidRequestError,
+    413: InvalidImageError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+}
+
+
+def taken_by_status(status: int, *, has_retry_after: bool, has_own_key: bool) -> Taken:
+    """What an answer that is not a success says about the order."""
+    if status == 503 and has_retry_after:
+        return Taken.NO
+    # A conflict about our own key means that the key was seen before: there is an order behind it.
+    return Taken.MAYBE if status in MAYBE_STATUSES or (status == 409 and has_own_key) else Taken.NO
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A vendor as this module sees it. `headers` hold the key; `secrets` is what else must not come back in a message.
+
+    `read_error` gives the error that an answer means (also one with status 200), or None to go by the status alone.
+    """
+
+    title: str
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    read_error: Callable[[int, Any], OutpaintError | None] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def tidy(self, text: str) -> str:
+        """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
+        keys = [value.removeprefix("Bearer ") for value in self.headers.values()]
+        known = {form for secret in (*keys, *self.secrets) for form in (secret, unquote(secret)) if form}
+        for secret in sorted(known, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `read` and `write` are for one silence, `read_total` and `order_total` for a whole request."""
+
+    connect: float = 10.0
+    pool: float = 10.0
+    write: float = 30.0
+    read: float = 30.0
+    read_total: float = 60.0
+    order_total: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer that came: `body` is the JSON, or None where there is none; `problem` says why."""
+
+    status: int
+    retry_after: float | None
+    body: Any = field(repr=False)
+    problem: str = ""
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A request that did not work out: what that says about an order, and the error that it is for a read."""
+
+    taken: Taken
+    error: OutpaintError
+    status: int | None = None
+    may_retry: bool = True
+
+
+class ApiClient:
+    """Sends `ApiCall`s; one for the whole program, an async context manager.
+
+    Args:
+        transport: replaces the network (tests).
+        sleep: waits for so many seconds.
+        jitter: a random number from 0 to 1.
+        clock: Unix time in seconds, for a `Retry-After` that is a date.
+        timeouts: see `Timeouts`.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.time,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self._transport = transport
+        self._sleep = sleep
+        self._jitter = jitter
+        self._clock = clock
+        self._timeouts = timeouts or Timeouts()
+        self._session: httpx2.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.aclose()
+
+    async def read(self, endpoint: Endpoint, call: ApiCall) -> Any:
+        """Ask something that costs nothing, again if need be; returns the JSON of the answer.
+
+        Raises:
+            OutpaintError: the vendor refused, or could not be asked in `MAX_ATTEMPTS` attempts. `retry_after` is set
+                where the vendor named a time.
+        """
+        for attempt in itertools.count(1):
+            outcome = await self._send(endpoint, call, self._timeouts.read_total)
+            if isinstance(outcome, _Answer):
+                failed = _refused(endpoint, outcome)
+                if failed is None and not outcome.problem:
+                    return outcome.body
+                outcome = failed or _Failed(Taken.MAYBE, _unreadable(endpoint, outcome))
+            if attempt >= MAX_ATTEMPTS or not outcome.may_retry or not await self._wait(attempt, outcome.error):
+                raise outcome.error
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def order(
+        self, endpoint: Endpoint, call: ApiCall, parse: Callable[[Any], T], *, idempotent: bool = False
+    ) -> T:
+        """Send an order, once; returns what `parse` makes of the answer.
+
+        `idempotent`: the call carries a key under which the vendor gives the same answer again, so a lost answer is
+        asked for again.
+
+        Raises:
+            OrderUnconfirmedError: it may or may not have been taken.
+            OutpaintError: it was certainly not taken.
+        """
+        doubtful = False
+        for attempt in itertools.count(1):
+            outcome = await self._order_once(endpoint, call, parse, idempotent)
+            if not isinstance(outcome, _Failed):
+                return outcome.value
+            if outcome.taken is Taken.NO and (not doubtful or outcome.status in SAME_EVERY_TIME):
+                raise outcome.error
+            doubtful = True
+            if not idempotent or attempt >= MAX_ATTEMPTS or not await self._wait(attempt, outcome.error):
+                _raise_unconfirmed(endpoint, outcome.error)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _order_once(
+        self, endpoint: Endpoint, call: ApiCall, parse: Callable[[Any], T], has_own_key: bool
+    ) -> "_Failed | _Parsed[T]":
+        outcome = await self._send(endpoint, call, self._timeouts.order_total)
+        if isinstance(outcome, _Failed):
+            return outcome
+        failed = _refused(endpoint, outcome, has_own_key)
+        if failed is not None:
+            return failed
+        if outcome.problem:
+            return _Failed(Taken.MAYBE, _unreadable(endpoint, outcome), outcome.status)
+        try:
+            return _Parsed(parse(outcome.body))
+        except OutpaintError as error:
+            return _Failed(Taken.MAYBE, _shown(endpoint, error, outcome.retry_after), outcome.status)
+        except Exception as error:
+            # Whatever a plug-in's reader stumbles over, the order is out all the same.
+            logger.warning("%s: the answer to an order broke its reader (%s)", endpoint.title, type(error).__name__)
+            return _Failed(Taken.MAYBE, _unreadable(endpoint, outcome), outcome.status)
+
+    async def _send(self, endpoint: Endpoint, call: ApiCall, total: float) -> _Answer | _Failed:
+        begun = time.perf_counter()
+        label: object = "failed"
+        try:
+            with anyio.fail_after(total):
+                request = self._http().build_request(
+                    call.method,
+                    endpoint.base_url + call.path,
+                    headers={"accept": "application/json", **endpoint.headers, **call.headers},
+                    json=call.json,
+                    files=call.file
+                    and {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
+                )
+                response = await self._http().send(request, stream=True, follow_redirects=False)
+                try:
+                    label = response.status_code
+                    return await self._read_answer(response)
+                finally:
+                    await response.aclose()
+        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+            label = type(error).__name__
+            taken, words = next(entry for kind, entry in TAKEN_AFTER.items() if isinstance(error, kind))
+            return _Failed(taken, ProviderUnavailableError(f"{endpoint.title} {words}."))
+        finally:
+            path = call.path.partition("?")[0]
+            logger.debug("%s %s: %s in %.0f ms", call.method, path, label, 1000 * (time.perf_counter() - begun))
+
+    async def _read_answer(self, response: httpx2.Response) -> _Answer:
+        retry_after = _retry_after(response.headers.get("retry-after"), self._clock())
+        body, problem = None, ""
+        try:
+            body = _parse_json(await _read_capped(response))
+        except ValueError as error:
+            problem = str(error)
+        except httpx2.HTTPError:
+            if response.is_success:
+                raise
+            # The status has come, and it says enough.
+            problem = "its body was broken off"
+        return _Answer(response.status_code, retry_after, body, problem)
+
+    async def _wait(self, attempt: int, error: OutpaintError) -> bool:
+        """Sleep before the next attempt; False if the vendor wants a longer pause than can be waited for here."""
+        pause = min(FIRST_BACKOFF * 2**attempt, MAX_BACKOFF) * (0.5 + self._jitter() / 2)
+        if error.retry_after is not None:
+            if error.retry_after > LONGEST_WAIT:
+                return False
+            pause = max(pause, error.retry_after)
+        await self._sleep(pause)
+        return True
+
+    def _http(self) -> httpx2.AsyncClient:
+        if self._session is None:
+            times = self._timeouts
+            self._session = httpx2.AsyncClient(
+                transport=self._transport,
+                timeout=httpx2.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.pool),
+                limits=httpx2.Limits(max_connections=100, max_keepalive_connections=20),
+            )
+            # A vendor's cookies are nobody's business: every request stands for itself.
+            self._session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return self._session
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed(Generic[T]):
+    value: T
+
+
+def find_message(body: Any) -> str:
+    """The sentence in a refusal, wherever vendors put it; empty where there is none."""
+    if not isinstance(body, dict):
+        return ""
+    if isinstance(body.get("error"), str) and body["error"].strip():
+        return str(body["error"]).strip()
+    for inner in _inside(body):
+        found = find_message({**inner, "error": None, "status": None})
+        if found:
+            return found
+    for key in ("error_message", "message", "raw_message", "detail"):
+        text = body.get(key)
+        if isinstance(text, str) and text.strip():
+            return text.strip()
+    return ""
+
+
+def find_code(body: Any) -> str | None:
+    """The vendor's own code in a refusal; None where there is none, or 0, which means none."""
+    if not isinstance(body, dict):
+        return None
+    for inner in _inside(body):
+        found = find_code({**inner, "error": None, "status": None})
+        if found is not None:
+            return found
+    for key in ("error_code", "code"):
+        code = body.get(key)
+        if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
+            return str(code)[:80]
+    return None
+
+
+def _inside(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects in which some vendors wrap what they say."""
+    return [inner for inner in (body.get("error"), body.get("status")) if isinstance(inner, dict)]
+
+
+def error_by_status(title: str, status: int, body: Any) -> OutpaintError:
+    """The error that a refusal means, going by its HTTP status alone."""
+    if 300 <= status < 400:
+        return UnexpectedResponseError(
+            f"{title} answered with a redirect ({status}), which is not followed.",
+            "Have the operator check this provider's base URL.",
+        )
+    fallback = ProviderUnavailableError if status >= 500 or status == 408 else UnexpectedResponseError
+    kind = ERRORS_BY_STATUS.get(status, fallback)
+    return _error(kind, f"{title} answered {status}", body)
+
+
+def refusal(kind: type[OutpaintError], title: str, body: Any, advice: str | None = None) -> OutpaintError:
+    """The error of class `kind` with what the vendor says in `body`."""
+    return _error(kind, f"{title} refused", body, advice)
+
+
+def _error(kind: type[OutpaintError], beginning: str, body: Any, advice: str | None = None) -> OutpaintError:
+    message = find_message(body)
+    sentence = f"{beginning}: {message}" if message else beginning
+    if not sentence.endswith((".", "!", "?")):
+        sentence += "."
+    return kind(sentence, advice, provider_code=find_code(body))
+
+
+def _refused(endpoint: Endpoint, answer: _Answer, has_own_key: bool = False) -> _Failed | None:
+    """The failure that an answer is, or None if it is none."""
+    try:
+        error = endpoint.read_error(answer.status, answer.body)
+    except Exception as broken:
+        # Whatever a plug-in's reader stumbles over: the status still tells.
+        logger.warning("%s: an answer broke its reader of errors (%s)", endpoint.title, type(broken).__name__)
+        error = None
+    if answer.is_success:
+        if error is None:
+            return None
+        # A refusal in words. One that says "something broke here" is no better than a 5xx.
+        taken = Taken.MAYBE if isinstance(error, ProviderUnavailableError) else Taken.NO
+        return _Failed(taken, _shown(endpoint, error, answer.retry_after), answer.status, error.retryable)
+    taken = taken_by_status(
+        answer.status,
+        has_retry_after=answer.retry_after is not None,
+        # Where the vendor's words say what the conflict is, it is not about the key.
+        has_own_key=has_own_key and error is None,
+    )
+    error = error or error_by_status(endpoint.title, answer.status, answer.body)
+    may_retry = answer.status in MAYBE_STATUSES or answer.status == 429
+    return _Failed(taken, _shown(endpoint, error, answer.retry_after), answer.status, may_retry)
+
+
+def _shown(endpoint: Endpoint, error: OutpaintError, retry_after: float | None) -> OutpaintError:
+    """The same error, fit to be shown."""
+    code = None if error.provider_code is None else endpoint.tidy(error.provider_code)
+    after = error.retry_after if retry_after is None else retry_after
+    return type(error)(endpoint.tidy(error.message), error.advice, provider_code=code, retry_after=after)
+
+
+def _unreadable(endpoint: Endpoint, answer: _Answer) -> OutpaintError:
+    problem = answer.problem or "it is not what its documentation says"
+    return UnexpectedResponseError(
+        f"{endpoint.title} gave an answer that cannot be understood ({answer.status}): {problem}.",
+        retry_after=answer.retry_after,
+    )
+
+
+def _raise_unconfirmed(endpoint: Endpoint, error: OutpaintError) -> NoReturn:
+    raise OrderUnconfirmedError(
+        f"Whether {endpoint.title} took the order is not known: {error.message}",
+        provider_code=error.provider_code,
+        retry_after=error.retry_after,
+    ) from error
+
+
+async def _read_capped(response: httpx2.Response) -> bytes:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise ValueError(f"it is longer than {MAX_BODY_BYTES // 1024 // 1024} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse_json(data: bytes) -> Any:
+    """
+    Raises:
+        ValueError: it is no JSON that can be kept: no text, too deep, NaN, or half a character in a string.
+    """
+    try:
+        body = json.loads(data, parse_constant=_no_constant)
+        if re.search(rb"\\u[dD][89a-fA-F]", data):
+            # A lone surrogate can be read, but neither stored nor shown.
+            json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON" if data.strip() else "it is empty") from None
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _retry_after(header: str | None, now: float) -> float | None:
+    """Seconds from `now`; None where the header is missing or cannot be read."""
+    if header is None:
+        return None
+    text = header.strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None

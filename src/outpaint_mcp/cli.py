@@ -1,0 +1,392 @@
+"""The command line. Builds everything, and owns stdout: when it serves stdio, stdout is the protocol's alone."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outpaint_mcp import __version__
+from outpaint_mcp.errors import ConfigurationError, OutpaintError
+from outpaint_mcp.settings import Settings, read_settings, read_vendor_settings
+from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
+
+if TYPE_CHECKING:
+    from outpaint_mcp.follower import Follower
+    from outpaint_mcp.providers.base import Provider
+    from outpaint_mcp.service import OnProgress, Service
+
+DONE, FAILED, REFUSED = 0, 1, 2
+WAIT_SECONDS = 20.0
+"""How long the command line waits at a time, so that it can show what it waits for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 the task failed, 2 refused."""
+    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = read_settings()
+        logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        run: Callable[[argparse.Namespace, Settings], int] = options.run
+        return run(options, settings)
+    except OutpaintError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return REFUSED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="outpaint-mcp",
+        description="Extend pictures beyond their borders. Without a command: serve MCP over stdio.",
+    )
+    parser.add_argument("--version", action="version", version=f"outpaint-mcp {__version__}")
+    parser.set_defaults(run=_serve, transport="stdio")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve MCP")
+    serve.add_argument("--transport", choices=["stdio"], default="stdio")
+    serve.set_defaults(run=_serve)
+
+    outpaint = commands.add_parser("outpaint", help="extend a picture and write the result")
+    outpaint.add_argument("image", nargs="?", help="a file, an http(s) URL or a data: URI")
+    outpaint.add_argument("--task", metavar="ID", help="extend a finished task in place of a picture")
+    outpaint.add_argument("--provider", default="auto", help="who does it (default: auto)")
+    outpaint.add_argument("--zoom", type=_zoom, default=2.0, help="how many times wider and taller, 1 to 2 (default)")
+    outpaint.add_argument("--aspect-ratio", type=_ratio, metavar="W:H", help="of the new picture")
+    outpaint.add_argument("--prompt", help="what to paint in the new area")
+    outpaint.add_argument("--image-index", type=int, choices=range(1, 5), help="which image of a four-image task")
+    outpaint.add_argument("--speed", choices=["relax", "fast", "turbo"])
+    outpaint.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a provider option")
+    outpaint.add_argument("--repeat", action="store_true", help="order again though the same was ordered before")
+    _add_output(outpaint)
+    outpaint.set_defaults(run=_outpaint)
+
+    task = commands.add_parser("task", help="show a task")
+    task.add_argument("id")
+    task.add_argument("--provider", help="whose id it is, if it is a provider's own")
+    task.add_argument("--wait", action="store_true", help="wait until it is finished")
+    _add_output(task)
+    task.set_defaults(run=_task)
+
+    tasks = commands.add_parser("tasks", help="list the newest tasks")
+    tasks.add_argument("--json", action="store_true")
+    tasks.add_argument("--limit", type=int, default=20)
+    tasks.set_defaults(run=_tasks)
+
+    providers = commands.add_parser("providers", help="show who can do what")
+    providers.add_argument("--json", action="store_true")
+    providers.set_defaults(run=_providers)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write the image")
+    parser.add_argument("--json", action="store_true", help="print the task as JSON")
+
+
+def _zoom(text: str) -> float:
+    value = float(text)
+    if not MIN_ZOOM <= value <= MAX_ZOOM:
+        raise argparse.ArgumentTypeError("must lie between 1 and 2")
+    return value
+
+
+def _ratio(text: str) -> AspectRatio:
+    try:
+        return AspectRatio.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# Building
+
+
+def build_providers(settings: Settings, client: Any) -> dict[str, "Provider"]:
+    """Every provider that is installed, in the order in which `auto` tries them."""
+    from outpaint_mcp.providers import DEFAULT_ORDER, provider_classes
+    from outpaint_mcp.providers.base import HttpProvider
+    from outpaint_mcp.providers.local.provider import LocalProvider
+
+    classes = provider_classes()
+    wanted = settings.providers or ()
+    unknown = [name for name in wanted if name not in classes]
+    if unknown:
+        raise ConfigurationError(f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; there are {', '.join(classes)}.")
+    built: dict[str, Provider] = {}
+    for name in dict.fromkeys([*wanted, *DEFAULT_ORDER, *classes]):
+        found = classes.get(name)
+        if found is None:
+            continue
+        if issubclass(found, LocalProvider):
+            built[name] = found(settings.data_dir)
+        elif issubclass(found, HttpProvider):
+            vendor = read_vendor_settings(name)
+            key = vendor.api_key.get_secret_value() if vendor.api_key else None
+            built[name] = found(client, key=key, base_url=vendor.base_url)
+        else:
+            built[name] = found()
+    return built
+
+
+@contextlib.asynccontextmanager
+async def running_service(settings: Settings, *, at_terminal: bool = False) -> AsyncIterator["Service"]:
+    """A service whose tasks are followed, until the block ends.
+
+    Args:
+        settings: the operator's.
+        at_terminal: whether the person who gives a path is the one who owns this process; then any file may be read.
+    """
+    service, follower, client = build_service(settings, at_terminal=at_terminal)
+    async with client, service.running(), follower.running():
+        yield service
+
+
+def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Service", "Follower", Any]:
+    from outpaint_mcp.api_client import ApiClient
+    from outpaint_mcp.follower import Follower
+    from outpaint_mcp.pictures import Pictures
+    from outpaint_mcp.resolve import default_roots
+    from outpaint_mcp.service import Service, ServiceOptions
+    from outpaint_mcp.store import Caps, Store
+
+    client = ApiClient()
+    providers = build_providers(settings, client)
+    roots = settings.file_roots
+    if roots is None:
+        roots = default_roots(Path.home(), settings.data_dir, Path.cwd())
+        if at_terminal:
+            roots = (*roots, Path(Path.cwd().anchor))
+    prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
+    service = Service(
+        store=Store(settings.data_dir / "store.db", f"{os.getpid()}-{secrets.token_hex(8)}"),
+        pictures=Pictures(settings.data_dir, roots=roots, allow_private=settings.allow_private_urls),
+        providers=providers,
+        options=ServiceOptions(
+            auto=settings.providers or tuple(providers),
+            may_leave=settings.providers is not None,
+            adopt=settings.adopt is not False,
+            caps=Caps(settings.max_usd_per_day, settings.max_orders_per_day),
+            prices={name: price for name, price in prices.items() if price is not None},
+            poll=settings.poll_seconds,
+            task_timeout=settings.task_timeout,
+        ),
+    )
+    return service, Follower(service), client
+
+
+# The commands
+
+
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from outpaint_mcp.server import create_server
+
+    service, follower, client = build_service(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with client, service.running(), follower.running():
+            yield
+
+    server = create_server(
+        service,
+        resource_links=settings.resource_links,
+        preview=settings.preview,
+        on_first_list=follower.begin,
+        lifespan=lifespan,
+    )
+    anyio.run(server.run_stdio_async)
+    return DONE
+
+
+def _with_service(settings: Settings, use: "Callable[[Service], Awaitable[int]]") -> int:
+    """Run `use` over a service whose tasks are followed; any file may be read, since its owner sits at the terminal."""
+    import anyio
+
+    async def run() -> int:
+        refusal: OutpaintError | None = None
+        code = REFUSED
+        async with running_service(settings, at_terminal=True) as service:
+            try:
+                code = await use(service)
+            except OutpaintError as error:
+                # Carried out of the task groups by hand: they would wrap it.
+                refusal = error
+        if refusal is not None:
+            raise refusal
+        return code
+
+    return anyio.run(run)
+
+
+def _outpaint(options: argparse.Namespace, settings: Settings) -> int:
+    request = OutpaintRequest(
+        task_id=options.task,
+        image=_image_argument(options.image),
+        provider=options.provider,
+        image_index=options.image_index,
+        zoom=options.zoom,
+        aspect_ratio=options.aspect_ratio,
+        prompt=options.prompt,
+        speed=options.speed,
+        provider_options=dict(_option(text) for text in options.option),
+        repeat=options.repeat,
+    )
+
+    async def use(service: "Service") -> int:
+        with _progress() as on_progress:
+            task = await service.outpaint(request, wait_seconds=WAIT_SECONDS, on_progress=on_progress)
+            task = await _until_final(service, task, on_progress)
+        target = options.output or _default_output(options.image)
+        return await _finish(service, task, target, as_json=options.json)
+
+    return _with_service(settings, use)
+
+
+def _task(options: argparse.Namespace, settings: Settings) -> int:
+    async def use(service: "Service") -> int:
+        task = await service.get_task(options.id, provider=options.provider)
+        if options.wait:
+            with _progress() as on_progress:
+                task = await _until_final(service, task, on_progress)
+        return await _finish(service, task, options.output, as_json=options.json)
+
+    return _with_service(settings, use)
+
+
+def _tasks(options: argparse.Namespace, settings: Settings) -> int:
+    async def use(service: "Service") -> int:
+        recent = await service.recent(limit=options.limit)
+        if options.json:
+            _print(json.dumps([task.model_dump(mode="json") for task in recent], indent=2))
+            return DONE
+        for task in recent:
+            created = task.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+            _print(f"{task.id}  {created}  {task.provider:9} {task.status.value:9} {len(task.images)} images")
+        return DONE
+
+    return _with_service(settings, use)
+
+
+def _providers(options: argparse.Namespace, settings: Settings) -> int:
+    from outpaint_mcp.wording import providers_text
+
+    service, _, _ = build_service(settings)
+    found = service.list_providers()
+    if options.json:
+        _print(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
+    else:
+        _print(providers_text(found))
+    return DONE
+
+
+async def _until_final(service: "Service", task: Task, on_progress: "OnProgress") -> Task:
+    while not task.status.ends_a_wait:
+        task = await service.get_task(task.id, wait_seconds=WAIT_SECONDS, on_progress=on_progress)
+    return task
+
+
+async def _finish(service: "Service", task: Task, target: Path | None, *, as_json: bool) -> int:
+    from outpaint_mcp.wording import task_text
+
+    written = []
+    if task.status is Status.SUCCEEDED and target is not None:
+        for image in task.images:
+            data, mime_type = await service.image(task.id, image.index)
+            path = _numbered(target, image.index, len(task.images), mime_type)
+            try:
+                path.write_bytes(data)
+            except OSError as error:
+                advice = f"It is kept: outpaint-mcp task {task.id} -o FILE"
+                raise ConfigurationError(f"{path} cannot be written: {error.strerror}.", advice) from None
+            written.append(path)
+    if as_json:
+        _print(task.model_dump_json(indent=2))
+    else:
+        _print(task_text(task))
+        for path in written:
+            _print(f"Written: {path}")
+    if not task.status.ends_a_wait or task.status is Status.SUCCEEDED:
+        return DONE
+    return FAILED
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigurationError(f"--option {name!r} has no value.", "Write --option NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _image_argument(image: str | None) -> str | None:
+    """A path is meant from the working folder, and a shell has expanded what it could."""
+    if image is None or image.lower().startswith(("http://", "https://", "data:", "file:")):
+        return image
+    return str(Path(image).expanduser().absolute())
+
+
+def _default_output(image: str | None) -> Path:
+    """A new name in the working folder, after the picture's."""
+    stem = "outpainted"
+    if image is not None and not image.lower().startswith("data:"):
+        stem = (Path(image.partition("?")[0]).stem or "picture") + "-outpainted"
+    path, number = Path(f"{stem}.png"), 1
+    while list(path.parent.glob(f"{path.stem}.*")):
+        number += 1
+        path = Path(f"{stem}-{number}.png")
+    return path
+
+
+def _numbered(target: Path, index: int, count: int, mime_type: str) -> Path:
+    """Where an image goes: the suffix says what it is, and several are numbered."""
+    known = {"image/png": [".png"], "image/jpeg": [".jpg", ".jpeg"], "image/webp": [".webp"], "image/gif": [".gif"]}
+    fitting = known.get(mime_type, [target.suffix])
+    suffix = target.suffix if target.suffix.lower() in fitting else fitting[0]
+    return target.with_name(f"{target.stem}-{index}{suffix}" if count > 1 else f"{target.stem}{suffix}")
+
+
+@contextlib.contextmanager
+def _progress() -> Any:
+    """How far it is: a bar on a terminal where rich is installed, else a line now and then. On stderr."""
+    if sys.stderr.isatty():
+        try:
+            from rich.console import Console
+            from rich.progress import Progress
+        except ImportError:
+            pass
+        else:
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                row = bar.add_task("ordering", total=100)
+
+                async def show(percent: float, message: str) -> None:
+                    bar.update(row, completed=percent, description=message)
+
+                yield show
+            return
+    last = ""
+
+    async def tell(percent: float, message: str) -> None:
+        nonlocal last
+        line = f"{message} {percent:.0f} %"
+        if line != last:
+            last = line
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    yield tell

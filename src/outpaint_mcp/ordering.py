@@ -1,0 +1,457 @@
+"""Placing orders and following them: the only state machine. Knows neither MCP nor HTTP.
+
+An order goes: written down as intended, noted as being sent, sent once, its answer written down, asked for until it is
+final, its images copied. All of that happens in a task group of its own, never in the call that asked for it: a caller
+that goes away cancels nothing.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import anyio
+import anyio.abc
+
+from outpaint_mcp.clock import Clock
+from outpaint_mcp.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    OrderUnconfirmedError,
+    OutpaintError,
+    TimedOutError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+)
+from outpaint_mcp.picture_ref import path_of
+from outpaint_mcp.pictures import KeptImage, Pictures
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.resolve import Understood, order_from_plan
+from outpaint_mcp.store import UNSENT_SECONDS, Caps, OrderState, Record, Store
+from outpaint_mcp.task import Failure, Image, Parent, Picture, Status, StepName, Webhook
+from outpaint_mcp.transitions import (
+    failure_of,
+    finished,
+    noted,
+    position_of,
+    steps_with,
+    touched,
+    updated,
+    with_kept,
+    with_order,
+)
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 20.0
+"""How long a stop waits for the answers to orders that are being sent."""
+UPSCALE_POLL = (2.0, 2.0)
+LATE_POLL_SECONDS = 600.0
+LATE_POLL_UNTIL = 24 * 3600.0
+"""A task that ran out of time is asked for every 10 minutes until it is a day old."""
+KEEP_SECONDS = 15.0
+"""How long a finished task waits for its images to be copied before it is reported; the copying may go on later."""
+COPY_AGAIN_SECONDS = 60.0
+COPY_UNTIL = 2 * 3600.0
+COPY_NOTE = "Some images could not be copied yet: the provider's URLs may expire."
+FORGOTTEN_AFTER = 3
+"""How often in a row a provider must say that it does not know a task before it is believed."""
+MAX_BACKOFF_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How the operator wants it. Times in seconds.
+
+    `poll` is (first, interval) in place of every provider's own. `prices` replaces providers' prices in USD per order.
+    `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out pictures that have no URL.
+    """
+
+    auto: tuple[str, ...]
+    may_leave: bool = False
+    adopt: bool = True
+    paths_allowed: bool = True
+    caps: Caps = field(default_factory=Caps)
+    prices: Mapping[str, float] = field(default_factory=dict)
+    poll: tuple[float, float] | None = None
+    task_timeout: float = 1800.0
+
+
+class Orders:
+    """Places orders and advances tasks, over one store.
+
+    `on_schedule` is told the id and the due time (seconds since the epoch) of every task that is to be advanced,
+    `on_change` the id of every task that was written.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pictures: Pictures,
+        providers: Mapping[str, Provider],
+        options: ServiceOptions,
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._pictures = pictures
+        self._providers = providers
+        self._options = options
+        self._clock = clock
+        self._jitter = jitter
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._placing: dict[str, anyio.Event] = {}
+        self._refusals: dict[str, OutpaintError] = {}
+        self._webhooks: dict[str, Webhook] = {}
+        self._pictures_at_hand: dict[str, Picture] = {}
+        self._failures: dict[str, int] = {}
+        self.on_schedule: Callable[[str, float], None] = lambda task_id, due_at: None
+        self.on_change: Callable[[str], None] = lambda task_id: None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While orders can be placed. On the way out, those that are being sent get their answers first."""
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
+                    for placing in list(self._placing.values()):
+                        await placing.wait()
+                self._tasks.cancel_scope.cancel()
+
+    def place(self, record: Record, understood: Understood) -> None:
+        """Send a task's first order, in a task of its own. Does nothing while that is going on already."""
+        task_id = record.task.id
+        if task_id in self._placing:
+            return
+        if self._tasks is None:
+            raise RuntimeError("Orders are placed only inside running()")
+        # What must not be on disk: a webhook, and a picture's whole URL.
+        if understood.request.webhook is not None:
+            self._webhooks[task_id] = understood.request.webhook
+        if isinstance(understood.source, Picture):
+            self._pictures_at_hand[task_id] = understood.source
+        self._placing[task_id] = anyio.Event()
+        self._tasks.start_soon(self._place, record)
+
+    async def placed(self, task_id: str, seconds: float) -> None:
+        """Wait until a task's first order is answered, for at most `seconds`.
+
+        Raises:
+            OutpaintError: the provider refused the order.
+        """
+        placing = self._placing.get(task_id)
+        if placing is not None:
+            with anyio.move_on_after(seconds):
+                await placing.wait()
+            if (refusal := self._refusals.get(task_id)) is not None:
+                raise refusal
+
+    async def _place(self, record: Record) -> None:
+        """Send a task's first order, and hand the task to the follower."""
+        task_id = record.task.id
+        try:
+            due_at = await self._send(record, 0)
+            if due_at is not None:
+                self.on_schedule(task_id, due_at)
+        except OutpaintError as error:
+            self._refusals[task_id] = error
+        finally:
+            self._placing.pop(task_id).set()
+            if self._tasks is not None and task_id in self._refusals:
+                self._tasks.start_soon(self._forget_refusal, task_id)
+
+    async def _forget_refusal(self, task_id: str) -> None:
+        await self._clock.sleep(60)
+        self._refusals.pop(task_id, None)
+
+    async def _send(self, record: Record, position: int, *, again: bool = False) -> float | None:
+        """Send one order and write down what came of it.
+
+        Args:
+            record: the task.
+            position: which of its orders.
+            again: the order was sent before and its answer lost; only for providers where repeating is safe.
+
+        Returns:
+            When the task is to be advanced next.
+
+        Raises:
+            OutpaintError: a refusal of the first order, after it was written down.
+        """
+        task_id = record.task.id
+        provider = self._providers[record.task.provider]
+        row = record.orders[position]
+        webhook = self._webhooks.get(task_id) if row.name is StepName.OUTPAINT else None
+        if row.name is StepName.OUTPAINT and webhook is None and record.plan.get("webhook"):
+            record = noted(record, "The webhook was lost when the server restarted: this order went without it.")
+        order = order_from_plan(record.plan, key=f"{task_id}-{position}", step=row.name, webhook=webhook)
+        if task_id in self._pictures_at_hand:
+            order = replace(order, source=self._pictures_at_hand[task_id])
+        elif isinstance(order.source, Picture) and order.source.url is not None:
+            # Only the path of its URL is on disk. What is still at hand is our own copy.
+            order = replace(order, source=replace(order.source, url=None))
+        if position > 0:
+            upscaled = record.orders[position - 1].remote_id or ""
+            order = replace(order, source=Parent(upscaled, record.reference, is_grid=False))
+        if not again and not await self._store.mark_sent(task_id, position):
+            return None
+        try:
+            update = await provider.start(order)
+        except OrderUnconfirmedError as error:
+            return await self._settle_unconfirmed(record, position, error)
+        except OutpaintError as error:
+            if again and not isinstance(error, InvalidRequestError):
+                # The question was refused, not the order: that it may have been taken is as true as before.
+                return await self._settle_unconfirmed(record, position, OrderUnconfirmedError(error.message))
+            await self._settle_refused(record, position, error)
+            if position == 0:
+                raise
+            return None
+        except Exception:
+            # A fault of ours or of a plug-in: whether anything was sent cannot be known.
+            logger.exception("placing the order %s-%d failed", task_id, position)
+            lost = OrderUnconfirmedError(f"The order to {provider.title} broke off on this side.")
+            return await self._settle_unconfirmed(record, position, lost)
+        record = with_order(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
+        record = updated(record, position, update, provider, self._now())
+        if record.task.status is Status.SUCCEEDED:
+            record = await self.kept(record)
+        elif not record.task.status.is_final:
+            record = replace(record, due_at=self._clock.now() + self._poll_times(provider, row.name)[0])
+        await self._save(record, settling=True)
+        return record.due_at
+
+    async def _settle_refused(self, record: Record, position: int, error: OutpaintError) -> None:
+        """The order was certainly not taken: it and those after it give their reservations back."""
+        orders = tuple(
+            replace(row, reserved=False, state=OrderState.REFUSED if row.position == position else row.state)
+            if row.position >= position
+            else row
+            for row in record.orders
+        )
+        record = finished(replace(record, orders=orders), Status.FAILED, position, failure_of(error), self._now())
+        await self._save(record, settling=True)
+
+    async def _settle_unconfirmed(self, record: Record, position: int, error: OrderUnconfirmedError) -> float | None:
+        """The order may have been taken: the task is unknown and keeps its reservation."""
+        provider = self._providers[record.task.provider]
+        record = with_order(record, position, state=OrderState.UNCONFIRMED)
+        failure = failure_of(error)
+        now = self._clock.now()
+        due_at: float | None = None
+        if provider.idempotent and now - record.task.created_at.timestamp() < LATE_POLL_UNTIL:
+            due_at = now + self._backoff(record.task.id) * 6
+        task = touched(
+            record.task,
+            self._now(),
+            status=Status.UNKNOWN,
+            failure=failure,
+            steps=steps_with(record, position, Status.UNKNOWN),
+        )
+        await self._save(replace(record, task=task, due_at=due_at), settling=True)
+        return due_at
+
+    async def advance(self, task_id: str) -> float | None:
+        """Do the next thing for a task: send a later step's order, ask how the order stands, give it up.
+
+        Returns:
+            When it is to be advanced next, in seconds since the epoch; None if there is nothing more to do here.
+        """
+        if task_id in self._placing:
+            return None
+        record = await self._store.get(task_id)
+        if record is None:
+            return None
+        if not record.mine and not await self._store.own(task_id, now=self._clock.now()):
+            return None
+        if record.task.status is Status.SUCCEEDED and record.due_at is not None:
+            return await self._keep_the_rest(record)
+        if record.task.status.is_final:
+            return None
+        if record.task.provider not in self._providers:
+            logger.warning("task %s belongs to the provider %s, which is not installed", task_id, record.task.provider)
+            return None
+        position = position_of(record)
+        row = record.orders[position]
+        idempotent = self._providers[record.task.provider].idempotent
+        match row.state:
+            case OrderState.INTENDED if position == 0:
+                return await self._release_unsent(record)
+            case OrderState.INTENDED:
+                return await self._send(record, position)
+            case OrderState.SENT if not idempotent:
+                # The process that sent it is gone, and with it the answer.
+                lost = OrderUnconfirmedError("The server stopped before the provider's answer to the order arrived.")
+                return await self._settle_unconfirmed(record, position, lost)
+            case OrderState.SENT | OrderState.UNCONFIRMED if idempotent:
+                return await self._ask_again(record, position)
+            case OrderState.ACCEPTED:
+                return await self._ask(record, position)
+            case _:
+                return None
+
+    async def _ask_again(self, record: Record, position: int) -> float | None:
+        """Ask for an order again whose answer was lost, under the same key, where that cannot place it twice."""
+        self._failures[record.task.id] = self._failures.get(record.task.id, 0) + 1
+        try:
+            return await self._send(record, position, again=True)
+        except OutpaintError:
+            return None
+
+    async def _release_unsent(self, record: Record) -> float | None:
+        """An order that was never sent waits for the same call for a while, then is given up."""
+        due_at = record.task.created_at.timestamp() + UNSENT_SECONDS
+        if self._clock.now() < due_at:
+            return due_at
+        record = replace(record, orders=tuple(replace(row, reserved=False) for row in record.orders))
+        record = noted(record, "The order was never sent: the server stopped before. Nothing was paid.")
+        await self._save(finished(record, Status.CANCELLED, 0, None, self._now()))
+        return None
+
+    async def _ask(self, record: Record, position: int) -> float | None:
+        """Ask the provider how the order stands."""
+        task_id = record.task.id
+        provider = self._providers[record.task.provider]
+        row = record.orders[position]
+        try:
+            update = await provider.poll(row.remote_id or "")
+        except Exception as error:
+            if not isinstance(error, OutpaintError):
+                logger.exception("asking for %s failed", task_id)
+                error = UnexpectedResponseError(f"The answer of {provider.title} could not be read.")
+            return await self._not_answered(record, position, error)
+        self._failures.pop(task_id, None)
+        before = record
+        record = updated(record, position, replace(update, remote_id=row.remote_id), provider, self._now())
+        if record.task.status is Status.SUCCEEDED:
+            record = await self.kept(record)
+        if not record.task.status.is_final:
+            record = self._rescheduled(record, provider, position)
+        settled = record.orders != before.orders or record.task.status.is_final
+        await self._save(record, durable=settled)
+        return record.due_at
+
+    async def _not_answered(self, record: Record, position: int, error: OutpaintError) -> float | None:
+        """A question without an answer changes nothing, but it is noted, and asked again later."""
+        task_id = record.task.id
+        provider = self._providers[record.task.provider]
+        count = self._failures[task_id] = self._failures.get(task_id, 0) + 1
+        record = noted(
+            record, f"The last question to {provider.title} failed: {error.message}", replacing="The last question"
+        )
+        if isinstance(error, UnknownTaskError) and count >= FORGOTTEN_AFTER:
+            failure = Failure(
+                code=UnknownTaskError.code, message=f"{provider.title} does not know the task.", retryable=False
+            )
+            record = replace(record, task=touched(record.task, self._now(), status=Status.UNKNOWN, failure=failure))
+        record = self._rescheduled(record, provider, position)
+        if record.task.status is not Status.UNKNOWN:
+            wait = max(self._backoff(task_id), error.retry_after or 0)
+            record = replace(record, due_at=self._clock.now() + wait)
+        await self._save(record, durable=False)
+        return record.due_at
+
+    def _rescheduled(self, record: Record, provider: Provider, position: int) -> Record:
+        """The record with its next due time; out of time it becomes unknown and is asked for rarely."""
+        now = self._clock.now()
+        age = now - record.task.created_at.timestamp()
+        if age < self._options.task_timeout and record.task.status is not Status.UNKNOWN:
+            if record.orders[position_of(record)].state is OrderState.INTENDED:
+                return replace(record, due_at=now)
+            interval = self._poll_times(provider, record.orders[position].name)[1]
+            return replace(record, due_at=now + interval * (0.95 + 0.1 * self._jitter()))
+        task = record.task
+        if task.status is not Status.UNKNOWN:
+            minutes = self._options.task_timeout / 60
+            failure = Failure(
+                code=TimedOutError.code,
+                message=f"The task was not finished after {minutes:g} minutes.",
+                retryable=False,
+            )
+            task = touched(
+                task,
+                self._now(),
+                status=Status.UNKNOWN,
+                failure=failure,
+                steps=steps_with(record, position, Status.UNKNOWN),
+            )
+        return replace(record, task=task, due_at=now + LATE_POLL_SECONDS if age < LATE_POLL_UNTIL else None)
+
+    def _poll_times(self, provider: Provider, step: StepName) -> tuple[float, float]:
+        if self._options.poll is not None:
+            return self._options.poll
+        return UPSCALE_POLL if step is StepName.UPSCALE else (provider.first_poll, provider.poll_interval)
+
+    def _backoff(self, task_id: str) -> float:
+        exponent = min(self._failures.get(task_id, 1), 8)
+        return min(MAX_BACKOFF_SECONDS, 0.5 * 2.0**exponent) * (0.5 + 0.5 * self._jitter())
+
+    async def kept(self, record: Record) -> Record:
+        """The record with its images copied, as far as that works within KEEP_SECONDS."""
+        found: dict[int, KeptImage] = {}
+
+        async def keep(image: Image) -> None:
+            try:
+                found[image.index] = await self.copy_of(record.task.provider, image.url)
+            except OutpaintError as error:
+                logger.info("image %d of %s could not be kept: %s", image.index, record.task.id, error.code)
+
+        with anyio.move_on_after(KEEP_SECONDS):
+            async with anyio.create_task_group() as copying:
+                for image in record.task.images:
+                    if image.index not in record.kept:
+                        copying.start_soon(keep, image)
+        record = with_kept(record, found)
+        missing = len(record.task.images) - len(record.kept)
+        if missing:
+            due_at = self._clock.now() + COPY_AGAIN_SECONDS
+            return replace(noted(record, COPY_NOTE, replacing=COPY_NOTE), due_at=due_at)
+        task = record.task.model_copy(update={"notes": tuple(one for one in record.task.notes if one != COPY_NOTE)})
+        return replace(record, task=task, due_at=None)
+
+    async def copy_of(self, provider: str, url: str) -> KeptImage:
+        """Our own checked copy of a provider's image.
+
+        Raises:
+            OutpaintError: there is no picture at `url` (any more), or it must not be opened.
+        """
+        found = self._providers.get(provider)
+        if found is not None and not found.leaves_machine:
+            # Drawn here: a file: URL. No other provider's answer may name a file of this machine.
+            return await self._pictures.adopt(path_of(url))
+        return await self._pictures.keep(url)
+
+    async def _keep_the_rest(self, record: Record) -> float | None:
+        """Try again to copy the images of a task that succeeded, for an hour."""
+        record = await self.kept(record)
+        if self._clock.now() - record.task.created_at.timestamp() > COPY_UNTIL:
+            record = replace(record, due_at=None)
+        await self._save(record, durable=False)
+        return record.due_at
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+    async def _save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
+        task_id = record.task.id
+        while True:
+            try:
+                await self._store.save(record, durable=durable, force=settling)
+                break
+            except ConfigurationError as error:
+                if not settling:
+                    raise
+                # The answer to an order is nowhere else: keep it and try until the disk takes it.
+                logger.error(
+                    "the answer to the order %s (%s) cannot be stored: %s", task_id, record.task.remote_id, error
+                )
+                await self._clock.sleep(1)
+        if record.task.status.is_final:
+            self._webhooks.pop(task_id, None)
+            self._pictures_at_hand.pop(task_id, None)
+            self._failures.pop(task_id, None)
+        self.on_change(task_id)

@@ -1,0 +1,588 @@
+"""What a provider is. Knows neither MCP nor sockets, clocks or the environment.
+
+`Provider` is what the service sees: declarations, and two coroutines. `HttpProvider` implements these for a vendor from
+pure translations, so that a vendor's file holds data and functions from values to values.
+"""
+
+import contextlib
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, TypeVar
+from urllib.parse import quote, urlsplit
+
+import anyio
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+
+from outpaint_mcp.api_client import ApiClient, Endpoint, find_message, refusal
+from outpaint_mcp.errors import (
+    ConfigurationError,
+    ContentRejectedError,
+    InvalidRequestError,
+    OutpaintError,
+    ProviderUnavailableError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
+from outpaint_mcp.task import (
+    ApiCall,
+    Cost,
+    Failure,
+    Feature,
+    Order,
+    OutpaintRequest,
+    Parent,
+    Picture,
+    RemoteImage,
+    SourceForm,
+    SourceKind,
+    Status,
+    StepName,
+    TaskUpdate,
+    ZoomLimits,
+)
+
+Features = Mapping[SourceKind, Mapping[Feature, str]]
+Zooms = Mapping[SourceKind, ZoomLimits]
+
+
+class Provider(ABC):
+    """A vendor's API, or the engine on this machine.
+
+    `features` says, for each kind of source that is accepted, which arguments can be honoured, each with its limits in
+    words; `zoom` holds the limits of `zoom` as data. What is declared nowhere is refused before anything is sent.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    docs_url: ClassVar[str]
+    note: ClassVar[str] = ""
+    price: ClassVar[str]
+    image_lifetime: ClassVar[str]
+    sources: ClassVar[tuple[SourceForm, ...]]
+    features: ClassVar[Features]
+    zoom: ClassVar[Zooms]
+    first_poll: ClassVar[float]
+    """Seconds from the order to the first question."""
+    poll_interval: ClassVar[float]
+    """Seconds between questions."""
+    usual_seconds: ClassVar[float]
+    """How long an outpaint usually takes; progress is estimated from it where the provider gives none."""
+    usd: ClassVar[Mapping[StepName, float]] = {}
+    """The price in USD of each step, where it is known."""
+    refunds_failures: ClassVar[bool] = False
+    """Whether a task that the provider calls failed costs nothing."""
+    costs_money: ClassVar[bool] = True
+    leaves_machine: ClassVar[bool] = True
+    idempotent: ClassVar[bool] = False
+    """Whether an order may be asked for again under the same key without being placed twice."""
+    reserved_options: ClassVar[Mapping[str, str]] = {}
+    """The keys that `provider_options` must not hold, since the adapter can write them; each with what to use instead."""
+    image_hosts: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The environment variables still missing; empty when the provider is configured."""
+        return ()
+
+    @property
+    def needs_upscaled(self) -> bool:
+        """Whether one image of a grid must be upscaled before it can be extended."""
+        return SourceForm.UPSCALED in self.sources and SourceForm.GRID not in self.sources
+
+    def limits(self, kind: SourceKind) -> dict[Feature, str]:
+        """Every feature for this kind of source with its limits in words; empty if the kind is not accepted."""
+        if kind not in self.features:
+            return {}
+        return {Feature.ZOOM: str(self.zoom[kind]), **self.features[kind]}
+
+    def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
+        """Refuse what this provider cannot do with this kind of source.
+
+        Raises:
+            UnsupportedFeatureError: a feature is missing, or a value lies outside its limits.
+            InvalidRequestError: `provider_options` holds a key that an argument stands for.
+        """
+        limits = self.limits(kind)
+        if not limits:
+            word = "pictures of one's own" if kind is SourceKind.PICTURE else "finished tasks"
+            raise UnsupportedFeatureError(f"{self.title} does not extend {word}.")
+        for feature in Feature:
+            if feature in request.asked() and feature not in limits:
+                raise UnsupportedFeatureError(f"{self.title} has no {feature.value}{_for(kind)}.")
+        if not self.zoom[kind].allows(request.zoom):
+            raise UnsupportedFeatureError(
+                f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {limits[Feature.ZOOM]}."
+            )
+        for key in request.provider_options:
+            if key in self.reserved_options:
+                raise InvalidRequestError(
+                    f"provider_options must not hold {key!r}.", f"Use {self.reserved_options[key]} instead."
+                )
+
+    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+        """Refuse what this provider cannot do with this very picture (its size, its lack of a public URL).
+
+        Raises:
+            UnsupportedFeatureError: the picture lies outside the provider's limits.
+            InvalidRequestError: the new picture would.
+        """
+
+    def identity_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What of `provider_options` changes the picture, so that it tells orders apart."""
+        return {key: value for key, value in options.items() if key != "metadata"}
+
+    def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
+        """The price in USD of each step of this very request, where it is known."""
+        return self.usd
+
+    def notes_for(self, request: OutpaintRequest) -> tuple[str, ...]:
+        """What the caller should know of how this request is understood here."""
+        return ()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What the provider needs while the program runs."""
+        yield
+
+    @abstractmethod
+    async def start(self, order: Order) -> TaskUpdate:
+        """Place the order, once. The answer names the `remote_id`.
+
+        Raises:
+            OrderUnconfirmedError: it may or may not have been taken.
+            OutpaintError: it was certainly not taken.
+        """
+
+    @abstractmethod
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        """Ask how the order stands. May be repeated.
+
+        Raises:
+            UnknownTaskError: the provider does not know the id (any more).
+            OutpaintError: the question was not answered.
+        """
+
+
+def _for(kind: SourceKind) -> str:
+    return " for a picture of one's own" if kind is SourceKind.PICTURE else ""
+
+
+class Answer(BaseModel):
+    """Base of the private models of vendors' answers: what is not named is ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+class HttpProvider(Provider):
+    """A vendor over HTTP: pure `build_*` and `parse_*` functions in the vendor's file, everything else here."""
+
+    base_url: ClassVar[str]
+    key_env: ClassVar[str]
+    statuses: ClassVar[Mapping[str, Status]]
+    """The vendor's words for states, in lower case."""
+    error_codes: ClassVar[Mapping[str, type[OutpaintError]]] = {}
+    """The vendor's own error codes."""
+    uploads: ClassVar[bool] = False
+    """Whether a picture of one's own is uploaded before it is ordered from."""
+
+    def __init__(self, client: ApiClient, *, key: str | None = None, base_url: str | None = None) -> None:
+        self._client = client
+        self._key = key
+        self._base_url = (base_url or self.base_url).rstrip("/")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self._key else (self.key_env,)
+
+    def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
+        """As of every provider; further refuses what cannot go over the wire.
+
+        Raises:
+            UnsupportedFeatureError: a feature is missing, or a value lies outside its limits.
+            InvalidRequestError: `provider_options` holds a key that an argument stands for; an argument needs another
+                one; a URL or an option holds a control character, or a webhook's URL is none.
+        """
+        super().check(request, kind)
+        webhook = request.webhook
+        if webhook is not None:
+            if not webhook.url:
+                raise InvalidRequestError("webhook_secret and webhook_events go with a webhook_url.")
+            _check_webhook_url(webhook.url)
+        for name, text in (
+            ("task_id", request.task_id),
+            ("image", request.image),
+            ("webhook_url", webhook and webhook.url),
+            ("webhook_secret", webhook and webhook.secret),
+            *(("provider_options", text) for text in _texts(request.provider_options)),
+        ):
+            if text and _CONTROL.search(text):
+                raise InvalidRequestError(f"{name} must not hold control characters.")
+        try:
+            sent = [request.prompt, dict(request.provider_options)]
+            json.dumps(sent, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError):
+            raise InvalidRequestError("prompt and provider_options must be what JSON can say.") from None
+
+    async def start(self, order: Order) -> TaskUpdate:
+        endpoint = self._endpoint(order)
+        picture_url: str | None = None
+        if self.uploads and isinstance(order.source, Picture):
+            # An upload costs nothing and orders nothing: it may be repeated like a read.
+            upload = self.build_upload(order.source, await anyio.Path(order.source.path).read_bytes())
+            picture_url = self.parse_upload(await self._client.read(endpoint, upload))
+        call = self.build_upscale(order) if order.step is StepName.UPSCALE else self.build_submit(order, picture_url)
+
+        def parse(body: Any) -> TaskUpdate:
+            update = self.parse_submit(body)
+            if not update.remote_id:
+                raise self.unexpected("it names no task")
+            return update
+
+        return _tidied(endpoint, await self._client.order(endpoint, call, parse, idempotent=self.idempotent))
+
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        endpoint = self._endpoint()
+        try:
+            body = await self._client.read(endpoint, self.build_fetch(remote_id))
+        except UnknownTaskError:
+            other = self.build_other_fetch(remote_id)
+            if other is None:
+                raise
+            body = await self._client.read(endpoint, other)
+        return _tidied(endpoint, replace(self.parse_fetch(body), remote_id=remote_id))
+
+    def auth_headers(self, key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"}
+
+    def read_error(self, status: int, body: Any) -> OutpaintError | None:
+        """The error that a refusal of the vendor means, or None to have it judged by its HTTP status alone.
+
+        Called for every answer, also one with status 200, since some vendors refuse with 200.
+        """
+        if status in _BODY_REFUSED and is_about_content(find_message(body)):
+            return refusal(ContentRejectedError, self.title, body)
+        return None
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
+        """The `remote_id` that a callback is about, its signature checked with the API `key` where there is one.
+
+        Raises:
+            InvalidRequestError: it is none of this vendor's callbacks.
+        """
+        raise InvalidRequestError(f"{self.title} sends no webhooks.")
+
+    @abstractmethod
+    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
+        """The request that orders the outpaint. `picture_url` is what `parse_upload` returned, if there was an upload."""
+
+    @abstractmethod
+    def parse_submit(self, body: Any) -> TaskUpdate:
+        """Read the answer to an order.
+
+        Raises:
+            UnexpectedResponseError: it names no task.
+        """
+
+    @abstractmethod
+    def build_fetch(self, remote_id: str) -> ApiCall:
+        """The request that asks how the order stands.
+
+        Raises:
+            UnknownTaskError: `remote_id` cannot be an id of this vendor.
+        """
+
+    def build_other_fetch(self, remote_id: str) -> ApiCall | None:
+        """Where else to ask if the vendor does not know the task at the first place."""
+        return None
+
+    @abstractmethod
+    def parse_fetch(self, body: Any) -> TaskUpdate:
+        """Read the answer to the question how the order stands.
+
+        Raises:
+            UnexpectedResponseError: it cannot be understood.
+        """
+
+    def build_upscale(self, order: Order) -> ApiCall:
+        """The request that upscales one image of a grid (`needs_upscaled`)."""
+        raise NotImplementedError(f"{self.name} never needs an upscale")
+
+    def build_upload(self, picture: Picture, data: bytes) -> ApiCall:
+        """The request that hands a picture of one's own over before the order, where the vendor has one (`uploads`)."""
+        raise NotImplementedError(f"{self.name} has no upload")
+
+    def parse_upload(self, body: Any) -> str:
+        """The uploaded picture's URL."""
+        raise NotImplementedError(f"{self.name} has no upload")
+
+    # What the vendors' files are written with.
+
+    def status_of(self, word: str) -> tuple[Status, tuple[str, ...]]:
+        """Our status for the vendor's word, compared without case; an unlisted word is `running`, with a note."""
+        status = self.statuses.get(word.strip().lower())
+        if status is not None:
+            return status, ()
+        return Status.RUNNING, (f"{self.title} reports the state {word[:40]!r}, which is not in its documentation.",)
+
+    def read_as(self, model: type[AnswerT], body: Any) -> AnswerT:
+        """The vendor's answer as `model`.
+
+        Raises:
+            UnexpectedResponseError: it does not fit; the message names the field, never its value.
+        """
+        try:
+            return model.model_validate(body)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+            raise self.unexpected(f"{where or 'the whole'} is not what its documentation says") from None
+
+    def unexpected(self, what: str) -> UnexpectedResponseError:
+        """The error for an answer of this vendor that cannot be understood."""
+        return UnexpectedResponseError(f"{self.title} answered in a way that cannot be understood: {what}.")
+
+    def failure(self, message: str, code: str | None = None) -> Failure:
+        """Why a task failed, in our codes: by the vendor's code, else by its words."""
+        text = message or "it gives no reason"
+        kind = self.error_codes.get(code or "")
+        if kind is None and is_about_content(message):
+            kind = ContentRejectedError
+        # What failed for no known reason is no one's promise that it works the next time.
+        retryable = kind is not None and kind.retryable
+        kind = kind or ProviderUnavailableError
+        return Failure(
+            code=kind.code, message=f"{self.title}: {text}", provider_code=code and code[:80], retryable=retryable
+        )
+
+    def update(
+        self,
+        word: str,
+        *,
+        remote_id: str | None = None,
+        urls: tuple[str, ...] = (),
+        grid_url: str = "",
+        is_grid: bool | None = None,
+        progress: float | None = None,
+        failure: Failure | None = None,
+        cost: Cost | None = None,
+        reference: str | None = None,
+        expires_at: datetime | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> TaskUpdate:
+        """What an answer says, from the vendor's `word` for the state and what came with it. `progress` is 0-100.
+
+        `is_grid` is worked out from the number of images where it is None and there is more than one.
+
+        Raises:
+            UnexpectedResponseError: a finished task's images are no URLs, or one among them is missing.
+        """
+        status, words = self.status_of(word)
+        notes = words + notes
+        images: tuple[RemoteImage, ...] = ()
+        grid: RemoteImage | None = None
+        # Images can appear before the end; they are counted, and can be extended, only then.
+        if status is Status.SUCCEEDED:
+            images = tuple(self._image(url) for url in _without_empty_tail(urls))
+            grid = self._image(grid_url) if grid_url else None
+            if not images and grid is None:
+                # Of two wrong answers the one that costs nothing: "failed" would let the same order be paid again, and
+                # an image that is late is found by asking on. If none ever comes the task ends as timed out.
+                status = Status.RUNNING
+                notes = (*notes, f"{self.title} says that the task is finished, but names no image yet.")
+        if len(images) > 1:
+            is_grid = True
+        return TaskUpdate(
+            status,
+            remote_id,
+            progress=100.0 if status is Status.SUCCEEDED else None if progress is None else min(max(progress, 0), 100),
+            images=images,
+            grid=grid,
+            cost=cost,
+            failure=(failure or self.failure("")) if status is Status.FAILED else None,
+            reference=reference,
+            is_grid=is_grid if status is Status.SUCCEEDED else None,
+            expires_at=expires_at,
+            notes=notes,
+        )
+
+    def _image(self, url: str) -> RemoteImage:
+        # A vendor's word must not make us open a file of this machine.
+        if _IMAGE_URL.fullmatch(url) is None:
+            raise self.unexpected("an image is no http(s) URL")
+        return RemoteImage(url)
+
+    def _endpoint(self, order: Order | None = None) -> Endpoint:
+        if not self._key:
+            raise ConfigurationError(
+                f"{self.title} needs the environment variable {self.key_env}.",
+                "Have the operator set it, or use another provider (list_providers shows who is ready).",
+            )
+        if _HEADER_VALUE.fullmatch(self._key) is None:
+            raise ConfigurationError(f"{self.key_env} holds characters that cannot be part of a key.")
+        return Endpoint(self.title, self._base_url, self.auth_headers(self._key), self.read_error, _secrets_of(order))
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_IMAGE_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]{1,4000}")
+_HEADER_VALUE = re.compile(r"[!-~]+")
+_PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
+_CONTENT_WORDS = re.compile(
+    r"(?<!case.)sensitive|banned (?:prompt|word)|moderation|moderator|nsfw|inappropriate|content polic|community guid",
+    re.IGNORECASE,
+)
+_BODY_REFUSED = frozenset({400, 403, 422, 451})
+
+
+def is_about_content(message: str) -> bool:
+    """Whether a refusal's words speak of what the prompt or the picture shows. Vendors' codes for it are undocumented."""
+    return _CONTENT_WORDS.search(message) is not None
+
+
+def usd_cost(amount: float, unit: str, usd_per_unit: float | None) -> Cost:
+    """What an order took, in USD too where the unit's price is known."""
+    return Cost(amount=amount, unit=unit, usd=None if usd_per_unit is None else round(amount * usd_per_unit, 6))
+
+
+def path_segment(title: str, remote_id: str) -> str:
+    """A task's id as one segment of a URL's path.
+
+    Raises:
+        UnknownTaskError: it holds what no vendor's id does.
+    """
+    if _PATH_SEGMENT.fullmatch(remote_id) is None:
+        raise UnknownTaskError(f"{title} can have no task of this id.")
+    return quote(remote_id, safe="")
+
+
+def with_options(options: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's `provider_options` and the adapter's fields, of which those that are None are left out."""
+    return {**options, **{key: value for key, value in body.items() if value is not None}}
+
+
+def parent_of(order: Order) -> Parent:
+    """The order's source where only a finished task's image is possible, which `check` has seen to."""
+    assert isinstance(order.source, Parent), f"{order.step} of a picture"
+    return order.source
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """A header's value; names are compared without case."""
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), None)
+
+
+def webhook_json(title: str, body: bytes) -> Any:
+    """
+    Raises:
+        InvalidRequestError: the body is no JSON object.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise InvalidRequestError(f"A callback of {title} is a JSON object.")
+    return data
+
+
+def webhook_id(title: str, value: object) -> str:
+    """
+    Raises:
+        InvalidRequestError: `value` is no task id.
+    """
+    if not isinstance(value, str) or _PATH_SEGMENT.fullmatch(value) is None:
+        raise InvalidRequestError(f"The callback of {title} names no task.")
+    return value
+
+
+def _none_to_empty(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _to_number(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = value.strip().removesuffix("%")
+    try:
+        number = float(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return None if isinstance(value, bool) or not math.isfinite(number) else number
+
+
+def _to_code(value: Any) -> str | None:
+    given = isinstance(value, int | str) and not isinstance(value, bool) and value not in (0, "", "0")
+    return str(value) if given else None
+
+
+def _to_urls(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return (_none_to_empty(value),)
+    return tuple(_none_to_empty(url) for url in value)
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+Text = Annotated[str, BeforeValidator(_none_to_empty)]
+"""A string; null is an empty one."""
+Number = Annotated[float | None, BeforeValidator(_to_number)]
+"""A number, also written as a string or with a percent sign; None for anything else."""
+Code = Annotated[str | None, BeforeValidator(_to_code)]
+"""An error code; 0 and "" mean that there is none."""
+Urls = Annotated[tuple[str, ...], BeforeValidator(_to_urls)]
+"""A list of URLs, also a bare one; null is an empty URL."""
+
+
+def _without_empty_tail(urls: tuple[str, ...]) -> tuple[str, ...]:
+    # A hole inside the list is another matter: the place says which image of the grid it is.
+    last = max((place for place, url in enumerate(urls, 1) if url), default=0)
+    return urls[:last]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string within a JSON value, keys included."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            left += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple):
+            left += item
+
+
+def _check_webhook_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        # Reading the port raises ValueError where it is no number.
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(char.isspace() for char in url):
+        raise InvalidRequestError("webhook_url must be an http(s) URL.")
+
+
+def _secrets_of(order: Order | None) -> tuple[str, ...]:
+    """What an order holds that no message may repeat: a webhook's secret and query, the query of a picture's URL."""
+    if order is None:
+        return ()
+    urls = [order.webhook.url] if order.webhook else []
+    if isinstance(order.source, Picture) and order.source.url:
+        urls.append(order.source.url)
+    secret = order.webhook.secret if order.webhook else None
+    return tuple(found for found in (secret, *(url.partition("?")[2] for url in urls)) if found)
+
+
+def _tidied(endpoint: Endpoint, update: TaskUpdate) -> TaskUpdate:
+    """The same update, its vendor's words fit to be shown."""
+    failure = update.failure
+    if failure is not None:
+        code = failure.provider_code and endpoint.tidy(failure.provider_code)
+        failure = failure.model_copy(update={"message": endpoint.tidy(failure.message), "provider_code": code})
+    return replace(update, failure=failure, notes=tuple(endpoint.tidy(note) for note in update.notes))

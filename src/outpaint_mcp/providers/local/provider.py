@@ -1,0 +1,253 @@
+"""The local engine as a provider: no key, no price, nothing leaves the machine.
+
+It keeps its own books in a folder, as a vendor does on its side: a job's file says what is to be drawn, a result's file
+what came of it. So a job survives the process that drew it, and is drawn again by the one that asks for it next.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import anyio
+import anyio.abc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
+from outpaint_mcp.task import (
+    AspectRatio,
+    Cost,
+    Failure,
+    Feature,
+    Order,
+    OutpaintRequest,
+    Picture,
+    RemoteImage,
+    SourceForm,
+    SourceKind,
+    Status,
+    TaskUpdate,
+    ZoomLimits,
+)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_OUTPUT_PIXELS = 80_000_000
+
+
+class LocalOptions(BaseModel):
+    """What `provider_options` may hold for the local engine."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    quality: Literal["fast", "balanced", "best"] = "balanced"
+    variants: Annotated[int, Field(ge=1, le=4)] = 1
+    format: Literal["png", "jpeg", "webp"] = "png"
+
+
+class _Job(BaseModel):
+    """What is to be drawn, as the job's file holds it."""
+
+    source: Path
+    canvas: tuple[int, int, int, int]
+    quality: Literal["fast", "balanced", "best"]
+    seeds: tuple[int, ...]
+    format: Literal["png", "jpeg", "webp"]
+
+
+class _Result(BaseModel):
+    """What came of it, as the result's file holds it: images, or a failure."""
+
+    images: tuple[tuple[Path, str, int, int], ...] = ()
+    failure: Failure | None = None
+
+
+class LocalProvider(Provider):
+    """Draws with the engine of this package, in worker processes.
+
+    Args:
+        folder: where the jobs' files are kept, and the drawn images below ``images``.
+        workers: the worker processes; by default at most one per core.
+    """
+
+    name = "local"
+    title = "Local engine"
+    docs_url = "https://github.com/outpaint-mcp/outpaint-mcp#the-local-engine"
+    note = (
+        "Draws on this machine, in seconds, with no key and no model: it continues textures, skies, water, foliage, "
+        "walls and soft backgrounds well, and cannot invent what a frame cuts off, such as the rest of a head. "
+        "provider_options: seed (a whole number), quality (fast, balanced, best), variants (1-4), "
+        "format (png, jpeg, webp)."
+    )
+    price = "free"
+    image_lifetime = "as long as this server keeps its images"
+    sources = (SourceForm.PICTURE,)
+    zoom: Mapping[SourceKind, ZoomLimits] = {SourceKind.PICTURE: ZoomLimits()}  # type: ignore[misc]
+    features: Mapping[SourceKind, Mapping[Feature, str]] = {  # type: ignore[misc]
+        SourceKind.PICTURE: {
+            Feature.ASPECT_RATIO: "any; the new picture has at most 80 megapixels",
+            Feature.PROVIDER_OPTIONS: "seed, quality, variants, format",
+        }
+    }
+    first_poll = 0.2
+    poll_interval = 0.2
+    usual_seconds = 4.0
+    costs_money = False
+    leaves_machine = False
+    idempotent = True
+
+    def __init__(self, folder: Path, workers: Workers | None = None) -> None:
+        self._jobs = folder / "jobs"
+        self._images = folder / "images"
+        self._workers = workers or Workers()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._drawing: dict[str, TaskUpdate] = {}
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as self._tasks:
+            yield
+            # What is still being drawn goes on when the next process asks for it.
+            self._tasks.cancel_scope.cancel()
+        self._tasks = None
+
+    def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
+        super().check(request, kind)
+        _read_options(request.provider_options)
+        if request.zoom == 1 and request.aspect_ratio is None:
+            raise InvalidRequestError("With zoom 1 and no aspect_ratio the picture would not grow.")
+
+    def identity_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return _read_options(options).model_dump()
+
+    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+        canvas = _canvas(picture, request.zoom, request.aspect_ratio)
+        if (canvas.width, canvas.height) == (picture.width, picture.height):
+            raise InvalidRequestError(
+                f"The picture of {picture.width}x{picture.height} would not grow.",
+                "Give a zoom above 1 or another aspect_ratio.",
+            )
+        if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
+            raise InvalidRequestError(
+                f"The new picture would have {canvas.width}x{canvas.height} pixels; "
+                f"the local engine draws at most {MAX_OUTPUT_PIXELS // 10**6} megapixels.",
+                "Give a smaller zoom, an aspect_ratio nearer to the picture's, or a smaller picture.",
+            )
+
+    async def start(self, order: Order) -> TaskUpdate:
+        if not isinstance(order.source, Picture):
+            raise UnexpectedResponseError("The local engine was handed a task in place of a picture.")
+        options = _read_options(order.options)
+        canvas = _canvas(order.source, order.zoom, order.aspect_ratio)
+        # The hash is of the picture's bytes, so the same picture gives the same seed.
+        seed = seed_of(bytes.fromhex(order.source.sha256)) if options.seed is None else options.seed
+        job = _Job(
+            source=Path(order.source.path),
+            canvas=(canvas.width, canvas.height, canvas.x, canvas.y),
+            quality=options.quality,
+            seeds=tuple(seed + variant for variant in range(options.variants)),
+            format=options.format,
+        )
+        remote_id = "draw-" + hashlib.sha256(order.key.encode()).hexdigest()[:32]
+        await _write(self._jobs / f"{remote_id}.job.json", job.model_dump_json())
+        return await self.poll(remote_id)
+
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        if remote_id in self._drawing:
+            return self._drawing[remote_id]
+        result = await self._read(remote_id, "result", _Result)
+        if result is not None:
+            return _finished(remote_id, result)
+        job = await self._read(remote_id, "job", _Job)
+        if job is None:
+            raise UnknownTaskError(f"The local engine knows no task {remote_id[:60]!r}.")
+        if self._tasks is None:
+            raise RuntimeError("LocalProvider draws only inside running()")
+        self._drawing[remote_id] = TaskUpdate(Status.QUEUED, remote_id, progress=0)
+        self._tasks.start_soon(self._draw, remote_id, job)
+        return self._drawing[remote_id]
+
+    async def _draw(self, remote_id: str, job: _Job) -> None:
+        def started() -> None:
+            self._drawing[remote_id] = TaskUpdate(Status.RUNNING, remote_id, progress=0)
+
+        def progressed(fraction: float) -> None:
+            self._drawing[remote_id] = TaskUpdate(Status.RUNNING, remote_id, progress=round(100 * min(fraction, 1), 1))
+
+        try:
+            drawn = await self._workers.draw(
+                DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format),
+                progressed,
+                started,
+            )
+            result = _Result(images=tuple((image.path, image.mime_type, image.width, image.height) for image in drawn))
+        except DrawError as error:
+            result = _Result(failure=Failure(code="provider_unavailable", message=str(error), retryable=True))
+        except OutpaintError as error:
+            result = _Result(failure=Failure(code=error.code, message=error.message, retryable=error.retryable))
+        except OSError as error:
+            message = f"The drawn picture could not be written: {error.strerror}."
+            result = _Result(failure=Failure(code="provider_unavailable", message=message, retryable=True))
+        try:
+            await _write(self._jobs / f"{remote_id}.result.json", result.model_dump_json())
+        except OSError as error:
+            # Not on disk, so it will be drawn again after a restart; this process still knows.
+            failure = Failure(
+                code="provider_unavailable",
+                message=f"The result could not be written: {error.strerror}.",
+                retryable=True,
+            )
+            self._drawing[remote_id] = _finished(remote_id, _Result(failure=result.failure or failure))
+            return
+        del self._drawing[remote_id]
+
+    async def _read(self, remote_id: str, what: str, model: type[ModelT]) -> ModelT | None:
+        if not (remote_id.startswith("draw-") and remote_id.removeprefix("draw-").isalnum()):
+            return None
+        try:
+            return model.model_validate_json(await anyio.Path(self._jobs / f"{remote_id}.{what}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+
+def _canvas(picture: Picture, zoom: float, ratio: AspectRatio | None) -> Canvas:
+    pair = None if ratio is None else (ratio.width, ratio.height)
+    return plan_canvas(picture.width, picture.height, zoom=zoom, aspect_ratio=pair)
+
+
+def _read_options(options: Mapping[str, Any]) -> LocalOptions:
+    try:
+        return LocalOptions.model_validate(dict(options))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidRequestError(
+            f"provider_options.{'.'.join(map(str, problem['loc']))} does not fit the local engine: {problem['msg']}.",
+            "It takes seed (a whole number), quality (fast, balanced, best), variants (1-4), format (png, jpeg, webp).",
+        ) from None
+
+
+def _finished(remote_id: str, result: _Result) -> TaskUpdate:
+    if result.failure is not None:
+        return TaskUpdate(Status.FAILED, remote_id, failure=result.failure)
+    return TaskUpdate(
+        Status.SUCCEEDED,
+        remote_id,
+        progress=100,
+        images=tuple(RemoteImage(path.as_uri(), mime, width, height) for path, mime, width, height in result.images),
+        cost=Cost(amount=0, unit="USD", usd=0),
+        is_grid=len(result.images) > 1,
+    )
+
+
+async def _write(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    target = anyio.Path(path)
+    await target.parent.mkdir(parents=True, exist_ok=True)
+    part = anyio.Path(path.with_suffix(".part"))
+    await part.write_text(text, encoding="utf-8")
+    await part.replace(target)

@@ -1,0 +1,105 @@
+"""From a decoded picture of any mode to the engine's array, and from the engine's answer to a picture file.
+
+The engine knows 8-bit RGB with or without alpha. What a picture has besides that (that it was grey, its colour
+profile) is noted and put back. "Unchanged pixels" means of the 8-bit RGB or grey picture that is made here: 16-bit
+values keep their upper 8 bits, a palette becomes its colours, and CMYK becomes RGB, through its profile if it has one.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from outpaint_mcp.providers.local.subject import Pixels
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+
+MIME_TYPES: Final[dict[str, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+LARGEST_SIDE: Final[dict[str, int]] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}  # pixels, by format
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What the array alone does not say about the picture."""
+
+    grey: bool
+    icc_profile: bytes | None
+
+
+def to_pixels(image: Image.Image) -> tuple[Pixels, Nature]:
+    """The picture as height x width x 3 (RGB) or 4 (RGBA, alpha not multiplied in), and what to restore later."""
+    profile = image.info.get("icc_profile")
+    image = _eight_bits(image)
+    grey = image.mode in ("L", "LA")
+    if image.mode == "CMYK":
+        image, profile = _rgb_of_cmyk(image, profile), None
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    # A profile for another kind of colours than the file's would be refused, or worse, obeyed.
+    fits = isinstance(profile, bytes) and profile[16:20] == (b"GRAY" if grey else b"RGB ")
+    return np.array(image), Nature(grey, profile if fits else None)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        grey = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return grey
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode == "L" and image.has_transparency_data:
+        return image.convert("LA")
+    return image
+
+
+def _rgb_of_cmyk(image: Image.Image, profile: object) -> Image.Image:
+    """In sRGB, through the picture's own profile if that is a usable one."""
+    if isinstance(profile, bytes) and profile[16:20] == b"CMYK":
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") -> bytes:
+    """The array as a file. PNG and WebP are lossless; JPEG loses a little, and shows transparent parts on white.
+
+    Raises:
+        ValueError: a side is longer than the format allows.
+    """
+    if max(pixels.shape[:2]) > LARGEST_SIDE[image_format]:
+        raise ValueError(f"A {image_format} file has at most {LARGEST_SIDE[image_format]} pixels on a side.")
+    image = Image.fromarray(pixels)
+    if image_format == "jpeg" and image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if nature.grey:
+        image = _grey_again(image)
+    profile = nature.icc_profile
+    if image_format == "webp" and nature.grey:
+        profile = None  # WebP knows RGB only, to which a grey profile does not apply
+    buffer = io.BytesIO()
+    if image_format == "png":
+        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile)
+    elif image_format == "jpeg":
+        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile or b"")
+    else:
+        image.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=2, icc_profile=profile or b"")
+    return buffer.getvalue()
+
+
+_PNG_LEVEL = 3  # 6, the default, takes three times as long for files smaller by a few per cent
+
+
+def _grey_again(image: Image.Image) -> Image.Image:
+    """Grey from three equal channels, exactly (a conversion would weigh and round them)."""
+    if image.mode == "RGBA":
+        return Image.merge("LA", (image.getchannel("R"), image.getchannel("A")))
+    return image.getchannel("R")

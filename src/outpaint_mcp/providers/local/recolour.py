@@ -1,0 +1,89 @@
+"""Makes the copied regions agree in colour with each other and with the original, without touching their texture.
+
+It is the seamless cloning of Pérez, Gangnet and Blake, "Poisson Image Editing" (2003): keep the gradients that the
+copied patches bring along, give up their absolute colours. Solved on the cells of the finest level; only the smooth
+correction is carried over to full resolution.
+"""
+
+import numpy as np
+
+from outpaint_mcp.providers.local.complete import Flags, Ints, OffsetField
+from outpaint_mcp.providers.local.subject import Floats
+
+_SCREENING = 0.004  # a weak pull to no correction, so that errors fade over about 16 cells instead of piling up
+_ITERATIONS = 120
+_PRECISION = 1e-5
+
+
+def colour_correction(field: OffsetField) -> Floats:
+    """What to add to the copied cells, canvas rows x canvas columns x channels, in grey levels; zero on the original.
+
+    The correction e minimises the sum of (gradient of e + jump)^2 + screening * e^2, where the jump at the border of
+    two copied regions is the step between them that neither of their sources has.
+    """
+    grid, cells, p = field.grid, field.cells, field.grid.radius
+    rows = np.arange(grid.frame_height)[:, None] - grid.origin_y
+    columns = np.arange(grid.frame_width)[None] - grid.origin_x
+    known = (rows >= 0) & (rows < grid.height) & (columns >= 0) & (columns < grid.width)
+    y, x = np.where(known, rows, 0), np.where(known, columns, 0)
+    target = (field.number >= 0) & ~known
+    y[target], x[target] = field.source_y[field.number[target]], field.source_x[field.number[target]]
+    y, x, known = y[p:-p, p:-p], x[p:-p, p:-p], known[p:-p, p:-p]
+    free = (~known)[..., None].astype(np.float32)
+
+    residual = np.zeros((*known.shape, cells.shape[2]), np.float32)
+    jump = _jumps(cells, y, x, known, down=1, right=0)
+    residual[1:] -= jump
+    residual[:-1] += jump
+    jump = _jumps(cells, y, x, known, down=0, right=1)
+    residual[:, 1:] -= jump
+    residual[:, :-1] += jump
+    residual *= free
+    return _conjugate_gradients(residual, free)
+
+
+def _jumps(cells: Floats, y: Ints, x: Ints, known: Flags, *, down: int, right: int) -> Floats:
+    """The step from each copied cell to the next, less the step that their sources have: the mean of both sources,
+    except at the border of the original, where the copy has to follow."""
+    here = slice(None, -1 if down else None), slice(None, -1 if right else None)
+    there = slice(1 if down else None, None), slice(1 if right else None, None)
+    height, width = cells.shape[:2]
+    copied = cells[y, x]
+    after = cells[np.minimum(y[here] + down, height - 1), np.minimum(x[here] + right, width - 1)] - copied[here]
+    before = copied[there] - cells[np.maximum(y[there] - down, 0), np.maximum(x[there] - right, 0)]
+    natural = (after + before) / 2
+    leaving, entering = known[here] & ~known[there], known[there] & ~known[here]
+    natural[leaving] = before[leaving]
+    natural[entering] = after[entering]
+    jump: Floats = copied[there] - copied[here] - natural
+    return jump
+
+
+def _conjugate_gradients(residual: Floats, free: Floats) -> Floats:
+    """Solve (Laplacian + screening) e = residual, with e = 0 where `free` is 0."""
+
+    def applied(e: Floats) -> Floats:
+        result = np.float32(_SCREENING) * e
+        step = e[1:] - e[:-1]
+        result[1:] += step
+        result[:-1] -= step
+        step = e[:, 1:] - e[:, :-1]
+        result[:, 1:] += step
+        result[:, :-1] -= step
+        result *= free
+        return result
+
+    correction = np.zeros_like(residual)
+    direction = residual.copy()
+    first = energy = float(np.vdot(residual, residual))
+    for _ in range(_ITERATIONS):
+        if energy < _PRECISION * first or energy < 1e-3:
+            break
+        moved = applied(direction)
+        step = np.float32(energy / max(float(np.vdot(direction, moved)), 1e-9))
+        correction += step * direction
+        residual -= step * moved
+        previous, energy = energy, float(np.vdot(residual, residual))
+        direction *= np.float32(energy / previous)
+        direction += residual
+    return correction

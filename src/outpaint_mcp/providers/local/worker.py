@@ -1,0 +1,140 @@
+"""The process that draws: ``python -m outpaint_mcp.providers.local.worker``.
+
+One JSON line with the job comes in on standard input; JSON lines go out on standard output: ``{"progress": 0.4}``,
+one ``{"image": {...}}`` per seed, and at the end ``{"done": true}`` or ``{"error": {"code": ..., "message": ...}}``.
+It exits by itself when standard input closes, which is how it learns that its parent has died. Knows nothing of tasks,
+queues or servers.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+# Must be set before NumPy is imported anywhere. One thread per picture: the cores belong to other pictures.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[_variable] = "1"
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    """Do the one job of this process."""
+    say = _speaker()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _be_the_first_to_go()
+    _draw_or_tell(json.loads(line), say)
+
+
+def _speaker() -> Say:
+    """Takes standard output for the protocol alone: whatever else a library prints goes to standard error."""
+    lines: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def say(message: dict[str, Any]) -> None:
+        lines.write(json.dumps(message) + "\n")
+        lines.flush()
+
+    return say
+
+
+def _exit_with_parent() -> None:
+    # Not through sys.stdin: its lock, held in this thread, would disturb the interpreter's exit.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)
+
+
+def _be_the_first_to_go() -> None:
+    """When Linux runs out of memory, let it end this process, which costs one picture, and not the server."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def _draw_or_tell(job: dict[str, Any], say: Say) -> None:
+    try:
+        from outpaint_mcp.errors import InvalidImageError
+
+        try:
+            _draw(job, say)
+        except InvalidImageError as error:
+            say({"error": {"code": error.code, "message": error.message, "advice": error.advice}})
+        else:
+            say({"done": True})
+    except MemoryError:
+        say({"error": {"code": "out_of_memory", "message": "There is not enough memory to draw this picture."}})
+    except OSError as error:
+        say({"error": {"code": "files", "message": f"The new picture cannot be stored ({error.strerror or error})."}})
+    except Exception as error:
+        say({"error": {"code": "internal", "message": f"Drawing failed ({type(error).__name__}: {error})."}})
+
+
+def _draw(job: dict[str, Any], say: Say) -> None:
+    from outpaint_mcp.errors import InvalidImageError
+    from outpaint_mcp.image_file import MAX_OUTPUT_PIXELS, open_image
+    from outpaint_mcp.providers.local.engine import extend
+    from outpaint_mcp.providers.local.plan import Canvas
+    from outpaint_mcp.providers.local.raster import LARGEST_SIDE, MIME_TYPES, encode, to_pixels
+
+    canvas, image_format, seeds = Canvas(**job["canvas"]), job["image_format"], job["seeds"]
+    if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
+        limit = f"the limit is {MAX_OUTPUT_PIXELS // 1_000_000} megapixels"
+        raise InvalidImageError(f"The new picture would be {canvas.width}x{canvas.height}, {limit}.")
+    if max(canvas.width, canvas.height) > LARGEST_SIDE[image_format]:
+        raise InvalidImageError(
+            f"The new picture would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
+            "Ask for png.",
+        )
+    pixels, nature = to_pixels(open_image(Path(job["source"])))
+    told = -1.0
+
+    for done, seed in enumerate(seeds):
+
+        def progress(part: float, done: int = done) -> None:
+            nonlocal told
+            share = (done + 0.95 * part) / len(seeds)
+            if share >= told + 0.01:
+                told = share
+                say({"progress": share})
+
+        drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
+        encoded = encode(drawn, nature, image_format)
+        path = _keep(encoded, Path(job["out_dir"]), image_format)
+        say(
+            {
+                "image": {
+                    "path": str(path),
+                    "mime_type": MIME_TYPES[image_format],
+                    "width": canvas.width,
+                    "height": canvas.height,
+                    "seed": seed,
+                }
+            }
+        )
+    say({"progress": 1.0})
+
+
+def _keep(encoded: bytes, folder: Path, extension: str) -> Path:
+    """Store under the content's own hash; whoever sees the name sees the whole file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(encoded).hexdigest()}.{extension}"
+    unfinished = folder / f".{path.name}.{os.getpid()}"
+    try:
+        unfinished.write_bytes(encoded)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""How a call is understood: which provider does it, from which source, in which steps. Orders nothing, writes nothing.
+
+A task that is named by the provider's own id may have to be looked up first; that is handed in as `find_task`.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from outpaint_mcp.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    NotReadyError,
+    OutpaintError,
+    UnsupportedFeatureError,
+)
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.store import Record
+from outpaint_mcp.task import (
+    AspectRatio,
+    Order,
+    OutpaintRequest,
+    Parent,
+    Picture,
+    SourceKind,
+    Status,
+    StepName,
+    Webhook,
+)
+
+AUTO = "auto"
+MAX_OPTIONS_BYTES = 8192
+
+FindTask = Callable[[str, str], Awaitable[Record]]
+"""Task id and provider name (or "auto") to the task's record; raises UnknownTaskError."""
+ReadPicture = Callable[[str], Awaitable[Picture]]
+"""What the caller gave as `image` to the picture, checked and measured."""
+ImageOf = Callable[[Record, int], Awaitable[Picture]]
+"""A finished task and an image's index to that image as a picture of one's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A call that can be ordered."""
+
+    request: OutpaintRequest
+    provider: Provider
+    source: Parent | Picture
+    steps: tuple[StepName, ...]
+    notes: tuple[str, ...] = ()
+
+    def order_hash(self, caller: str) -> str:
+        """The identity of the order: equal for two calls that would make the same picture for the same caller."""
+        source = self.source
+        named = [source.remote_id, source.index] if isinstance(source, Parent) else [source.sha256]
+        request = self.request
+        identity = {
+            "caller": caller,
+            "provider": self.provider.name,
+            "source": named,
+            "zoom": float(request.zoom),
+            "aspect_ratio": str(request.aspect_ratio) if request.aspect_ratio else None,
+            "prompt": request.prompt,
+            "options": self.provider.identity_options(request.provider_options),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def plan(self) -> dict[str, Any]:
+        """The order as it may be stored: no webhook, no query of a URL."""
+        source: dict[str, Any]
+        if isinstance(self.source, Parent):
+            source = {
+                "remote_id": self.source.remote_id,
+                "reference": self.source.reference,
+                "index": self.source.index,
+                "is_grid": self.source.is_grid,
+            }
+        else:
+            source = {
+                "sha256": self.source.sha256,
+                "mime_type": self.source.mime_type,
+                "width": self.source.width,
+                "height": self.source.height,
+                "path": self.source.path,
+                "url": without_query(self.source.url) if self.source.url else None,
+            }
+        request = self.request
+        return {
+            "source": source,
+            "zoom": request.zoom,
+            "aspect_ratio": str(request.aspect_ratio) if request.aspect_ratio else None,
+            "prompt": request.prompt,
+            "speed": request.speed,
+            "options": dict(request.provider_options),
+            "webhook": request.webhook is not None,
+        }
+
+    def echo(self) -> dict[str, Any]:
+        """The request as it was understood, for the caller to read: no data, no secret, no query of a URL."""
+        request = self.request
+        image = request.image
+        if image is not None and isinstance(self.source, Picture):
+            if image[:5].lower() == "data:":
+                image = f"data:{self.source.mime_type};sha256={self.source.sha256}"
+            elif self.source.url is not None:
+                image = without_query(image)
+        shown = {
+            "task_id": request.task_id,
+            "image": image,
+            "provider": self.provider.name,
+            "image_index": request.image_index,
+            "zoom": request.zoom,
+            "aspect_ratio": str(request.aspect_ratio) if request.aspect_ratio else None,
+            "prompt": request.prompt,
+            "speed": request.speed,
+            "webhook_url": without_query(request.webhook.url) if request.webhook and request.webhook.url else None,
+            "webhook_events": list(request.webhook.events) if request.webhook and request.webhook.events else None,
+            "provider_options": dict(request.provider_options) or None,
+        }
+        return {name: value for name, value in shown.items() if value is not None}
+
+
+def order_from_plan(plan: Mapping[str, Any], *, key: str, step: StepName, webhook: Webhook | None) -> Order:
+    """The order that `Understood.plan` wrote down, as it is sent for one step."""
+    source = plan["source"]
+    return Order(
+        key=key,
+        step=step,
+        source=Parent(**source) if "remote_id" in source else Picture(**source),
+        zoom=plan["zoom"],
+        aspect_ratio=AspectRatio.parse(plan["aspect_ratio"]) if plan["aspect_ratio"] else None,
+        prompt=plan["prompt"],
+        speed=plan["speed"],
+        webhook=webhook,
+        options=plan["options"],
+    )
+
+
+def without_query(url: str) -> str:
+    """The URL without its query, fragment and user name."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class Resolver:
+    """Understands calls.
+
+    Args:
+        providers: all of them by name.
+        auto: the names of those that `auto` tries, in this order.
+        may_leave: whether `auto` may hand a file or a ``data:`` picture to a provider that is not on this machine.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        *,
+        auto: Sequence[str],
+        may_leave: bool,
+        find_task: FindTask,
+        read_picture: ReadPicture,
+        image_of: ImageOf,
+    ) -> None:
+        self._providers = providers
+        self._auto = [providers[name] for name in auto if name in providers]
+        self._may_leave = may_leave
+        self._find_task = find_task
+        self._read_picture = read_picture
+        self._image_of = image_of
+
+    async def understand(self, request: OutpaintRequest) -> Understood:
+        """Decide who extends what, and refuse what cannot be done.
+
+        Raises:
+            OutpaintError: with what to change; nothing was sent anywhere (a picture's URL may have been read).
+        """
+        if (request.task_id is None) == (request.image is None):
+            raise InvalidRequestError("Give exactly one of task_id and image.")
+        if len(json.dumps(dict(request.provider_options)).encode()) > MAX_OPTIONS_BYTES:
+            raise InvalidRequestError("provider_options is larger than 8 KB.")
+        if request.provider != AUTO and request.provider not in self._providers:
+            raise InvalidRequestError(
+                f"There is no provider {request.provider[:60]!r}.", f"Use auto or one of {', '.join(self._providers)}."
+            )
+        if request.task_id is not None:
+            return await self._from_task(request, request.task_id)
+        if request.image_index is not None:
+            raise InvalidRequestError("image_index chooses an image of a task; it does not go with image.")
+        return await self._from_picture(request)
+
+    async def _from_task(self, request: OutpaintRequest, task_id: str) -> Understood:
+        record = await self._find_task(task_id, request.provider)
+        task = record.task
+        if task.status in (Status.QUEUED, Status.RUNNING, Status.UNKNOWN):
+            raise NotReadyError(f"The task {task.id} is {task.status.value}, so there is no picture to extend yet.")
+        if task.status is not Status.SUCCEEDED:
+            raise InvalidRequestError(f"The task {task.id} {task.status.value}: it has no picture to extend.")
+        is_grid = len(task.images) > 1 if record.is_grid is None else record.is_grid
+        index = request.image_index
+        if is_grid and index is None:
+            raise InvalidRequestError(
+                f"The task {task.id} has {len(task.images) or 4} images.", "Give image_index (from 1) to choose one."
+            )
+        if not is_grid and index not in (None, 1):
+            raise InvalidRequestError(f"The task {task.id} has a single image, so image_index can only be 1.")
+        provider = self._providers.get(task.provider if request.provider == AUTO else request.provider)
+        if provider is None:
+            raise ConfigurationError(f"The task's provider {task.provider!r} is not installed here.")
+        if provider.name == task.provider and SourceKind.TASK in provider.features:
+            self._check(provider, request, SourceKind.TASK)
+            steps: tuple[StepName, ...] = (StepName.OUTPAINT,)
+            notes = provider.notes_for(request)
+            if is_grid and provider.needs_upscaled:
+                steps = (StepName.UPSCALE, StepName.OUTPAINT)
+                notes = (*notes, self._upscale_note(provider, index or 1))
+            parent = Parent(task.remote_id or "", record.reference, index or 1, is_grid)
+            return Understood(request, provider, parent, steps, notes)
+        # Another provider's image, or one of a provider that takes no tasks: it is handed over as an own picture.
+        as_picture = replace(request, image_index=None)
+        self._check(provider, as_picture, SourceKind.PICTURE)
+        if index is not None and index > len(task.images):
+            raise InvalidRequestError(f"The task {task.id} has {len(task.images)} images; image_index is {index}.")
+        picture = await self._image_of(record, index or 1)
+        provider.check_picture(as_picture, picture)
+        return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
+
+    async def _from_picture(self, request: OutpaintRequest) -> Understood:
+        if request.provider != AUTO:
+            provider = self._providers[request.provider]
+            self._check(provider, request, SourceKind.PICTURE)
+            picture = await self._read_picture(request.image or "")
+            provider.check_picture(request, picture)
+            return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
+        # Whoever cannot do it whatever the picture is, is left out before the picture is read.
+        able, refusals = self._sift(self._auto, lambda one: one.check(request, SourceKind.PICTURE))
+        if not able:
+            raise self._nobody(refusals)
+        picture = await self._read_picture(request.image or "")
+        if picture.url is None and not self._may_leave:
+            kept_here = [one for one in able if not one.leaves_machine]
+            if not kept_here:
+                names = " and ".join(one.name for one in able)
+                raise UnsupportedFeatureError(
+                    "No provider on this machine can do this, and a file or data: picture leaves it only on purpose.",
+                    f"Name a provider ({names} can do it), or have the operator set OUTPAINT_PROVIDERS.",
+                )
+            able = kept_here
+        able, more = self._sift(able, lambda one: one.check_picture(request, picture))
+        for provider in able:
+            return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
+        raise self._nobody(refusals | more)
+
+    def _check(self, provider: Provider, request: OutpaintRequest, kind: SourceKind) -> None:
+        """Refuse what the named provider cannot do, naming those that can."""
+        try:
+            provider.check(request, kind)
+        except UnsupportedFeatureError as error:
+            others, _ = self._sift(self._providers.values(), lambda one: one.check(request, kind), configured=False)
+            if kind is SourceKind.TASK:
+                # A task belongs to its provider; another one can only take its image.
+                alone = replace(request, image_index=None)
+                others, _ = self._sift(
+                    self._providers.values(), lambda one: one.check(alone, SourceKind.PICTURE), configured=False
+                )
+            names = ", ".join(
+                one.name + (f" (needs {', '.join(one.needs)})" if one.needs else "")
+                for one in others
+                if one is not provider
+            )
+            advice = f"Providers that can: {names}." if names else "No provider here can do it; change the arguments."
+            raise UnsupportedFeatureError(error.message, advice) from None
+        if provider.needs:
+            raise ConfigurationError(
+                f"{provider.title} needs the environment variable {', '.join(provider.needs)}.",
+                "Have the operator set it, or name another provider (list_providers shows who is ready).",
+            )
+
+    @staticmethod
+    def _sift(
+        providers: Iterable[Provider], check: Callable[[Provider], None], *, configured: bool = True
+    ) -> tuple[list[Provider], dict[str, OutpaintError]]:
+        """Those that pass the check, and why the others do not."""
+        able: list[Provider] = []
+        refusals: dict[str, OutpaintError] = {}
+        for provider in providers:
+            try:
+                check(provider)
+                if configured and provider.needs:
+                    raise ConfigurationError(f"{provider.title} could do it, but needs {', '.join(provider.needs)}.")
+            except OutpaintError as error:
+                refusals[provider.name] = error
+            else:
+                able.append(provider)
+        return able, refusals
+
+    @staticmethod
+    def _nobody(refusals: Mapping[str, OutpaintError]) -> OutpaintError:
+        """One refusal out of many: the only one where they agree in kind, else all of them in a sentence."""
+        reasons = " ".join(dict.fromkeys(error.message for error in refusals.values()))
+        kinds = {type(error) for error in refusals.values()}
+        if len(kinds) == 1 and kinds <= {InvalidRequestError}:
+            return InvalidRequestError(reasons)
+        return UnsupportedFeatureError(
+            f"No provider that is ready can do this. {reasons}",
+            "Change the argument that is in the way, or have the operator set a key (list_providers shows who can).",
+        )
+
+    @staticmethod
+    def _upscale_note(provider: Provider, index: int) -> str:
+        usd = provider.usd.get(StepName.UPSCALE)
+        price = f"about ${usd:g}" if usd is not None else f"see the price: {provider.price}"
+        return (
+            f"{provider.title} extends upscaled images only: image {index} is upscaled first, as a paid step ({price})."
+        )
+
+
+def default_roots(home: Path, data_dir: Path, working: Path) -> tuple[Path, ...]:
+    """Where `image` paths may lie on stdio: home, the data, and the working folder where it is a project's."""
+    roots = [home, data_dir]
+    if working != Path(working.anchor) and not home.is_relative_to(working):
+        roots.append(working)
+    return tuple(roots)

@@ -1,0 +1,70 @@
+"""What can be set about a sandbox. Does not read the environment: whoever builds a sandbox passes these in."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from outpaint_mcp.sandbox.pictures import Painter
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: float = 1_790_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """How a sandbox behaves; the defaults suit somebody who tries it by hand."""
+
+    seconds_per_state: float = 0.6
+    """How long a task stays in each of its vendor's unfinished states. 0 finishes every task at once."""
+
+    clock: Callable[[], float] = time.time
+    """Unix time in seconds. States are computed from it, so a clock moved by hand moves the tasks."""
+
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    """How the fault `slow` waits."""
+
+    balance: float = 1_000_000.0
+    """What each account holds at the start, in the vendor's own unit (points, credits, USD)."""
+
+    legnext_concurrency: int | None = 6
+    """Jobs that Legnext runs at a time, the others waiting as `staged`. None: no limit."""
+
+    apiframe_wrong_parent_status: Literal[400, 409] = 409
+    """How a grid is refused where an upscaled image is needed: Apiframe's pages disagree."""
+
+    piapi_temporary_urls: bool = True
+    """False leaves the single images' URLs out, as PiAPI does on some plans."""
+
+    max_tasks: int = 20_000
+    """Tasks kept per vendor; beyond it the oldest is forgotten."""
+
+    max_requests: int = 5_000
+    """Requests, webhooks and orders kept for `/control`; the counts go on beyond it."""
+
+    max_files: int = 500
+    """Drawn pictures and uploads kept on disk; a drawn one that was dropped is drawn again when asked for."""
+
+    max_side: int = 1024
+    """Pixels. A picture that would get larger is drawn from a smaller copy of its parent, so that chains stay cheap."""
+
+    painter: "Painter | None" = field(default=None)
+    """What draws; None is the local engine."""
+
+    transport: "httpx2.AsyncBaseTransport | None" = field(default=None)
+    """Carries webhooks, and the look-ups of pictures named by URL; None is real HTTP."""

@@ -1,0 +1,404 @@
+"""The use cases: outpaint, get_task, list_providers, the images. Knows neither MCP nor HTTP."""
+
+import contextlib
+import random
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import anyio
+from pydantic import BaseModel
+
+from outpaint_mcp.clock import Clock, SystemClock
+from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
+from outpaint_mcp.ordering import Orders, ServiceOptions
+from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.resolve import AUTO, Resolver, Understood
+from outpaint_mcp.store import UNSENT_SECONDS, OrderRow, OrderState, Record, Store
+from outpaint_mcp.task import OutpaintRequest, Picture, SourceForm, Status, Step, StepName, Task
+from outpaint_mcp.transitions import new_id, updated, view, with_kept, with_links
+
+__all__ = ["LOCAL_CALLER", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
+
+LOCAL_CALLER = "local"
+"""The caller on stdio and on the command line."""
+
+PLACING_SECONDS = 20.0
+"""How long a call waits at least for the provider's answer to its order, so that a refusal reaches the caller."""
+PROGRESS_SECONDS = 4.0
+"""How often a waiting call reports progress at the least (SPEC: every 5 s)."""
+
+OnProgress = Callable[[float, str], Awaitable[None]]
+"""Told percent (0-100, rising) and a short message."""
+
+
+class ProviderInfo(BaseModel):
+    """One provider, as `list_providers` shows it."""
+
+    name: str
+    title: str
+    configured: bool
+    needs: tuple[str, ...]
+    features: dict[str, dict[str, str]]
+    zoom: dict[str, str]
+    source: tuple[SourceForm, ...]
+    price: str
+    image_lifetime: str
+    note: str
+    docs_url: str
+
+
+class Service:
+    """The use cases over one store, one set of providers and one folder of pictures.
+
+    Args:
+        providers: by name; the order is that of `list_providers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        pictures: Pictures,
+        providers: Mapping[str, Provider],
+        options: ServiceOptions,
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._pictures = pictures
+        self._providers = providers
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._orders = Orders(
+            store=store, pictures=pictures, providers=providers, options=options, clock=self._clock, jitter=jitter
+        )
+        self._orders.on_change = self.changed
+        self.schedule: Callable[[str, float], None] = lambda task_id, due_at: None
+        self._orders.on_schedule = lambda task_id, due_at: self.schedule(task_id, due_at)
+        self._changed: weakref.WeakValueDictionary[str, _Change] = weakref.WeakValueDictionary()
+        self._seen_change: int | None = None
+        self.on_change: Callable[[str], None] = lambda task_id: None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What the service needs while it serves. On the way out, orders that are being sent get their answer first."""
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._pictures)
+            for provider in self._providers.values():
+                await stack.enter_async_context(provider.running())
+            stack.push_async_callback(self._close_store)
+            await stack.enter_async_context(self._orders.running())
+            yield
+
+    async def _close_store(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._store.aclose()
+
+    # The use cases
+
+    async def outpaint(
+        self,
+        request: OutpaintRequest,
+        *,
+        caller: str = LOCAL_CALLER,
+        wait_seconds: float = 0,
+        on_progress: OnProgress | None = None,
+    ) -> Task:
+        """Order an outpaint and wait for it.
+
+        Args:
+            request: what is asked for.
+            caller: who asks; the same order is the same only for the same caller.
+            wait_seconds: how long to wait for the task to become final.
+            on_progress: told percent and a message while waiting.
+
+        Raises:
+            OutpaintError: the order was refused, by us or by the provider; it was certainly not placed.
+        """
+        understood = await self._resolver(caller).understand(request)
+        made = self._new_record(understood, caller)
+        now = self._clock.now()
+        record, may_send = await self._store.claim(
+            made,
+            now=now,
+            repeat=request.repeat,
+            caps=self._options.caps,
+            count_orders=understood.provider.costs_money,
+        )
+        task_id = record.task.id
+        again = task_id != made.task.id
+        if may_send:
+            self._orders.place(record, understood)
+        elif record.task.status is Status.UNKNOWN and record.due_at is not None:
+            self.schedule(task_id, now)
+        await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
+        remaining = wait_seconds - (self._clock.now() - now)
+        record = await self._wait(task_id, remaining, on_progress) or record
+        notes: tuple[str, ...] = ()
+        if again:
+            notes = (
+                "This is the task of the same order, placed before: nothing new was ordered. "
+                "repeat=true orders it anew, once this one is final.",
+            )
+        return self._view(record, notes)
+
+    async def get_task(
+        self,
+        task_id: str,
+        *,
+        provider: str | None = None,
+        caller: str = LOCAL_CALLER,
+        wait_seconds: float = 0,
+        on_progress: OnProgress | None = None,
+    ) -> Task:
+        """The state of a task, after waiting for it to become final for at most `wait_seconds`.
+
+        Raises:
+            UnknownTaskError: there is none with this id, or it is another caller's.
+            OutpaintError: a provider's own id could not be looked up.
+        """
+        record = await self._find(task_id, provider or AUTO, caller)
+        if record.task.status is Status.UNKNOWN and record.due_at is not None:
+            # Somebody wants to know now.
+            self.schedule(record.task.id, self._clock.now())
+        record = await self._wait(record.task.id, wait_seconds, on_progress) or record
+        return self._view(record)
+
+    async def recent(self, *, caller: str = LOCAL_CALLER, limit: int = 20) -> list[Task]:
+        """The caller's newest tasks, newest first."""
+        return [with_links(task) for task in await self._store.recent(caller, limit)]
+
+    def list_providers(self) -> list[ProviderInfo]:
+        """Who can do what, in the order in which `auto` tries them."""
+        return [
+            ProviderInfo(
+                name=one.name,
+                title=one.title,
+                configured=not one.needs,
+                needs=one.needs,
+                features={
+                    kind.value: {feature.value: words for feature, words in one.limits(kind).items()}
+                    for kind in one.features
+                },
+                zoom={kind.value: str(limits) for kind, limits in one.zoom.items()},
+                source=one.sources,
+                price=one.price,
+                image_lifetime=one.image_lifetime,
+                note=one.note,
+                docs_url=one.docs_url,
+            )
+            for one in self._providers.values()
+        ]
+
+    async def image(self, task_id: str, index: int, *, caller: str = LOCAL_CALLER) -> tuple[bytes, str]:
+        """The bytes and the MIME type of one image of a task, from our own copy or else fetched and kept.
+
+        Raises:
+            UnknownTaskError: there is no such task or image.
+            InvalidImageError: the provider's URL gives no picture (any more).
+        """
+        record = await self._find(task_id, AUTO, caller)
+        wanted = next((image for image in record.task.images if image.index == index), None)
+        if wanted is None:
+            raise UnknownTaskError(f"The task {record.task.id} has no image {index}.", "See the task's images.")
+        kept = record.kept.get(index)
+        if kept is not None and (data := await self._pictures.load(kept.sha256, kept.mime_type)) is not None:
+            return data, kept.mime_type
+        fresh = await self._orders.copy_of(record.task.provider, wanted.url)
+        if await self._store.own(record.task.id, now=self._clock.now()):
+            record = await self._store.get(record.task.id) or record
+            await self._store.save(with_kept(record, {index: fresh}), durable=False)
+            self.changed(task_id)
+        return await anyio.Path(fresh.path).read_bytes(), fresh.mime_type
+
+    async def preview(self, task_id: str, *, caller: str = LOCAL_CALLER) -> bytes | None:
+        """A small JPEG of a task's first image, if there is one on this machine."""
+        record = await self._find(task_id, AUTO, caller)
+        kept = record.kept.get(1)
+        if kept is None:
+            return None
+        try:
+            return await self._pictures.preview(kept.sha256, kept.mime_type)
+        except OutpaintError:
+            return None
+
+    # Understanding
+
+    def _resolver(self, caller: str) -> Resolver:
+        async def find(task_id: str, provider: str) -> Record:
+            return await self._find(task_id, provider, caller)
+
+        async def read(reference: str) -> Picture:
+            return await self._pictures.read(reference, paths_allowed=self._options.paths_allowed)
+
+        return Resolver(
+            self._providers,
+            auto=self._options.auto,
+            may_leave=self._options.may_leave,
+            find_task=find,
+            read_picture=read,
+            image_of=self._image_of,
+        )
+
+    async def _find(self, task_id: str, provider: str, caller: str) -> Record:
+        """A task by our id, or by its provider's own; the latter is adopted if it is not in the store yet."""
+        if task_id.startswith("op-"):
+            record = await self._store.get(task_id)
+            if record is None or record.caller != caller:
+                raise UnknownTaskError(f"There is no task {task_id[:80]!r}.")
+            return record
+        if provider == AUTO:
+            raise UnknownTaskError(
+                f"{task_id[:80]!r} is not one of this server's ids (op-...).",
+                "If it is a provider's own id, name the provider.",
+            )
+        if provider not in self._providers:
+            raise InvalidRequestError(f"There is no provider {provider[:60]!r}.", f"Use {', '.join(self._providers)}.")
+        known = await self._store.find_remote(provider, task_id, caller)
+        if known is not None:
+            return known
+        if not self._options.adopt or await self._store.find_remote(provider, task_id) is not None:
+            raise UnknownTaskError(f"There is no task {task_id[:80]!r} of {provider}.")
+        return await self._adopt(self._providers[provider], task_id, caller)
+
+    async def _adopt(self, provider: Provider, remote_id: str, caller: str) -> Record:
+        """Take a task in that was made elsewhere."""
+        update = await provider.poll(remote_id)
+        now = self._clock.now()
+        at = datetime.fromtimestamp(now, UTC)
+        task = Task(
+            id=new_id(),
+            provider=provider.name,
+            remote_id=remote_id,
+            status=Status.QUEUED,
+            request={"provider": provider.name, "task_id": remote_id},
+            steps=(Step(name=StepName.OUTPAINT, remote_id=remote_id, status=Status.QUEUED),),
+            notes=("This task was made elsewhere and taken in by its provider's own id.",),
+            created_at=at,
+            updated_at=at,
+        )
+        row = OrderRow(0, StepName.OUTPAINT, OrderState.ACCEPTED, remote_id)
+        record = Record(task, caller, None, {}, (row,), due_at=now)
+        record = updated(record, 0, replace(update, remote_id=remote_id), provider, at)
+        if record.task.status is Status.SUCCEEDED:
+            record = await self._orders.kept(record)
+        record = await self._store.adopt(record, now=now)
+        if record.due_at is not None:
+            self.schedule(record.task.id, record.due_at)
+        return record
+
+    async def _image_of(self, record: Record, index: int) -> Picture:
+        """An image of a finished task as a picture of one's own, by its URL if that is public."""
+        image = next((one for one in record.task.images if one.index == index), None)
+        if image is None:
+            raise InvalidRequestError(f"The task {record.task.id} has no image {index}.")
+        kept = record.kept.get(index)
+        if kept is None or image.width is None or image.height is None:
+            fresh = await self._orders.copy_of(record.task.provider, image.url)
+            sha256, mime_type, width, height = fresh.sha256, fresh.mime_type, fresh.width, fresh.height
+        else:
+            sha256, mime_type, width, height = kept.sha256, kept.mime_type, image.width, image.height
+        path = self._pictures.path_of(sha256, mime_type)
+        url = image.url if image.url.startswith(("http://", "https://")) else None
+        return Picture(sha256, mime_type, width, height, str(path), url)
+
+    def _new_record(self, understood: Understood, caller: str) -> Record:
+        now = self._clock.now()
+        at = datetime.fromtimestamp(now, UTC)
+        task = Task(
+            id=new_id(),
+            provider=understood.provider.name,
+            status=Status.QUEUED,
+            request=understood.echo(),
+            steps=tuple(Step(name=name, status=Status.QUEUED) for name in understood.steps),
+            notes=understood.notes,
+            created_at=at,
+            updated_at=at,
+        )
+        orders = tuple(
+            OrderRow(
+                position,
+                name,
+                usd=self._options.prices.get(understood.provider.name, understood.provider.usd.get(name)),
+            )
+            for position, name in enumerate(understood.steps)
+        )
+        return Record(
+            task, caller, understood.order_hash(caller), understood.plan(), orders, due_at=now + UNSENT_SECONDS
+        )
+
+    async def renew(self) -> list[tuple[str, float]]:
+        """Say that this process is alive; returns the open tasks taken over from others, each with its due time."""
+        return await self._store.renew(now=self._clock.now())
+
+    async def advance(self, task_id: str) -> float | None:
+        """Do the next thing for a task; returns when the one after is due, in seconds since the epoch, or None."""
+        return await self._orders.advance(task_id)
+
+    # Waiting
+
+    def changed(self, task_id: str) -> None:
+        """Wake whoever waits for a task, and say that it changed."""
+        if (change := self._changed.pop(task_id, None)) is not None:
+            change.event.set()
+        self.on_change(task_id)
+
+    async def look_around(self) -> None:
+        """Tell of every task that any process changed since the last time."""
+        if self._seen_change is None:
+            self._seen_change = await self._store.last_change()
+            return
+        self._seen_change, changed = await self._store.changes(self._seen_change)
+        for task_id in changed:
+            self.changed(task_id)
+
+    async def _wait(self, task_id: str, seconds: float, on_progress: OnProgress | None) -> Record | None:
+        """Wait until a task ends a wait, for at most `seconds`, reporting progress."""
+        deadline = self._clock.now() + seconds
+        shown = 0.0
+        while True:
+            change = self._changed.setdefault(task_id, _Change())
+            record = await self._store.get(task_id)
+            remaining = deadline - self._clock.now()
+            if record is None or record.task.status.ends_a_wait or remaining <= 0:
+                return record
+            if on_progress is not None:
+                percent = self._percent(record)
+                if percent <= shown:
+                    # Hosts want it rising; a little more says that it is alive.
+                    percent = shown + (99 - shown) * 0.02
+                shown = percent
+                await on_progress(round(percent, 2), f"{record.task.provider}: {record.task.status.value}")
+            await self._pause(change.event, min(remaining, PROGRESS_SECONDS))
+
+    async def _pause(self, event: anyio.Event, seconds: float) -> None:
+        """Until the event or for `seconds` by the service's clock."""
+        async with anyio.create_task_group() as either:
+
+            async def sleep() -> None:
+                await self._clock.sleep(seconds)
+                either.cancel_scope.cancel()
+
+            either.start_soon(sleep)
+            await event.wait()
+            either.cancel_scope.cancel()
+
+    def _percent(self, record: Record) -> float:
+        if record.task.progress is not None:
+            return record.task.progress
+        provider = self._providers.get(record.task.provider)
+        usual = 60.0 if provider is None else provider.usual_seconds
+        return min(95.0, 95 * (self._clock.now() - record.task.created_at.timestamp()) / usual)
+
+    def _view(self, record: Record, notes: tuple[str, ...] = ()) -> Task:
+        return view(record, self._providers.get(record.task.provider), notes)
+
+
+class _Change:
+    """The next change of a task; alive as long as somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()

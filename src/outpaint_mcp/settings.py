@@ -1,0 +1,126 @@
+"""The environment, read once. The only reader of the environment; only cli.py builds one."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from outpaint_mcp.errors import ConfigurationError
+
+
+def _data_dir() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("outpaint-mcp", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """Every setting of the program. The README's table lists them with their environment variables."""
+
+    model_config = SettingsConfigDict(env_prefix="OUTPAINT_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    data_dir: Path = Field(default_factory=_data_dir)
+    providers: Annotated[tuple[str, ...] | None, NoDecode] = None
+    resource_links: bool = True
+    preview: bool = False
+    max_usd_per_day: float | None = Field(default=None, ge=0)
+    max_orders_per_day: int | None = Field(default=None, ge=0)
+    task_timeout: float = Field(default=1800, gt=0)
+    """Seconds after which a task that is not final becomes `unknown`; written in minutes as ``30min`` or seconds."""
+    file_roots: Annotated[tuple[Path, ...] | None, NoDecode] = None
+    allow_private_urls: bool = False
+    poll_seconds: Annotated[tuple[float, float] | None, NoDecode] = None
+    adopt: bool | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
+    keep_images_days: float = Field(default=30, gt=0)
+    keep_images_gb: float = Field(default=5, gt=0)
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return tuple(name.strip().lower() for name in value.split(",") if name.strip()) if _is_text(value) else value
+
+    @field_validator("file_roots", mode="before")
+    @classmethod
+    def _folders(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(os.pathsep) if part) if _is_text(value) else value
+
+    @field_validator("file_roots")
+    @classmethod
+    def _expanded(cls, value: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        return None if value is None else tuple(path.expanduser() for path in value)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("task_timeout", mode="before")
+    @classmethod
+    def _duration(cls, value: Any) -> Any:
+        text = value.strip().lower() if _is_text(value) else ""
+        for unit, seconds in (("min", 60), ("m", 60), ("h", 3600), ("s", 1)):
+            if text.endswith(unit):
+                return float(text.removesuffix(unit)) * seconds
+        return value
+
+    @field_validator("poll_seconds", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if _is_text(value) else value
+
+    @field_validator("poll_seconds")
+    @classmethod
+    def _not_a_storm(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and (value[0] < 0 or value[1] < 0.01):
+            raise ValueError("first must not be negative and interval must be at least 0.01")
+        return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+class VendorSettings(BaseSettings):
+    """The settings of one provider: ``<NAME>_API_KEY``, ``<NAME>_BASE_URL``, ``<NAME>_USD_PER_ORDER``."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    api_key: SecretStr | None = None
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$")
+    usd_per_order: float | None = Field(default=None, ge=0)
+
+
+def read_settings() -> Settings:
+    """Read the process's environment.
+
+    Raises:
+        ConfigurationError: a value cannot be read; the message names the variable, never the value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise _unreadable("OUTPAINT_", error) from None
+
+
+def read_vendor_settings(name: str) -> VendorSettings:
+    """Read the settings of the provider `name` from the process's environment.
+
+    Raises:
+        ConfigurationError: a value cannot be read; the message names the variable, never the value.
+    """
+    prefix = name.upper().replace("-", "_") + "_"
+    try:
+        return VendorSettings(_env_prefix=prefix)  # type: ignore[call-arg]  # read by BaseSettings.__init__
+    except ValidationError as error:
+        raise _unreadable(prefix, error) from None
+
+
+def _unreadable(prefix: str, error: ValidationError) -> ConfigurationError:
+    problems = "; ".join(
+        f"{prefix}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    )
+    return ConfigurationError(f"A setting cannot be read: {problems}.", "Correct the environment and start again.")

@@ -1,0 +1,613 @@
+"""Tasks, their orders and the budget, on disk. The only module that knows SQL; it knows no provider and no clock.
+
+Several processes may share one file: whatever must hold between them is one conditional statement or one
+``BEGIN IMMEDIATE`` transaction. Every task belongs to at most one living process (its owner), which alone advances it;
+an owner is alive while its lease is renewed. An order goes through the states of `OrderState`, and each change that
+money hangs on is on disk (``synchronous=FULL``) before the next thing happens.
+
+sqlite3 is imported when the file is opened and not before, since a server must answer `tools/list` quickly.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.to_thread
+
+from outpaint_mcp.errors import BudgetExceededError, ConfigurationError
+from outpaint_mcp.task import Cost, Status, StepName, Task
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+
+LEASE_SECONDS = 10.0
+"""How long an owner counts as alive after it last said so."""
+
+REUSE_SECONDS = 600.0
+"""How long after its success a task still answers for the same order."""
+
+UNSENT_SECONDS = 600.0
+"""How long an order that was intended but never sent waits for the same call before it is released."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE owners (owner TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE tasks (
+        id TEXT PRIMARY KEY,
+        caller TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        order_hash TEXT,
+        status TEXT NOT NULL,
+        task TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        reference TEXT,
+        is_grid INTEGER,
+        created_at REAL NOT NULL,
+        finished_at REAL,
+        due_at REAL,
+        owner TEXT,
+        change INTEGER NOT NULL
+    );
+    CREATE INDEX tasks_equal ON tasks (caller, order_hash, created_at);
+    CREATE INDEX tasks_open ON tasks (due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX tasks_recent ON tasks (caller, created_at);
+    CREATE INDEX tasks_change ON tasks (change);
+    CREATE TABLE orders (
+        task_id TEXT NOT NULL REFERENCES tasks (id),
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        caller TEXT NOT NULL,
+        state TEXT NOT NULL,
+        remote_id TEXT,
+        day TEXT NOT NULL,
+        usd REAL,
+        reserved INTEGER NOT NULL,
+        cost TEXT,
+        PRIMARY KEY (task_id, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX orders_remote ON orders (provider, remote_id);
+    CREATE INDEX orders_day ON orders (day, caller);
+    CREATE TABLE kept (
+        task_id TEXT NOT NULL REFERENCES tasks (id),
+        position INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        mime_type TEXT NOT NULL,
+        PRIMARY KEY (task_id, position)
+    ) WITHOUT ROWID;
+    """,
+)
+"""What takes a file from each schema version to the next; the version is kept in ``PRAGMA user_version``."""
+
+
+class OrderState(StrEnum):
+    """How far one order came.
+
+    ``intended``: on disk, nothing sent. ``sent``: the request is about to leave or has left, no answer is known.
+    ``accepted`` and ``refused``: the provider's answer. ``unconfirmed``: the answer is lost, it may have been taken.
+    """
+
+    INTENDED = "intended"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """One step's order.
+
+    `usd` is the price reserved for it, None where it is unknown; `reserved` says whether it counts to the caps. `cost`
+    is what the provider says it took.
+    """
+
+    position: int
+    name: StepName
+    state: OrderState = OrderState.INTENDED
+    remote_id: str | None = None
+    usd: float | None = None
+    reserved: bool = False
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """Which of our own copies holds an image of a task."""
+
+    sha256: str
+    mime_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A task and what only the program needs of it.
+
+    `plan` is the order as JSON, without anything secret. `reference` and `is_grid` describe the result as a parent.
+    `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
+    `mine` says whether this process was the task's owner when it was read.
+    """
+
+    task: Task
+    caller: str
+    order_hash: str | None
+    plan: Mapping[str, Any]
+    orders: tuple[OrderRow, ...]
+    reference: str | None = None
+    is_grid: bool | None = None
+    due_at: float | None = None
+    kept: Mapping[int, KeptImage] = field(default_factory=dict)
+    mine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most that one caller may order in a UTC day; None is no cap."""
+
+    usd: float | None = None
+    orders: int | None = None
+
+
+class Store:
+    """The store in one SQLite file; made on first use.
+
+    Args:
+        path: the file; its folder is made with it.
+        owner: this process's name among those that share the file.
+        migrations: the schema, as the steps from each version to the next.
+    """
+
+    def __init__(self, path: Path, owner: str, *, migrations: Sequence[str] = MIGRATIONS) -> None:
+        self._path = path
+        self._owner = owner
+        self._migrations = migrations
+        self._connection: sqlite3.Connection | None = None
+        # One connection, one thread at a time: SQLite serialises writers anyway.
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def aclose(self) -> None:
+        """Give up every task of this process and close the file."""
+        if self._connection is not None:
+            await self._run(self._release_all)
+            await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
+            self._connection = None
+
+    def _release_all(self, db: "sqlite3.Connection") -> None:
+        with _transaction(db):
+            db.execute("UPDATE tasks SET owner = NULL WHERE owner = ?", (self._owner,))
+            db.execute("DELETE FROM owners WHERE owner = ?", (self._owner,))
+
+    # Placing orders
+
+    async def claim(
+        self, record: Record, *, now: float, repeat: bool, caps: Caps, count_orders: bool
+    ) -> tuple[Record, bool]:
+        """Write the intent down, unless the same order stands already. One transaction.
+
+        Returns:
+            The record that stands, and whether this process may send its first order: True for a new record, and for
+            one that was never sent and is this process's or that of a process that is gone.
+
+        Raises:
+            BudgetExceededError: a cap does not allow it. Nothing was written.
+            ConfigurationError: the store cannot be written.
+        """
+
+        def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
+            with _transaction(db):
+                self._renew(db, now)
+                found = self._newest_equal(db, record)
+                if found is not None:
+                    state = found.orders[0].state if found.orders else OrderState.ACCEPTED
+                    if state is OrderState.INTENDED and not found.task.status.is_final:
+                        # Never sent. Unless another process is about to, it is ours to send, on its reservation.
+                        return found, self._take_over(db, found.task.id, now)
+                    if _answers_for(found, now, repeat=repeat):
+                        return found, False
+                orders = record.orders
+                if count_orders:
+                    day = datetime.fromtimestamp(now, UTC).date().isoformat()
+                    self._check_caps(db, record, day, caps)
+                    orders = tuple(replace(row, reserved=True) for row in orders)
+                made = replace(record, orders=orders)
+                self._insert(db, made, now)
+                return made, True
+
+        return await self._run(work, durable=True)
+
+    def _newest_equal(self, db: "sqlite3.Connection", record: Record) -> Record | None:
+        row = db.execute(
+            "SELECT id FROM tasks WHERE caller = ? AND order_hash = ? ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (record.caller, record.order_hash),
+        ).fetchone()
+        return None if row is None else self._load(db, row[0])
+
+    def _take_over(self, db: "sqlite3.Connection", task_id: str, now: float) -> bool:
+        taken = db.execute(
+            "UPDATE tasks SET owner = ?1 WHERE id = ?2 AND (owner IS NULL OR owner = ?1 OR "
+            "owner NOT IN (SELECT owner FROM owners WHERE alive_until > ?3))",
+            (self._owner, task_id, now),
+        )
+        return taken.rowcount == 1
+
+    def _check_caps(self, db: "sqlite3.Connection", record: Record, day: str, caps: Caps) -> None:
+        if caps.usd is None and caps.orders is None:
+            return
+        usd, count = db.execute(
+            "SELECT COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND caller = ? AND reserved = 1",
+            (day, record.caller),
+        ).fetchone()
+        if caps.orders is not None and count + len(record.orders) > caps.orders:
+            raise BudgetExceededError(
+                f"Today's cap of {caps.orders} orders (OUTPAINT_MAX_ORDERS_PER_DAY) would be passed: {count} are used."
+            )
+        if caps.usd is not None:
+            if any(row.usd is None for row in record.orders):
+                name = record.task.provider
+                raise BudgetExceededError(
+                    f"A cap in USD is set and the price of {name} in USD is not known.",
+                    f"Have the operator set {name.upper().replace('-', '_')}_USD_PER_ORDER, or use another provider.",
+                )
+            price = sum(row.usd or 0 for row in record.orders)
+            # A thousandth of a cent forgives what adding decimal prices in binary leaves over.
+            if usd + price > caps.usd + 1e-5:
+                raise BudgetExceededError(
+                    f"Today's cap of ${caps.usd:g} (OUTPAINT_MAX_USD_PER_DAY) would be passed: "
+                    f"${usd:.4g} is used and this order takes ${price:.4g}."
+                )
+
+    def _insert(self, db: "sqlite3.Connection", record: Record, now: float) -> None:
+        task = record.task
+        db.execute(
+            "INSERT INTO tasks (id, caller, provider, order_hash, status, task, plan, reference, is_grid, created_at,"
+            " finished_at, due_at, owner, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks))",
+            (
+                task.id,
+                record.caller,
+                task.provider,
+                record.order_hash,
+                task.status.value,
+                task.model_dump_json(),
+                json.dumps(record.plan),
+                record.reference,
+                record.is_grid,
+                task.created_at.timestamp(),
+                task.finished_at.timestamp() if task.finished_at else None,
+                record.due_at,
+                self._owner,
+            ),
+        )
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        db.executemany(
+            "INSERT INTO orders (task_id, position, name, provider, caller, state, remote_id, day, usd, reserved)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    task.id,
+                    row.position,
+                    row.name.value,
+                    task.provider,
+                    record.caller,
+                    row.state.value,
+                    row.remote_id,
+                    day,
+                    row.usd,
+                    row.reserved,
+                )
+                for row in record.orders
+            ],
+        )
+
+    async def mark_sent(self, task_id: str, position: int) -> bool:
+        """Note that the order's request is about to leave.
+
+        Returns:
+            False if it was sent before or the task is no longer this process's: then it must not be sent.
+        """
+
+        def work(db: "sqlite3.Connection") -> bool:
+            marked = db.execute(
+                "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
+                " AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND owner = ?3)",
+                (task_id, position, self._owner),
+            )
+            return marked.rowcount == 1
+
+        return await self._run(work, durable=True)
+
+    # Following tasks
+
+    async def save(self, record: Record, *, durable: bool = True, force: bool = False) -> bool:
+        """Write a task of this process back, with its orders and images.
+
+        Args:
+            record: the task as it is to stand.
+            durable: whether to wait for the disk. What only a new question to the provider would tell again need not.
+            force: write even if another process took the task over meanwhile. Only for the answer to an order, which
+                nobody else has.
+
+        Returns:
+            False if the task is no longer this process's; then nothing was written.
+        """
+
+        def work(db: "sqlite3.Connection") -> bool:
+            task = record.task
+            with _transaction(db):
+                written = db.execute(
+                    "UPDATE tasks SET status = ?, task = ?, reference = ?, is_grid = ?, finished_at = ?, due_at = ?,"
+                    " change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks) WHERE id = ? AND (owner = ? OR ?)",
+                    (
+                        task.status.value,
+                        task.model_dump_json(),
+                        record.reference,
+                        record.is_grid,
+                        task.finished_at.timestamp() if task.finished_at else None,
+                        record.due_at,
+                        task.id,
+                        self._owner,
+                        force,
+                    ),
+                )
+                if written.rowcount != 1:
+                    return False
+                db.executemany(
+                    "UPDATE orders SET state = ?, remote_id = ?, usd = ?, reserved = ?, cost = ?"
+                    " WHERE task_id = ? AND position = ?",
+                    [
+                        (row.state.value, row.remote_id, row.usd, row.reserved, _json(row.cost), task.id, row.position)
+                        for row in record.orders
+                    ],
+                )
+                db.executemany(
+                    "INSERT OR REPLACE INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
+                    [(task.id, index, kept.sha256, kept.mime_type) for index, kept in record.kept.items()],
+                )
+                return True
+
+        return await self._run(work, durable=durable)
+
+    async def adopt(self, record: Record, *, now: float) -> Record:
+        """Keep a task that was made elsewhere; if the caller has it already, the one that stands is returned."""
+
+        def work(db: "sqlite3.Connection") -> Record:
+            with _transaction(db):
+                self._renew(db, now)
+                remote_id = record.task.remote_id
+                found = self._find_remote(db, record.task.provider, remote_id or "", record.caller)
+                if found is None:
+                    self._insert(db, record, now)
+                    db.executemany(
+                        "INSERT INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
+                        [(record.task.id, index, kept.sha256, kept.mime_type) for index, kept in record.kept.items()],
+                    )
+                    return record
+                return found
+
+        return await self._run(work)
+
+    async def own(self, task_id: str, *, now: float) -> bool:
+        """Make a task this process's if its owner is gone (or it is this process's already)."""
+
+        def work(db: "sqlite3.Connection") -> bool:
+            with _transaction(db):
+                self._renew(db, now)
+                return self._take_over(db, task_id, now)
+
+        return await self._run(work)
+
+    async def renew(self, *, now: float) -> list[tuple[str, float]]:
+        """Say that this process is alive, and take over the open tasks of those that are not.
+
+        A task whose first order was never sent is left alone until it is due to be released, so that the same call made
+        in any process can send it.
+
+        Returns:
+            The id and due time of every task that was taken over.
+        """
+
+        def work(db: "sqlite3.Connection") -> list[tuple[str, float]]:
+            with _transaction(db):
+                self._renew(db, now)
+                rows = db.execute(
+                    "UPDATE tasks SET owner = ?1 WHERE due_at IS NOT NULL AND (owner IS NULL OR "
+                    "owner NOT IN (SELECT owner FROM owners WHERE alive_until > ?2)) AND (due_at <= ?2 OR NOT EXISTS "
+                    "(SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
+                    " RETURNING id, due_at",
+                    (self._owner, now),
+                ).fetchall()
+                db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
+                return [(row[0], row[1]) for row in rows]
+
+        return await self._run(work)
+
+    def _renew(self, db: "sqlite3.Connection", now: float) -> None:
+        db.execute(
+            "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2)"
+            " ON CONFLICT (owner) DO UPDATE SET alive_until = MAX(alive_until, ?2)",
+            (self._owner, now + LEASE_SECONDS),
+        )
+
+    # Looking
+
+    async def get(self, task_id: str) -> Record | None:
+        return await self._run(lambda db: self._load(db, task_id))
+
+    async def find_remote(self, provider: str, remote_id: str, caller: str | None = None) -> Record | None:
+        """The newest task one of whose orders has this id at the provider; of any caller if `caller` is None."""
+        return await self._run(lambda db: self._find_remote(db, provider, remote_id, caller))
+
+    def _find_remote(
+        self, db: "sqlite3.Connection", provider: str, remote_id: str, caller: str | None
+    ) -> Record | None:
+        row = db.execute(
+            "SELECT task_id FROM orders WHERE provider = ?1 AND remote_id = ?2 AND (?3 IS NULL OR caller = ?3)"
+            " ORDER BY task_id DESC LIMIT 1",
+            (provider, remote_id, caller),
+        ).fetchone()
+        return None if row is None else self._load(db, row[0])
+
+    async def recent(self, caller: str, limit: int) -> list[Task]:
+        """The caller's newest tasks, newest first."""
+
+        def work(db: "sqlite3.Connection") -> list[Task]:
+            rows = db.execute(
+                "SELECT task FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (caller, limit)
+            )
+            return [Task.model_validate_json(row[0]) for row in rows]
+
+        return await self._run(work)
+
+    async def changes(self, since: int) -> tuple[int, list[str]]:
+        """The ids of the tasks that any process changed after change number `since`, and the newest number."""
+
+        def work(db: "sqlite3.Connection") -> tuple[int, list[str]]:
+            rows = db.execute("SELECT change, id FROM tasks WHERE change > ? ORDER BY change", (since,)).fetchall()
+            newest = rows[-1][0] if rows else since
+            return newest, [row[1] for row in rows]
+
+        return await self._run(work)
+
+    async def last_change(self) -> int:
+        return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
+
+    async def kept_hashes(self) -> set[str]:
+        """The hashes of all images that a task still names."""
+        return await self._run(lambda db: {row[0] for row in db.execute("SELECT sha256 FROM kept")})
+
+    def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
+        row = db.execute(
+            "SELECT task, caller, order_hash, plan, reference, is_grid, due_at, owner FROM tasks WHERE id = ?",
+            (task_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        orders = db.execute(
+            "SELECT position, name, state, remote_id, usd, reserved, cost FROM orders WHERE task_id = ?"
+            " ORDER BY position",
+            (task_id,),
+        ).fetchall()
+        kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
+        return Record(
+            task=Task.model_validate_json(row[0]),
+            caller=row[1],
+            order_hash=row[2],
+            plan=json.loads(row[3]),
+            orders=tuple(
+                OrderRow(
+                    position,
+                    StepName(name),
+                    OrderState(state),
+                    remote_id,
+                    usd,
+                    bool(reserved),
+                    None if cost is None else Cost.model_validate_json(cost),
+                )
+                for position, name, state, remote_id, usd, reserved, cost in orders
+            ),
+            reference=row[4],
+            is_grid=None if row[5] is None else bool(row[5]),
+            due_at=row[6],
+            kept={position: KeptImage(sha256, mime_type) for position, sha256, mime_type in kept},
+            mine=row[7] == self._owner,
+        )
+
+    # The file
+
+    async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
+        def call() -> T:
+            import sqlite3
+
+            try:
+                db = self._open()
+                # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
+                db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                return work(db)
+            except sqlite3.Error as error:
+                raise ConfigurationError(
+                    f"The store {self._path.name} cannot be used: {error}.",
+                    "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR: its disk space, its permissions "
+                    "and whether another program holds the file.",
+                ) from error
+            except OSError as error:
+                raise ConfigurationError(
+                    f"The data folder cannot be used: {error.strerror}.",
+                    "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
+                ) from error
+
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    def _open(self) -> "sqlite3.Connection":
+        if self._connection is not None:
+            return self._connection
+        import sqlite3
+
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA foreign_keys = ON")
+            self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        self._connection = db
+        return db
+
+    def _migrate(self, db: "sqlite3.Connection") -> None:
+        if _version(db) == len(self._migrations):
+            return
+        with _transaction(db):
+            # Read again inside the transaction: another process may have migrated the file meanwhile.
+            version = _version(db)
+            if version > len(self._migrations):
+                raise ConfigurationError(
+                    f"The store {self._path.name} was written by a newer outpaint-mcp (schema {version}, "
+                    f"this one knows {len(self._migrations)}).",
+                    "Update outpaint-mcp, or give it another OUTPAINT_DATA_DIR.",
+                )
+            for step in self._migrations[version:]:
+                for statement in step.split(";"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+
+def _json(cost: Cost | None) -> str | None:
+    return None if cost is None else cost.model_dump_json()
+
+
+def _version(db: "sqlite3.Connection") -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _answers_for(found: Record, now: float, *, repeat: bool) -> bool:
+    """Whether a task that stands answers for the same order made again."""
+    status = found.task.status
+    if status in (Status.QUEUED, Status.RUNNING):
+        return True
+    if repeat:
+        return False
+    if status is Status.UNKNOWN:
+        return True
+    finished = found.task.finished_at
+    return status is Status.SUCCEEDED and finished is not None and now - finished.timestamp() < REUSE_SECONDS
+
+
+@contextmanager
+def _transaction(db: "sqlite3.Connection") -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk makes SQLite roll back by itself.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

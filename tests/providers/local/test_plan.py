@@ -1,0 +1,97 @@
+"""Where the original lies on the canvas."""
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+
+sides = st.integers(1, 9000)
+zooms = st.integers(100, 200).map(lambda percent: percent / 100)
+ratios = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("size", "zoom", "ratio", "expected"),
+    [
+        ((1000, 500), 1.5, None, Canvas(1500, 750, 250, 125)),
+        ((1000, 500), 2.0, None, Canvas(2000, 1000, 500, 250)),
+        ((1000, 500), 1.0, (1, 1), Canvas(1000, 1000, 0, 250)),
+        ((500, 1000), 1.0, (1, 1), Canvas(1000, 1000, 250, 0)),
+        ((512, 512), 1.0, (16, 9), Canvas(910, 512, 199, 0)),
+        ((512, 512), 1.5, (16, 9), Canvas(1365, 768, 426, 128)),
+        ((1600, 900), 1.0, (9, 16), Canvas(1600, 2844, 0, 972)),
+        ((1600, 900), 1.5, (16, 9), Canvas(2400, 1350, 400, 225)),
+        ((7, 5), 1.5, None, Canvas(11, 8, 2, 1)),
+        ((10, 10), 1.1, None, Canvas(11, 11, 0, 0)),
+        ((1, 1), 1.0, None, Canvas(1, 1, 0, 0)),
+    ],
+)
+def test_known_canvases(size: tuple[int, int], zoom: float, ratio: tuple[int, int] | None, expected: Canvas) -> None:
+    assert plan_canvas(*size, zoom=zoom, aspect_ratio=ratio) == expected
+
+
+@given(sides, sides, zooms, st.none() | ratios)
+def test_the_original_lies_whole_and_centred_on_the_canvas(
+    width: int, height: int, zoom: float, ratio: tuple[int, int] | None
+) -> None:
+    canvas = plan_canvas(width, height, zoom=zoom, aspect_ratio=ratio)
+    right, below = canvas.width - canvas.x - width, canvas.height - canvas.y - height
+    assert min(canvas.x, canvas.y) >= 0
+    assert right - canvas.x in (0, 1)
+    assert below - canvas.y in (0, 1)
+
+
+@given(sides, sides, zooms, ratios)
+def test_the_ratio_is_as_exact_as_whole_pixels_allow_on_the_smallest_canvas(
+    width: int, height: int, zoom: float, ratio: tuple[int, int]
+) -> None:
+    canvas = plan_canvas(width, height, zoom=zoom, aspect_ratio=ratio)
+    zoomed = plan_canvas(width, height, zoom=zoom, aspect_ratio=None)
+    wanted = Fraction(*ratio)
+    if canvas.width == zoomed.width:
+        assert canvas.height >= zoomed.height
+        assert abs(canvas.height - canvas.width / wanted) <= Fraction(1, 2)
+    else:
+        assert canvas.height == zoomed.height
+        assert canvas.width >= zoomed.width
+        assert abs(canvas.width - canvas.height * wanted) <= Fraction(1, 2)
+
+
+@given(sides, sides, zooms, ratios, st.integers(2, 5))
+def test_a_ratio_written_in_larger_numbers_is_the_same_ratio(
+    width: int, height: int, zoom: float, ratio: tuple[int, int], factor: int
+) -> None:
+    larger = (ratio[0] * factor, ratio[1] * factor)
+    assert plan_canvas(width, height, zoom=zoom, aspect_ratio=ratio) == plan_canvas(
+        width, height, zoom=zoom, aspect_ratio=larger
+    )
+
+
+@given(sides, sides, zooms, zooms)
+def test_a_larger_zoom_never_gives_a_smaller_canvas(width: int, height: int, one: float, other: float) -> None:
+    assume(one <= other)
+    small = plan_canvas(width, height, zoom=one, aspect_ratio=None)
+    large = plan_canvas(width, height, zoom=other, aspect_ratio=None)
+    assert small.width <= large.width
+    assert small.height <= large.height
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "zoom", "ratio"),
+    [
+        (0, 5, 1.0, None),
+        (5, -1, 1.0, None),
+        (5, 5, 0.9, None),
+        (5, 5, math.nan, None),
+        (5, 5, math.inf, None),
+        (5, 5, 1.0, (0, 1)),
+        (5, 5, 1.0, (1, -1)),
+    ],
+)
+def test_nonsense_is_a_value_error(width: int, height: int, zoom: float, ratio: tuple[int, int] | None) -> None:
+    with pytest.raises(ValueError, match="must be at least 1"):
+        plan_canvas(width, height, zoom=zoom, aspect_ratio=ratio)
