@@ -1,4 +1,4 @@
-"""The demonstration: a real MCP client and a real server over stdio; see scripts/demo."""
+"""The demonstration: a real MCP client and server over stdio, then five vendors in a sandbox; see scripts/demo."""
 
 import argparse
 import base64
@@ -13,48 +13,93 @@ from mcp.client.stdio import stdio_client
 from mcp_types import BlobResourceContents, CallToolResult
 from PIL import Image, ImageDraw, ImageFont
 
+from outpaint_mcp.sandbox import VENDORS, Sandbox, environment, seed_id, serving
+
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "examples" / "galaxies.jpg"
 WANTED = (("zoom", {"zoom": 1.5}), ("wide", {"zoom": 1.0, "aspect_ratio": "16:9"}))
 
 
 async def demo(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     # Its own data folder, so that every run draws anew and nothing of the user's is touched.
-    data = out / "data"
-    server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "outpaint_mcp"],
-        env={**os.environ, "OUTPAINT_DATA_DIR": str(data), "OUTPAINT_FILE_ROOTS": str(ROOT)},
-    )
+    data = {"OUTPAINT_DATA_DIR": str(out / "data"), "OUTPAINT_FILE_ROOTS": str(ROOT)}
     print("Starting outpaint-mcp over stdio and connecting with the SDK's client ...")
-    async with Client(stdio_client(server)) as client:
+    async with Client(stdio_client(server(data))) as client:
         tools = (await client.list_tools()).tools
         print(f"Its tools: {', '.join(tool.name for tool in tools)}\n")
-        pictures = [("the photograph", Image.open(PHOTOGRAPH).convert("RGB"))]
-        for name, arguments in WANTED:
-            print(f"outpaint(image={PHOTOGRAPH.name}, {', '.join(f'{k}={v}' for k, v in arguments.items())})")
-            began = time.perf_counter()
-            result = await client.call_tool("outpaint", {"image": str(PHOTOGRAPH), "repeat": True, **arguments})
-            task = answer(result)
-            while task["status"] in ("queued", "running"):
-                result = await client.call_tool("get_task", {"task_id": task["id"], "wait_seconds": 45})
-                task = answer(result)
-            if task["status"] != "succeeded":
-                raise SystemExit(f"The task {task['status']}: {task['failure']}")
-            seconds = time.perf_counter() - began
-            image = task["images"][0]
-            contents = (await client.read_resource(image["resource_uri"])).contents[0]
-            assert isinstance(contents, BlobResourceContents)
-            path = out / f"{name}.png"
-            path.write_bytes(base64.b64decode(contents.blob))
-            print(f"  {task['status']} in {seconds:.1f} s: {image['width']}x{image['height']}, read back through")
-            print(f"  {image['resource_uri']}\n  written to {shown(path)}\n")
-            label = ", ".join(f"{key} {value:g}" if isinstance(value, float) else value for key, value in arguments.items())
-            pictures.append((label, Image.open(path).convert("RGB")))
+        await on_this_machine(client, out)
+    async with serving(Sandbox()) as base_url:
+        print(f"\nThe five vendors, in the sandbox that comes with the package ({base_url}), no key and no cost:")
+        async with Client(stdio_client(server({**data, **environment(base_url)}))) as client:
+            await at_the_vendors(client)
+
+
+def server(environment: dict[str, str]) -> StdioServerParameters:
+    return StdioServerParameters(command=sys.executable, args=["-m", "outpaint_mcp"], env={**os.environ, **environment})
+
+
+async def on_this_machine(client: Client, out: Path) -> None:
+    pictures = [("the photograph", Image.open(PHOTOGRAPH).convert("RGB"))]
+    for name, arguments in WANTED:
+        print(f"outpaint(image={PHOTOGRAPH.name}, {', '.join(f'{k}={v}' for k, v in arguments.items())})")
+        began = time.perf_counter()
+        task = await finished(client, {"image": str(PHOTOGRAPH), "repeat": True, **arguments})
+        seconds = time.perf_counter() - began
+        image = task["images"][0]
+        contents = (await client.read_resource(image["resource_uri"])).contents[0]
+        if not isinstance(contents, BlobResourceContents):
+            raise SystemExit("The resource holds no picture.")
+        path = out / f"{name}.png"
+        path.write_bytes(base64.b64decode(contents.blob))
+        print(f"  {task['status']} in {seconds:.1f} s: {image['width']}x{image['height']}, read back through")
+        print(f"  {image['resource_uri']}\n  written to {shown(path)}\n")
+        label = ", ".join(f"{key} {value:g}" if isinstance(value, float) else value for key, value in arguments.items())
+        pictures.append((label, Image.open(path).convert("RGB")))
     sheet = out / "before-and-after.png"
     before_and_after(pictures).save(sheet)
     print(f"Before and after: {shown(sheet)}")
+
+
+async def at_the_vendors(client: Client) -> None:
+    """One order at each, from a grid that the sandbox starts with."""
+    rows = []
+
+    async def order(vendor: str) -> None:
+        arguments = {"task_id": seed_id(vendor, grid=True), "provider": vendor, "image_index": 2, "zoom": 1.5}
+        began = time.perf_counter()
+        task = await finished(client, {**arguments, "repeat": True})
+        seconds = time.perf_counter() - began
+        image = task["images"][0]
+        cost = task["cost"]
+        rows.append(
+            (
+                vendor,
+                task["status"],
+                " + ".join(step["name"] for step in task["steps"]),
+                f"{len(task['images'])} of {image['width']}x{image['height']}",
+                f"{cost['amount']:g} {cost['unit']}" if cost else "unknown",
+                f"{seconds:.1f} s",
+            )
+        )
+
+    async with anyio.create_task_group() as orders:
+        for vendor in VENDORS:
+            orders.start_soon(order, vendor.name)
+    rows.sort()
+    rows.insert(0, ("provider", "status", "orders", "images", "cost", "time"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+async def finished(client: Client, order: dict[str, object]) -> dict:
+    """Place an order and follow it to its end, as a host does."""
+    task = answer(await client.call_tool("outpaint", order))
+    while task["status"] in ("queued", "running"):
+        task = answer(await client.call_tool("get_task", {"task_id": task["id"], "wait_seconds": 45}))
+    if task["status"] != "succeeded":
+        raise SystemExit(f"The task {task['status']}: {task['failure']}")
+    return task
 
 
 def answer(result: CallToolResult) -> dict:
@@ -88,7 +133,9 @@ def shown(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "demo-out", help="where to write (default: demo-out)")
-    anyio.run(demo, parser.parse_args().out.resolve())
+    out = parser.parse_args().out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    anyio.run(demo, out)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_wrapping_an_address_in_ipv6_never_opens_it(address: ipaddress.IPv4Addre
 def test_nothing_opens_that_python_does_not_call_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if may_connect(str(address)):
         assert address.is_global or str(address).startswith(("2002:", "::ffff:"))
-        assert not (address.is_loopback or address.is_link_local or address.is_multicast)
+        assert not any((address.is_loopback, address.is_link_local, address.is_multicast))
 
 
 def test_only_full_addresses_count_as_addresses() -> None:

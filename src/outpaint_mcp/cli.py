@@ -83,6 +83,14 @@ def _parser() -> argparse.ArgumentParser:
     providers = commands.add_parser("providers", help="show who can do what")
     providers.add_argument("--json", action="store_true")
     providers.set_defaults(run=_providers)
+
+    sandbox = commands.add_parser("sandbox", help="serve the five vendors' protocols on this machine, to try them")
+    sandbox.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
+    sandbox.add_argument("--port", type=int, default=8765, help="default: 8765; 0 is any free one")
+    sandbox.add_argument(
+        "--seconds", type=float, default=0.6, help="how long a task stays in each state (default: 0.6)"
+    )
+    sandbox.set_defaults(run=_sandbox)
     return parser
 
 
@@ -285,6 +293,28 @@ def _providers(options: argparse.Namespace, settings: Settings) -> int:
         _print(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
     else:
         _print(providers_text(found))
+    return DONE
+
+
+def _sandbox(options: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from outpaint_mcp.sandbox import SEEDS, SandboxSettings, environment, serve_sandbox
+
+    def ready(base_url: str) -> None:
+        _print(f"# The sandbox listens on {base_url}; its index is there. Stop it with Ctrl-C.")
+        _print("# Point the server at it:")
+        for name, value in environment(base_url).items():
+            _print(f"export {name}={value}")
+        _print("# Finished tasks to extend, by provider:")
+        for seed in SEEDS:
+            if not seed.foreign:
+                _print(f"#   {seed.vendor:9} {seed.id:38} {seed.what}")
+
+    try:
+        anyio.run(serve_sandbox, options.host, options.port, SandboxSettings(seconds_per_state=options.seconds), ready)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The sandbox cannot be served: {error}.", "Try another --host or --port.") from None
     return DONE
 
 

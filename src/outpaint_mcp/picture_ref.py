@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from outpaint_mcp.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
-from outpaint_mcp.safe_fetch import too_large
+from outpaint_mcp.size_cap import too_large
 
 _MAX_PATH: Final = 4096  # characters; longer ones are no path on any system
 _PIECE: Final = 1 << 20

@@ -26,9 +26,9 @@ from outpaint_mcp.errors import ConfigurationError, ForbiddenUrlError, InvalidIm
 from outpaint_mcp.picture_process import REFUSED
 from outpaint_mcp.picture_ref import copy_user_file, data_of, path_of, scheme_of
 from outpaint_mcp.safe_fetch import Resolve, SafeFetcher, resolve
+from outpaint_mcp.size_cap import MAX_BYTES
 from outpaint_mcp.task import Picture
 
-MAX_BYTES: Final = 50_000_000
 _EXTENSIONS: Final = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 _STALE_SECONDS: Final = 3600.0
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.picture_process")

@@ -297,13 +297,12 @@ class Resolver:
                 able.append(provider)
         return able, refusals
 
-    @staticmethod
-    def _nobody(refusals: Mapping[str, OutpaintError]) -> OutpaintError:
-        """One refusal out of many: the only one where they agree in kind, else all of them in a sentence."""
+    def _nobody(self, refusals: Mapping[str, OutpaintError]) -> OutpaintError:
+        """One refusal out of many: a ready provider's about the values given, else all of them, each in a sentence."""
+        for name, error in refusals.items():
+            if isinstance(error, InvalidRequestError) and not self._providers[name].needs:
+                return error
         reasons = " ".join(dict.fromkeys(error.message for error in refusals.values()))
-        kinds = {type(error) for error in refusals.values()}
-        if len(kinds) == 1 and kinds <= {InvalidRequestError}:
-            return InvalidRequestError(reasons)
         return UnsupportedFeatureError(
             f"No provider that is ready can do this. {reasons}",
             "Change the argument that is in the way, or have the operator set a key (list_providers shows who can).",

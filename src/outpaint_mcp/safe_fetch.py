@@ -17,6 +17,7 @@ import httpx2
 
 from outpaint_mcp.errors import ForbiddenUrlError, InvalidImageError
 from outpaint_mcp.public_address import is_address, may_connect
+from outpaint_mcp.size_cap import too_large
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """A host name and a port to all its IP addresses; raises OSError when there is none."""
@@ -173,11 +174,6 @@ class SafeFetcher:
                     raise too_large(self._max_bytes)
                 await write(piece)
         return None
-
-
-def too_large(max_bytes: int) -> InvalidImageError:
-    """The error for a file above the cap, wherever it came from."""
-    return InvalidImageError(f"The picture is larger than {max_bytes // 1_000_000} MB.", "Give a smaller picture.")
 
 
 def _parse(url: str) -> httpx2.URL:

@@ -13,11 +13,6 @@ ORIGIN = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
 

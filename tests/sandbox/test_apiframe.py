@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
@@ -154,6 +155,22 @@ async def test_the_same_key_gives_the_original_job_for_a_day(
     later = await client.post(ACTION, json=outpaint(), headers=key)
     assert later.json()["jobId"] != first.json()["jobId"]
     assert (await client.post(ACTION, json=outpaint(), headers={"Idempotency-Key": "k" * 256})).status_code == 400
+
+
+async def test_the_same_key_twice_at_once_is_one_order(sandbox: Sandbox, client: httpx2.AsyncClient) -> None:
+    answers: list[str] = []
+
+    async def send() -> None:
+        body = edit("http://127.0.0.1:7000/picture.png")
+        answer = await client.post("/v2/images/edit", json=body, headers={"Idempotency-Key": "op-4"})
+        answers.append(answer.json()["jobId"])
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(send)
+    assert len(answers) == 5
+    assert len(set(answers)) == 1
+    assert sandbox.order_count("apiframe", "outpaint") == 1
 
 
 async def test_a_refused_order_does_not_use_its_key_up(client: httpx2.AsyncClient) -> None:

@@ -246,6 +246,17 @@ async def test_a_webhook_that_is_not_taken_is_tried_again(
     assert sandbox.deliveries()[0].outcome == "failed"
 
 
+async def test_a_cancelled_task_pushes_nothing_more(
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+) -> None:
+    order = {"origin_task_id": SINGLE, "webhook_endpoint": "http://127.0.0.1:8000/hook"}
+    task_id = (await client.post("/mj/v2/outpaint", json=order)).json()["task_id"]
+    await client.delete(f"/api/v1/task/{task_id}")
+    clock.advance(3)
+    await sandbox.webhooks.deliver()
+    assert pushed == []
+
+
 async def test_a_failing_task_says_why_and_gives_the_points_back(
     sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock
 ) -> None:

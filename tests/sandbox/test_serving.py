@@ -80,7 +80,7 @@ async def test_webhooks_arrive_by_themselves(real: Sandbox) -> None:
     async with serving(real) as base_url, connect(base_url) as client, anyio.create_task_group() as group:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         group.start_soon(listener.serve, hook)
-        port = listener.extra(SocketAttribute.local_port)
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django here
         with anyio.fail_after(5):
             await client.post("/legnext/v1/outpaint", json=ORDER | {"callback": f"http://127.0.0.1:{port}/hook"})
             await news.wait()

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import anyio
 from pydantic import AfterValidator, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
@@ -121,6 +122,7 @@ class Apiframe(Vendor):
 
     def __init__(self, desk: Desk, seeds: Sequence[Seed]) -> None:
         super().__init__(desk, seeds)
+        self._keyed = anyio.Lock()
         self._replays: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
         self._uploads: OrderedDict[str, tuple[Upload, int, int]] = OrderedDict()
 
@@ -279,9 +281,16 @@ class Apiframe(Vendor):
         key = call.request.headers.get("idempotency-key")
         if key is not None and not 1 <= len(key) <= IDEMPOTENCY_KEY_LENGTH:
             raise RefusedError(400, "Idempotency-Key must have 1 to 255 characters")
+        if key is None:
+            return _accepted(await take(call), "QUEUED")
+        # Taking an order can wait (a picture is fetched), and a second one under the same key must not slip in.
+        async with self._keyed:
+            return await self._once_under(key, call, take)
+
+    async def _once_under(self, key: str, call: Call, take: Callable[[Call], Awaitable[Job]]) -> Response:
         now = self.desk.now()
         digest = hashlib.sha256(call.path.encode() + b"\n" + _canonical(call.raw)).digest()
-        known = self._replays.get(key) if key else None
+        known = self._replays.get(key)
         if known is not None and now - known[0] < IDEMPOTENCY_SECONDS:
             if known[1] != digest:
                 raise RefusedError(409, "Idempotency-Key was already used with a different request body")
@@ -289,11 +298,10 @@ class Apiframe(Vendor):
             if original is not None:
                 return _accepted(original, self.word(original, now))
         job = await take(call)
-        if key:
-            self._replays.pop(key, None)
-            self._replays[key] = (now, digest, job.id)
-            while len(self._replays) > self.desk.settings.max_tasks:
-                self._replays.popitem(last=False)
+        self._replays.pop(key, None)
+        self._replays[key] = (now, digest, job.id)
+        while len(self._replays) > self.desk.settings.max_tasks:
+            self._replays.popitem(last=False)
         return _accepted(job, "QUEUED")
 
     async def _action(self, call: Call) -> Job:

@@ -1,0 +1,49 @@
+"""Servers for tests: the real service over a folder of the test's own, behind the SDK's in-memory client."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from mcp import Client
+from mcp.server import MCPServer
+from PIL import Image
+
+from outpaint_mcp.cli import build_service
+from outpaint_mcp.server import create_server
+from outpaint_mcp.service import Service
+from outpaint_mcp.settings import Settings
+
+ERAS = ("auto", "legacy")
+"""The modes of the SDK's client: against our server `auto` speaks the modern protocol, `legacy` the handshake one."""
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:
+    return Settings(**{"data_dir": folder / "data", "file_roots": (folder,), **changes})
+
+
+def server_for(settings: Settings, **options: Any) -> tuple[MCPServer[None], Service]:
+    service, follower, client = build_service(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with client, service.running(), follower.running():
+            yield
+
+    return create_server(service, lifespan=lifespan, on_first_list=follower.begin, **options), service
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings, *, era: str = "auto", **options: Any) -> AsyncIterator[Client]:
+    server, _ = server_for(settings, **options)
+    async with Client(server, mode=era) as client:
+        yield client
+
+
+def picture(folder: Path, *, width: int = 48, height: int = 32, name: str = "picture.png") -> Path:
+    """A small picture with a gradient and an edge."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    image.paste((200, 60, 40), (0, height // 2, width // 3, height))
+    path = folder / name
+    image.save(path)
+    return path

@@ -1,0 +1,109 @@
+"""The built wheel over real stdio."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from .serving import ERAS, picture
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(PROJECT)]
+    subprocess.run(build, check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> StdioServerParameters:
+    """The wheel by itself in a folder, its dependencies from this environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(folder), str(wheel)], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OUTPAINT_DATA_DIR": str(folder / "data")}
+    where = [sys.executable, "-c", "import outpaint_mcp; print(outpaint_mcp.__file__)"]
+    found = subprocess.run(where, env=environment, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert found.startswith(str(folder)), "the wheel is what is tested, not the sources"
+    return StdioServerParameters(command=sys.executable, args=["-m", "outpaint_mcp"], env=environment, cwd=folder)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_wheel_outpaints_over_stdio(installed: StdioServerParameters, tmp_path: Path, era: str) -> None:
+    server = installed.model_copy(update={"env": {**(installed.env or {}), "OUTPAINT_FILE_ROOTS": str(tmp_path)}})
+    order = {"image": str(picture(tmp_path, name=f"{era}.png")), "zoom": 1.5, "repeat": True}
+    async with Client(stdio_client(server), mode=era) as client:
+        assert len((await client.list_tools()).tools) == 3
+        task = (await client.call_tool("outpaint", order)).structured_content
+        (contents,) = (await client.read_resource(task["images"][0]["resource_uri"])).contents
+    assert task["status"] == "succeeded"
+    assert contents.mime_type == "image/png"
+
+
+def initialize(server: StdioServerParameters) -> list[str]:
+    """What the server writes to stdout for a handshake and `tools/list`, and then the end of its stdin."""
+    requests = [
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "initialize",
+            "params": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {},
+                "clientInfo": {"name": "test", "version": "1"},
+            },
+        },
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
+    ]
+    process = subprocess.Popen(
+        [server.command, *server.args],
+        env=server.env,
+        cwd=server.cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        lines = []
+        for request in requests:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            if "id" in request:
+                lines.append(process.stdout.readline())
+        rest, _ = process.communicate(timeout=30)
+        return [*lines, *rest.splitlines()]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_stdout_holds_the_protocol_and_nothing_else(installed: StdioServerParameters) -> None:
+    answers = [json.loads(line) for line in initialize(installed)]
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[0]["result"]["serverInfo"]["name"] == "outpaint-mcp"
+
+
+@pytest.mark.skipif("OUTPAINT_TEST_EVERYTHING" not in os.environ, reason="fetches the dependencies: only in .ci/run")
+def test_the_wheel_in_a_clean_environment_answers_initialize(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "clean", with_pip=True)
+    python = tmp_path / "clean" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", str(wheel)], check=True)
+    environment = {**os.environ, "OUTPAINT_DATA_DIR": str(tmp_path / "data")}
+    command = str(tmp_path / "clean" / "bin" / "outpaint-mcp")
+    answers = initialize(StdioServerParameters(command=command, args=[], env=environment, cwd=tmp_path))
+    assert json.loads(answers[0])["result"]["serverInfo"]["name"] == "outpaint-mcp"
