@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
@@ -53,7 +54,7 @@ async def test_the_wheel_outpaints_over_stdio(installed: StdioServerParameters, 
 
 def initialize(server: StdioServerParameters) -> list[str]:
     """What the server writes to stdout for a handshake and `tools/list`, and then the end of its stdin."""
-    requests = [
+    requests: list[dict[str, Any]] = [
         {
             "jsonrpc": "2.0",
             "id": 1,

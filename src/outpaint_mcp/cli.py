@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings()
         logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        # They log whole URLs and header values, in which secrets may stand.
+        for name in ("httpcore2", "httpx2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         run: Callable[[argparse.Namespace, Settings], int] = options.run
         return run(options, settings)
     except OutpaintError as error:

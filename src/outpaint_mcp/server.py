@@ -35,6 +35,7 @@ from outpaint_mcp.arguments import (
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
 from outpaint_mcp.service import OnProgress, ProviderInfo, Service
 from outpaint_mcp.task import Image, Status, Task
+from outpaint_mcp.watching import Watching
 from outpaint_mcp.wording import providers_text, task_text
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def create_server(
         caller_of: who makes the current call.
     """
     tools = _Tools(service, resource_links=resource_links, preview=preview, caller_of=caller_of)
+    watching = Watching(service, caller_of)
     names = {"outpaint", "get_task", "list_providers"}
 
     async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -98,7 +100,7 @@ def create_server(
 
     @contextlib.asynccontextmanager
     async def living(_: MCPServer[None]) -> AsyncIterator[None]:
-        async with lifespan():
+        async with lifespan(), watching.running():
             yield
 
     hour, five_minutes = CacheHint(ttl_ms=3_600_000, scope="public"), CacheHint(ttl_ms=300_000, scope="public")
@@ -140,6 +142,7 @@ def create_server(
         ],
         lifespan=living,
         middleware=[guard],
+        subscriptions=watching.bus,
         cache_hints={
             "tools/list": hour,
             "resources/templates/list": hour,
@@ -148,6 +151,7 @@ def create_server(
         },
     )
     _add_resources(server, service, caller_of)
+    watching.serve(server)
     return server
 
 

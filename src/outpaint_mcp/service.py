@@ -167,6 +167,11 @@ class Service:
         record = await self._wait(record.task.id, wait_seconds, on_progress) or record
         return self._view(record)
 
+    async def status_of(self, task_id: str) -> Status | None:
+        """The status of any caller's task, for telling those who watch it; None if there is none."""
+        record = await self._store.get(task_id)
+        return None if record is None else record.task.status
+
     async def recent(self, *, caller: str = LOCAL_CALLER, limit: int = 20) -> list[Task]:
         """The caller's newest tasks, newest first."""
         return [with_links(task) for task in await self._store.recent(caller, limit)]
@@ -366,7 +371,7 @@ class Service:
             if record is None or record.task.status.ends_a_wait or remaining <= 0:
                 return record
             if on_progress is not None:
-                percent = self._percent(record)
+                percent = min(self._percent(record), 99.0)
                 if percent <= shown:
                     # Hosts want it rising; a little more says that it is alive.
                     percent = shown + (99 - shown) * 0.02
