@@ -8,11 +8,16 @@ import venv
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
-from .serving import ERAS, picture
+from outpaint_mcp.stdio import serve_streams
+
+from .serving import ERAS, picture, server_for, settings_for
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -108,3 +113,39 @@ def test_the_wheel_in_a_clean_environment_answers_initialize(wheel: Path, tmp_pa
     command = str(tmp_path / "clean" / "bin" / "outpaint-mcp")
     answers = initialize(StdioServerParameters(command=command, args=[], env=environment, cwd=tmp_path))
     assert json.loads(answers[0])["result"]["serverInfo"]["name"] == "outpaint-mcp"
+
+
+async def test_a_client_that_discovers_first_and_shakes_hands_then_is_served(tmp_path: Path) -> None:
+    server, _ = server_for(settings_for(tmp_path))
+    to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](10)
+    to_client, from_server = anyio.create_memory_object_stream[SessionMessage](10)
+
+    async def ask(method: str, **params: Any) -> dict[str, Any]:
+        request = JSONRPCRequest(jsonrpc="2.0", id=method, method=method, params=params)
+        await to_server.send(SessionMessage(request))
+        with anyio.fail_after(10):
+            answer = (await from_server.receive()).message
+        assert isinstance(answer, JSONRPCResponse), answer
+        assert answer.id == method
+        return answer.result
+
+    modern = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    async with from_server, from_client, anyio.create_task_group() as serving:
+        serving.start_soon(serve_streams, server, from_client, to_client)
+        async with to_server:
+            discovered = await ask("server/discover", _meta=modern)
+            assert "2026-07-28" in discovered["supportedVersions"]
+            hello = await ask(
+                "initialize",
+                protocolVersion="2025-06-18",
+                capabilities={},
+                clientInfo={"name": "test", "version": "1"},
+            )
+            assert hello["protocolVersion"] == "2025-06-18"
+            notification = JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized")
+            await to_server.send(SessionMessage(notification))
+            assert len((await ask("tools/list"))["tools"]) == 3

@@ -273,8 +273,9 @@ class ApiClient:
                     endpoint.base_url + call.path,
                     headers={"accept": "application/json", **endpoint.headers, **call.headers},
                     json=call.json,
-                    files=call.file
-                    and {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
+                    files=None
+                    if call.file is None
+                    else {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
                 )
                 response = await self._http().send(request, stream=True, follow_redirects=False)
                 try:

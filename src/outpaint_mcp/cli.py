@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp import __version__
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
-from outpaint_mcp.settings import Settings, read_settings, read_vendor_settings
+from outpaint_mcp.settings import Settings, environment_without_keys, read_settings, read_vendor_settings
 from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def build_providers(settings: Settings, client: Any) -> dict[str, "Provider"]:
     from outpaint_mcp.providers import DEFAULT_ORDER, provider_classes
     from outpaint_mcp.providers.base import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
+    from outpaint_mcp.providers.local.workers import Workers
 
     classes = provider_classes()
     wanted = settings.providers or ()
@@ -136,7 +137,8 @@ def build_providers(settings: Settings, client: Any) -> dict[str, "Provider"]:
         if found is None:
             continue
         if issubclass(found, LocalProvider):
-            built[name] = found(settings.data_dir)
+            # What decodes strangers' bytes gets no keys.
+            built[name] = found(settings.data_dir, Workers(environment=environment_without_keys()))
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
@@ -177,7 +179,12 @@ def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Se
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
     service = Service(
         store=Store(settings.data_dir / "store.db", f"{os.getpid()}-{secrets.token_hex(8)}"),
-        pictures=Pictures(settings.data_dir, roots=roots, allow_private=settings.allow_private_urls),
+        pictures=Pictures(
+            settings.data_dir,
+            roots=roots,
+            allow_private=settings.allow_private_urls,
+            environment=environment_without_keys(),
+        ),
         providers=providers,
         options=ServiceOptions(
             auto=settings.providers or tuple(providers),
@@ -187,6 +194,8 @@ def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Se
             prices={name: price for name, price in prices.items() if price is not None},
             poll=settings.poll_seconds,
             task_timeout=settings.task_timeout,
+            keep_images_days=settings.keep_images_days,
+            keep_images_bytes=int(settings.keep_images_gb * 10**9),
         ),
     )
     return service, Follower(service), client
@@ -199,6 +208,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     import anyio
 
     from outpaint_mcp.server import create_server
+    from outpaint_mcp.stdio import serve_stdio
 
     service, follower, client = build_service(settings)
 
@@ -214,7 +224,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         on_first_list=follower.begin,
         lifespan=lifespan,
     )
-    anyio.run(server.run_stdio_async)
+    anyio.run(serve_stdio, server)
     return DONE
 
 

@@ -21,6 +21,8 @@ BEGIN_SECONDS = 2.0
 """How long after the start the follower begins at the latest."""
 LOOK_SECONDS = 0.5
 """How often it looks for what other processes changed."""
+TIDY_SECONDS = 6 * 3600.0
+"""How often old pictures are deleted."""
 AT_ONCE = 64
 """How many tasks are advanced at the same time."""
 
@@ -70,6 +72,7 @@ class Follower:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._stay_alive)
             tasks.start_soon(self._look_around)
+            tasks.start_soon(self._tidy)
             while True:
                 self._woken = anyio.Event()
                 now = self._clock.now()
@@ -123,6 +126,14 @@ class Follower:
             except OutpaintError as error:
                 logger.error("the store cannot be used: %s", error)
             await self._clock.sleep(LEASE_SECONDS / 3)
+
+    async def _tidy(self) -> None:
+        while True:
+            try:
+                await self._service.tidy()
+            except (OutpaintError, OSError) as error:
+                logger.warning("old pictures could not be deleted: %s", error)
+            await self._clock.sleep(TIDY_SECONDS)
 
     async def _look_around(self) -> None:
         while True:

@@ -76,6 +76,8 @@ class ServiceOptions:
     prices: Mapping[str, float] = field(default_factory=dict)
     poll: tuple[float, float] | None = None
     task_timeout: float = 1800.0
+    keep_images_days: float = 30.0
+    keep_images_bytes: int = 5 * 10**9
 
 
 class Orders:

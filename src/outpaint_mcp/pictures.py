@@ -12,7 +12,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ class Pictures:
         decode_timeout: for one decoding, in seconds.
         decoders: how many pictures are decoded at the same time.
         decoder: the command line of the process that decodes; an action and a file are added.
+        environment: that process's, by default this one's.
         max_bytes: the largest file that is taken in.
     """
 
@@ -75,6 +76,7 @@ class Pictures:
         decode_timeout: float = 60.0,
         decoders: int = 2,
         decoder: tuple[str, ...] = DECODER,
+        environment: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._sources = folder / "sources"
@@ -84,6 +86,7 @@ class Pictures:
         self._max_bytes = max_bytes
         self._decode_timeout = decode_timeout
         self._decoder = decoder
+        self._environment = environment
         self._decoders = anyio.CapacityLimiter(decoders)
         self._fetcher = SafeFetcher(
             max_bytes=max_bytes,
@@ -222,7 +225,11 @@ class Pictures:
                 with anyio.fail_after(self._decode_timeout):
                     # All three streams are its own: the server's are the protocol's.
                     done = await anyio.run_process(
-                        [*self._decoder, action, str(path)], stdin=DEVNULL, stderr=DEVNULL, check=False
+                        [*self._decoder, action, str(path)],
+                        stdin=DEVNULL,
+                        stderr=DEVNULL,
+                        env=self._environment,
+                        check=False,
                     )
             except TimeoutError:
                 raise InvalidImageError("The picture takes too long to decode.", "Give a simpler picture.") from None

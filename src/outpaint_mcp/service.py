@@ -339,6 +339,14 @@ class Service:
         """Say that this process is alive; returns the open tasks taken over from others, each with its due time."""
         return await self._store.renew(now=self._clock.now())
 
+    async def tidy(self) -> None:
+        """Delete pictures that are older than the operator keeps them, and the oldest beyond the size cap."""
+        await self._pictures.prune(
+            older_than_days=self._options.keep_images_days,
+            max_bytes=self._options.keep_images_bytes,
+            keep=await self._store.open_sources(),
+        )
+
     async def advance(self, task_id: str) -> float | None:
         """Do the next thing for a task; returns when the one after is due, in seconds since the epoch, or None."""
         return await self._orders.advance(task_id)

@@ -118,6 +118,11 @@ def read_vendor_settings(name: str) -> VendorSettings:
         raise _unreadable(prefix, error) from None
 
 
+def environment_without_keys() -> dict[str, str]:
+    """The process's environment for a child that needs no key."""
+    return {name: value for name, value in os.environ.items() if not name.upper().endswith(("_API_KEY", "_SECRET"))}
+
+
 def _unreadable(prefix: str, error: ValidationError) -> ConfigurationError:
     problems = "; ".join(
         f"{prefix}{str(problem['loc'][0]).upper()}: {problem['msg']}"

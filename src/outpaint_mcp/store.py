@@ -478,9 +478,14 @@ class Store:
     async def last_change(self) -> int:
         return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
 
-    async def kept_hashes(self) -> set[str]:
-        """The hashes of all images that a task still names."""
-        return await self._run(lambda db: {row[0] for row in db.execute("SELECT sha256 FROM kept")})
+    async def open_sources(self) -> set[str]:
+        """The hashes of the pictures that open tasks are made from."""
+
+        def work(db: "sqlite3.Connection") -> set[str]:
+            rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
+            return {row[0] for row in rows if row[0] is not None}
+
+        return await self._run(work)
 
     def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
         row = db.execute(

@@ -87,9 +87,7 @@ def next_step(task: Task, provider: Provider | None) -> str:
         case Status.QUEUED | Status.RUNNING:
             return f"Not finished. Call get_task with task_id={task.id} and wait_seconds=25; do not order again."
         case Status.SUCCEEDED if len(task.images) > 1:
-            return (
-                f"Done. Show the user the URLs. Extend one further: outpaint with task_id={task.id} and image_index."
-            )
+            return f"Done. Show the user the URLs. Extend one further: outpaint with task_id={task.id} and image_index."
         case Status.SUCCEEDED:
             return f"Done. Show the user the image URL. To extend it further: outpaint with task_id={task.id}."
         case Status.FAILED if task.failure is not None and task.failure.retryable:

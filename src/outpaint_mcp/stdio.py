@@ -1,0 +1,93 @@
+"""Serves one client over stdin and stdout, also one that changes its mind about the protocol's era.
+
+A well-known host asks `server/discover` first, which opens the modern protocol, and then shakes hands all the same. The
+SDK decides the era once a connection; here an `initialize` after it begins a new conversation on the same streams.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.server import MCPServer
+from mcp.server.runner import serve_dual_era_loop
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCRequest
+
+Incoming = SessionMessage | Exception
+
+
+async def serve_stdio(server: MCPServer[None]) -> None:
+    """Serve until stdin ends."""
+    async with stdio_server() as (read, write):
+        await serve_streams(server, read, write)
+
+
+async def serve_streams(
+    server: MCPServer[None], read: ObjectReceiveStream[Incoming], write: ObjectSendStream[SessionMessage]
+) -> None:
+    """Serve one client until `read` ends; the server's lifespan spans all its conversations."""
+    # The SDK enters the lifespan with each connection it runs; its inner server has the parts to do so once.
+    inner = server._lowlevel_server
+    async with inner.lifespan(inner) as state, write:
+
+        @asynccontextmanager
+        async def conversation() -> AsyncIterator[MemoryObjectSendStream[Incoming]]:
+            """One run of the SDK's loop, with streams of its own, since it closes them."""
+            to_loop, from_client = anyio.create_memory_object_stream[Incoming](0)
+            to_client, from_loop = anyio.create_memory_object_stream[SessionMessage](0)
+
+            async def run() -> None:
+                await serve_dual_era_loop(
+                    inner,
+                    from_client,
+                    to_client,
+                    lifespan_state=state,
+                    init_options=inner.create_initialization_options(),
+                )
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run)
+                tasks.start_soon(_forward, from_loop, write)
+                async with to_loop:
+                    yield to_loop
+
+        pending: Incoming | None = None
+        ended = False
+        while not ended:
+            shaken = False
+            asked = False
+            async with conversation() as to_loop:
+                if pending is not None:
+                    shaken = asked = True
+                    await to_loop.send(pending)
+                    pending = None
+                ended = True
+                async for message in read:
+                    if not shaken and _is_handshake(message):
+                        if asked:
+                            pending, ended = message, False
+                            break
+                        shaken = True
+                    asked = asked or _is_request(message)
+                    await to_loop.send(message)
+
+
+def _is_request(message: Incoming) -> bool:
+    return isinstance(message, SessionMessage) and isinstance(message.message, JSONRPCRequest)
+
+
+def _is_handshake(message: Incoming) -> bool:
+    return (
+        isinstance(message, SessionMessage)
+        and isinstance(message.message, JSONRPCRequest)
+        and message.message.method == "initialize"
+    )
+
+
+async def _forward(source: MemoryObjectReceiveStream[SessionMessage], sink: ObjectSendStream[SessionMessage]) -> None:
+    async with source:
+        async for message in source:
+            await sink.send(message)
