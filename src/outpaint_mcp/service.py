@@ -327,7 +327,9 @@ class Service:
             OrderRow(
                 position,
                 name,
-                usd=self._options.prices.get(understood.provider.name, understood.provider.usd.get(name)),
+                usd=self._options.prices.get(
+                    understood.provider.name, understood.provider.usd_for(understood.request).get(name)
+                ),
             )
             for position, name in enumerate(understood.steps)
         )

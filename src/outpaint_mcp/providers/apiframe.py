@@ -212,8 +212,8 @@ class Apiframe(HttpProvider):
                 f" It takes {body.get('creditsRequired')} credits; {body.get('creditsAvailable')} are left."
             )
             return error
-        # A grid as the parent is refused with either. A conflict about our own key, or one that gives no reason, is left
-        # to the status: behind these there may be an order that was taken.
+        # A grid as the parent is refused with either. A conflict about our own key, or one without a reason, is left to
+        # the status: behind these there may be an order that was taken.
         if status in (400, 409) and _PARENT.search(text) and "idempoten" not in text.lower():
             if _UNFINISHED.search(text):
                 return refusal(NotReadyError, self.title, body)

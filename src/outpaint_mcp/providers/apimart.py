@@ -1,7 +1,7 @@
 """APIMart. https://docs.apimart.ai
 
-Extends an upscaled image by one of two zoom buttons. A task is asked for at the Midjourney route, which tells a grid from
-a single image, and at the general one where that does not know it.
+Extends an upscaled image by one of two zoom buttons. A task is asked for at the Midjourney route, which tells a grid
+from a single image, and at the general one where that does not know it.
 """
 
 import re

@@ -82,7 +82,7 @@ class Provider(ABC):
     idempotent: ClassVar[bool] = False
     """Whether an order may be asked for again under the same key without being placed twice."""
     reserved_options: ClassVar[Mapping[str, str]] = {}
-    """The keys that `provider_options` must not hold, since the adapter can write them; each with what to use instead."""
+    """The keys that `provider_options` must not hold, since the adapter can write them, with what to use instead."""
     image_hosts: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -125,7 +125,7 @@ class Provider(ABC):
                     f"provider_options must not hold {key!r}.", f"Use {self.reserved_options[key]} instead."
                 )
 
-    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:  # noqa: B027 (nothing to refuse)
         """Refuse what this provider cannot do with this very picture (its size, its lack of a public URL).
 
         Raises:
@@ -282,7 +282,7 @@ class HttpProvider(Provider):
 
     @abstractmethod
     def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
-        """The request that orders the outpaint. `picture_url` is what `parse_upload` returned, if there was an upload."""
+        """The request that orders the outpaint. `picture_url` is what `parse_upload` returned, if it was uploaded."""
 
     @abstractmethod
     def parse_submit(self, body: Any) -> TaskUpdate:
@@ -442,7 +442,7 @@ _BODY_REFUSED = frozenset({400, 403, 422, 451})
 
 
 def is_about_content(message: str) -> bool:
-    """Whether a refusal's words speak of what the prompt or the picture shows. Vendors' codes for it are undocumented."""
+    """Whether a refusal's words speak of what the prompt or picture shows. Vendors' codes for it are undocumented."""
     return _CONTENT_WORDS.search(message) is not None
 
 
@@ -469,7 +469,8 @@ def with_options(options: Mapping[str, Any], body: Mapping[str, Any]) -> dict[st
 
 def parent_of(order: Order) -> Parent:
     """The order's source where only a finished task's image is possible, which `check` has seen to."""
-    assert isinstance(order.source, Parent), f"{order.step} of a picture"
+    if not isinstance(order.source, Parent):
+        raise TypeError(f"{order.step} of a picture")
     return order.source
 
 
