@@ -1,0 +1,214 @@
+"""A provider that counts what it is asked, and a service over it whose clock the test moves."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+
+from outpaint_mcp.errors import OutpaintError, UnknownTaskError
+from outpaint_mcp.ordering import ServiceOptions
+from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.service import Service
+from outpaint_mcp.store import Store
+from outpaint_mcp.task import (
+    Cost,
+    Feature,
+    Order,
+    RemoteImage,
+    SourceForm,
+    SourceKind,
+    Status,
+    StepName,
+    TaskUpdate,
+    ZoomLimits,
+)
+
+START = 1_800_000_000.0
+GRID, SINGLE = "grid-1", "single-1"
+
+
+class MovedClock:
+    """A clock that the test moves. It wakes sleepers in their turn, and advances the tasks of a service."""
+
+    def __init__(self, now: float = START) -> None:
+        self._now = now
+        self._sleepers: list[tuple[float, anyio.Event]] = []
+        self._due: dict[str, float] = {}
+        self._service: Service | None = None
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        sleeper = (self._now + seconds, anyio.Event())
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1].wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    async def until_asleep(self, count: int = 1) -> None:
+        """Until so many wait for this clock."""
+        with anyio.fail_after(10):
+            while len(self._sleepers) < count:
+                await anyio.wait_all_tasks_blocked()
+
+    async def follow(self, service: Service) -> None:
+        """Be what the follower is to a service: take over what is open, and advance what is due."""
+        self._service = service
+        self._due = dict(await service.renew())
+        service.schedule = self._schedule
+
+    def _schedule(self, task_id: str, due_at: float) -> None:
+        self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
+
+    async def move(self, seconds: float) -> None:
+        until = self._now + seconds
+        while True:
+            times = [*self._due.values(), *(at for at, event in self._sleepers if not event.is_set())]
+            now = min(times, default=until)
+            if now > until:
+                break
+            self._now = max(self._now, now)
+            if not await self._step():
+                break
+        self._now = until
+
+    async def _step(self) -> bool:
+        """Do what is due now; returns whether there was anything."""
+        woken = [event for at, event in self._sleepers if at <= self._now and not event.is_set()]
+        for event in woken:
+            event.set()
+        if woken:
+            await anyio.wait_all_tasks_blocked()
+        due = [task_id for task_id, due_at in self._due.items() if due_at <= self._now]
+        for task_id in due:
+            del self._due[task_id]
+            assert self._service is not None
+            await self._service.renew()
+            next_at = await self._service.advance(task_id)
+            if next_at is not None:
+                self._schedule(task_id, next_at)
+        return bool(woken or due)
+
+
+class CountingProvider(Provider):
+    """A vendor in memory. It outlives the services that use it, as a vendor does.
+
+    `on_start` and `on_poll` may raise in place of an answer, before or after the order was taken.
+    """
+
+    name = "counting"
+    title = "Counting"
+    docs_url = "https://example.com/docs"
+    price = "$0.10 per outpaint, $0.05 per upscale"
+    image_lifetime = "unknown"
+    sources: ClassVar[tuple[SourceForm, ...]] = (SourceForm.GRID, SourceForm.UPSCALED)
+    features = {  # noqa: RUF012 (a declaration, never changed)
+        SourceKind.TASK: {
+            Feature.PROMPT: "any",
+            Feature.IMAGE_INDEX: "1 to 4",
+            Feature.SPEED: "any",
+            Feature.WEBHOOK_URL: "any",
+            Feature.WEBHOOK_SECRET: "any",
+            Feature.PROVIDER_OPTIONS: "any",
+            Feature.ASPECT_RATIO: "any",
+        }
+    }
+    zoom = {SourceKind.TASK: ZoomLimits(1.1, 2.0)}  # noqa: RUF012
+    first_poll = 10.0
+    poll_interval = 5.0
+    usual_seconds = 60.0
+    usd = {StepName.OUTPAINT: 0.10, StepName.UPSCALE: 0.05}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.polls: list[str] = []
+        self.taken: dict[str, TaskUpdate] = {
+            GRID: TaskUpdate(Status.SUCCEEDED, GRID, images=_images(4), is_grid=True),
+            SINGLE: TaskUpdate(Status.SUCCEEDED, SINGLE, images=_images(1), is_grid=False),
+            "single-2": TaskUpdate(Status.SUCCEEDED, "single-2", images=_images(1), is_grid=False),
+        }
+        self.before_start: Callable[[Order], None] = lambda order: None
+        self.after_start: Callable[[Order], None] = lambda order: None
+        self.on_poll: Callable[[str], None] = lambda remote_id: None
+
+    async def start(self, order: Order) -> TaskUpdate:
+        await anyio.lowlevel.checkpoint()
+        self.before_start(order)
+        known = next((f"r-{at}" for at, one in enumerate(self.orders) if one.key == order.key), None)
+        if known is None or not self.idempotent:
+            self.orders.append(order)
+            known = f"r-{len(self.orders) - 1}"
+            self.taken[known] = TaskUpdate(Status.QUEUED, known)
+        await anyio.lowlevel.checkpoint()
+        self.after_start(order)
+        return self.taken[known]
+
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        await anyio.lowlevel.checkpoint()
+        self.polls.append(remote_id)
+        self.on_poll(remote_id)
+        if remote_id not in self.taken:
+            raise UnknownTaskError("Counting does not know it.")
+        return self.taken[remote_id]
+
+    def set(self, remote_id: str, status: Status, **changes: Any) -> None:
+        self.taken[remote_id] = TaskUpdate(status, remote_id, **changes)
+
+    def finish(self, remote_id: str, *, images: int = 1) -> None:
+        self.set(
+            remote_id, Status.SUCCEEDED, images=_images(images), is_grid=images > 1, cost=Cost(amount=8, unit="points")
+        )
+
+
+class UpscalingProvider(CountingProvider):
+    """One that extends upscaled images only."""
+
+    sources: ClassVar[tuple[SourceForm, ...]] = (SourceForm.UPSCALED,)
+
+
+class IdempotentProvider(CountingProvider):
+    idempotent: ClassVar[bool] = True
+
+
+def _images(count: int) -> tuple[RemoteImage, ...]:
+    # Nothing listens there: the copying of images fails, which must hurt nothing.
+    return tuple(RemoteImage(f"http://127.0.0.1:9/{at}.png", "image/png", 64, 64) for at in range(count))
+
+
+def raising(error: Exception, *, times: int = 1) -> Callable[[object], None]:
+    """Raises `error` the first `times` times."""
+    left = [times]
+
+    def act(_: object) -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    return act
+
+
+def service_over(folder: Path, *providers: Provider, clock: MovedClock, owner: str = "one", **options: Any) -> Service:
+    return Service(
+        store=Store(folder / "store.db", owner),
+        pictures=Pictures(folder, roots=(folder,), allow_private=True),
+        providers={one.name: one for one in providers},
+        options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
+        clock=clock,
+        jitter=lambda: 0.5,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(service: Service, clock: MovedClock) -> AsyncIterator[Service]:
+    async with service.running():
+        await clock.follow(service)
+        yield service
+
+
+def refusal(error: type[OutpaintError]) -> OutpaintError:
+    return error("The vendor says no.")
