@@ -21,21 +21,51 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OUTPAINT_", extra="ignore", frozen=True, env_ignore_empty=True)
 
-    data_dir: Path = Field(default_factory=_data_dir)
-    providers: Annotated[tuple[str, ...] | None, NoDecode] = None
-    resource_links: bool = True
-    preview: bool = False
-    max_usd_per_day: float | None = Field(default=None, ge=0)
-    max_orders_per_day: int | None = Field(default=None, ge=0)
-    task_timeout: float = Field(default=1800, gt=0)
-    """Seconds after which a task that is not final becomes `unknown`; written in minutes as ``30min`` or seconds."""
-    file_roots: Annotated[tuple[Path, ...] | None, NoDecode] = None
-    allow_private_urls: bool = False
-    poll_seconds: Annotated[tuple[float, float] | None, NoDecode] = None
-    adopt: bool | None = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
-    keep_images_days: float = Field(default=30, gt=0)
-    keep_images_gb: float = Field(default=5, gt=0)
+    data_dir: Path = Field(
+        default_factory=_data_dir,
+        description="Where the store and the images are kept; by default the platform's folder for a user's data.",
+    )
+    providers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="The providers that `auto` tries, in this order, separated by commas. Setting it also lets `auto` "
+        "hand a file or a `data:` picture to a vendor.",
+    )
+    resource_links: bool = Field(
+        default=True, description="Whether a result holds one link per image; some hosts throw a result away over one."
+    )
+    preview: bool = Field(default=False, description="Whether a result holds one small inline picture.")
+    max_usd_per_day: float | None = Field(
+        default=None, ge=0, description="The most that is ordered in a UTC day, in USD."
+    )
+    max_orders_per_day: int | None = Field(default=None, ge=0, description="The most orders in a UTC day.")
+    task_timeout: float = Field(
+        default=1800,
+        gt=0,
+        description="After how long a task that is not final becomes `unknown`: seconds, or `30min`, `2h`.",
+    )
+    file_roots: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
+        default=None,
+        description="The folders that an `image` path may lie in, separated as in `PATH`; by default the home and data "
+        "folders, and the working folder unless that is `/` or holds the home.",
+    )
+    allow_private_urls: bool = Field(
+        default=False,
+        description="Whether image URLs may lead to this machine or its network (never to link-local ones).",
+    )
+    poll_seconds: Annotated[tuple[float, float] | None, NoDecode] = Field(
+        default=None, description="`first,interval`: when providers are asked, in place of their own times. For tests."
+    )
+    adopt: bool | None = Field(
+        default=None,
+        description="Whether a provider's own id that is not known here is fetched and taken in; by default yes.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="WARNING", description="What is logged to stderr."
+    )
+    keep_images_days: float = Field(default=30, gt=0, description="How long images are kept.")
+    keep_images_gb: float = Field(
+        default=5, gt=0, description="How much all kept images may take; the oldest go first."
+    )
 
     @field_validator("providers", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Apiframe v2. https://docs.apiframe.ai
+"""Apiframe v2. https://apiframe.ai
 
 Extends an upsampled image; a picture of one's own is uploaded and extended by its edit route (another model).
 """
@@ -76,7 +76,7 @@ class Apiframe(HttpProvider):
     title = "Apiframe"
     base_url = "https://api.apiframe.ai"
     key_env = "APIFRAME_API_KEY"
-    docs_url = "https://docs.apiframe.ai"
+    docs_url = "https://apiframe.ai"
     note = (
         "Extends an upscaled image; one of a grid is upscaled first (4 credits). "
         "A picture of one's own is extended by another model (flux-fill-pro)."

@@ -1,4 +1,4 @@
-"""APIMart. https://docs.apimart.ai
+"""APIMart. https://apimart.ai
 
 Extends an upscaled image by one of two zoom buttons. A task is asked for at the Midjourney route, which tells a grid
 from a single image, and at the general one where that does not know it.
@@ -84,7 +84,7 @@ class Apimart(HttpProvider):
     title = "APIMart"
     base_url = "https://api.apimart.ai"
     key_env = "APIMART_API_KEY"
-    docs_url = "https://docs.apimart.ai"
+    docs_url = "https://apimart.ai"
     note = "Extends an upscaled image; one of a grid is upscaled first (about $0.055)."
     price = "about $0.055 per outpaint, turbo $0.10; an upscale about the same (September 2026)"
     image_lifetime = "about 72 hours"

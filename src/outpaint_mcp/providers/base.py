@@ -61,6 +61,7 @@ class Provider(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     docs_url: ClassVar[str]
+    """Where a user reads on: the vendor's site."""
     note: ClassVar[str] = ""
     price: ClassVar[str]
     image_lifetime: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Legnext. https://docs.legnext.ai
+"""Legnext. https://legnext.ai
 
 Takes a grid and an image number as they are; a picture of one's own goes through its upload-paint operation.
 """
@@ -77,7 +77,7 @@ class Legnext(HttpProvider):
     title = "Legnext"
     base_url = "https://api.legnext.ai/api"
     key_env = "LEGNEXT_API_KEY"
-    docs_url = "https://docs.legnext.ai"
+    docs_url = "https://legnext.ai"
     note = "Extends a grid's image directly. Six jobs at a time; more wait at Legnext."
     price = "80 points ($0.08) per outpaint (September 2026)"
     image_lifetime = "temporary; how long is not documented"

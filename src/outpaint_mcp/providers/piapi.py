@@ -1,4 +1,4 @@
-"""PiAPI, its older Midjourney routes (``/mj/v2``); answers of the newer, unified ones are read as well. https://piapi.ai/docs
+"""PiAPI, its older Midjourney routes (``/mj/v2``); answers of the newer, unified ones are read as well. https://piapi.ai
 
 PiAPI's site says that its Midjourney service is no longer offered; gateways that speak this protocol remain.
 """
@@ -93,7 +93,7 @@ class Piapi(HttpProvider):
     title = "PiAPI"
     base_url = "https://api.piapi.ai"
     key_env = "PIAPI_API_KEY"
-    docs_url = "https://piapi.ai/docs"
+    docs_url = "https://piapi.ai"
     note = (
         "PiAPI's site says that Midjourney is no longer offered and points to Legnext; for gateways that speak this "
         "protocol. Extends an upscaled image; one of a grid is upscaled first."

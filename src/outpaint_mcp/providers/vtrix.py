@@ -1,4 +1,4 @@
-"""Vtrix, on the SeaArt platform. https://docs.vtrix.ai
+"""Vtrix, on the SeaArt platform. https://vtrix.ai
 
 Takes a grid and an image number as they are, but wants the remote job named, which is found in the parent's own answer.
 A picture of one's own goes through its upload-paint model.
@@ -78,7 +78,7 @@ class Vtrix(HttpProvider):
     title = "Vtrix"
     base_url = "https://cloud.vtrix.ai"
     key_env = "VTRIX_API_KEY"
-    docs_url = "https://docs.vtrix.ai"
+    docs_url = "https://vtrix.ai"
     note = "Extends a grid's image directly."
     price = "not published; a task's answer says what it took"
     image_lifetime = "not documented"

@@ -1,4 +1,4 @@
-"""Apiframe's protocol, version 2, as its documentation and its OpenAPI text describe it: https://docs.apiframe.ai."""
+"""Apiframe's protocol, version 2, as its documentation and its OpenAPI text describe it: https://apiframe.ai."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""APIMart's protocol, as its documentation describes it: https://docs.apimart.ai."""
+"""APIMart's protocol, as its documentation describes it: https://apimart.ai."""
 
 import secrets
 from collections.abc import Sequence

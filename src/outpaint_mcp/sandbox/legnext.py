@@ -1,4 +1,4 @@
-"""Legnext's protocol, as its documentation describes it: https://docs.legnext.ai.
+"""Legnext's protocol, as its documentation describes it: https://legnext.ai.
 
 Its base URL ends in `/api`; here the mount stands for that, so the outpaint is `/legnext/v1/outpaint`.
 """

@@ -1,4 +1,4 @@
-"""PiAPI's protocol, both generations, as its documentation describes it: https://piapi.ai/docs/midjourney-api.
+"""PiAPI's protocol, both generations, as its documentation describes it: https://piapi.ai.
 
 Not here: text to image. The pages that this was written from do not give its route; the seeded grid stands in for it.
 """
