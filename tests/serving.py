@@ -9,9 +9,9 @@ from mcp import Client
 from mcp.server import MCPServer
 from PIL import Image
 
-from outpaint_mcp.cli import build_service
+from outpaint_mcp.cli import running_service
+from outpaint_mcp.late import LateService
 from outpaint_mcp.server import create_server
-from outpaint_mcp.service import Service
 from outpaint_mcp.settings import Settings
 
 ERAS = ("auto", "legacy")
@@ -22,21 +22,13 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
     return Settings(**{"data_dir": folder / "data", "file_roots": (folder,), **changes})
 
 
-def server_for(settings: Settings, **options: Any) -> tuple[MCPServer[None], Service]:
-    service, follower, client = build_service(settings)
-
-    @contextlib.asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        async with client, service.running(), follower.running():
-            yield
-
-    return create_server(service, lifespan=lifespan, on_first_list=follower.begin, **options), service
+def server_for(settings: Settings, **options: Any) -> MCPServer[None]:
+    return create_server(LateService(lambda: running_service(settings)), **options)
 
 
 @contextlib.asynccontextmanager
 async def connected(settings: Settings, *, era: str = "auto", **options: Any) -> AsyncIterator[Client]:
-    server, _ = server_for(settings, **options)
-    async with Client(server, mode=era) as client:
+    async with Client(server_for(settings, **options), mode=era) as client:
         yield client
 
 

@@ -91,7 +91,7 @@ def test_a_store_that_cannot_be_used_is_said_before_anything_is_ordered(tmp_path
     picture(tmp_path)
     done = run(tmp_path, "outpaint", "picture.png")
     assert done.returncode == 2
-    assert done.stderr.startswith("[configuration] The store"), done.stderr
+    assert done.stderr.splitlines()[-1].startswith("[configuration] The store"), done.stderr
     assert not (tmp_path / "data" / "jobs").exists()
 
 

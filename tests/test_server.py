@@ -285,7 +285,7 @@ def from_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 def test_any_call_gives_a_result_or_an_error_with_a_code_and_the_server_lives(tmp_path: Path) -> None:
     schemas = {tool["name"]: tool["inputSchema"] for tool in json.loads(SNAPSHOT.read_text())}
     source = str(picture(tmp_path))
-    server, _ = server_for(settings_for(tmp_path))
+    server = server_for(settings_for(tmp_path))
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(server)) as client:
 
@@ -339,7 +339,7 @@ async def test_an_older_client_that_subscribed_hears_of_every_change_of_status(t
             told.set()
 
     order = {"image": str(picture(tmp_path, width=300, height=200)), "wait_seconds": 0}
-    server, _ = server_for(settings_for(tmp_path))
+    server = server_for(settings_for(tmp_path))
     async with Client(server, mode="legacy", message_handler=listen) as client:
         task = (await client.call_tool("outpaint", order)).structured_content
         uri = f"outpaint://tasks/{task['id']}"

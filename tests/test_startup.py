@@ -6,14 +6,19 @@ import sys
 sys.modules["rich"] = None  # the SDK imports it wherever it is installed; it is none of our dependencies
 import anyio
 from mcp import Client
-from outpaint_mcp.cli import build_service
+import contextlib
+import types
+from outpaint_mcp import cli
+from outpaint_mcp.late import LateService
 from outpaint_mcp.server import create_server
 from outpaint_mcp.settings import read_settings
 
 async def main():
-    async with Client(create_server(build_service(read_settings())[0])) as client:
+    read_settings()
+    # The service itself is opened after the answer, so here is none.
+    async with Client(create_server(LateService(lambda: contextlib.nullcontext(types.SimpleNamespace())))) as client:
         assert len((await client.list_tools()).tools) == 3
-    print(sorted({"PIL", "numpy", "sqlite3"} & set(sys.modules)))
+        print(sorted({"PIL", "numpy", "sqlite3", "outpaint_mcp.service"} & set(sys.modules)))
 
 anyio.run(main)
 """

@@ -116,7 +116,7 @@ def test_the_wheel_in_a_clean_environment_answers_initialize(wheel: Path, tmp_pa
 
 
 async def test_a_client_that_discovers_first_and_shakes_hands_then_is_served(tmp_path: Path) -> None:
-    server, _ = server_for(settings_for(tmp_path))
+    server = server_for(settings_for(tmp_path))
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](10)
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage](10)
 

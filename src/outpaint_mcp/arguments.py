@@ -10,8 +10,8 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from outpaint_mcp.errors import InvalidRequestError
-from outpaint_mcp.resolve import AUTO
 from outpaint_mcp.task import (
+    AUTO,
     DEFAULT_WAIT_SECONDS,
     DEFAULT_ZOOM,
     MAX_PROMPT,

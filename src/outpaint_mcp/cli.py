@@ -207,23 +207,12 @@ def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Se
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
     import anyio
 
+    from outpaint_mcp.late import LateService
     from outpaint_mcp.server import create_server
     from outpaint_mcp.stdio import serve_stdio
 
-    service, follower, client = build_service(settings)
-
-    @contextlib.asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        async with client, service.running(), follower.running():
-            yield
-
-    server = create_server(
-        service,
-        resource_links=settings.resource_links,
-        preview=settings.preview,
-        on_first_list=follower.begin,
-        lifespan=lifespan,
-    )
+    late = LateService(lambda: running_service(settings))
+    server = create_server(late, resource_links=settings.resource_links, preview=settings.preview)
     anyio.run(serve_stdio, server)
     return DONE
 

@@ -1,7 +1,4 @@
-"""Advances every task when it is due: the only polling loop. Knows when, not what.
-
-It begins some time after the start, so that a host's first questions are answered before the store is opened.
-"""
+"""Advances every task when it is due: the only polling loop. Knows when, not what."""
 
 import contextlib
 import heapq
@@ -17,8 +14,6 @@ from outpaint_mcp.store import LEASE_SECONDS
 
 logger = logging.getLogger(__name__)
 
-BEGIN_SECONDS = 2.0
-"""How long after the start the follower begins at the latest."""
 LOOK_SECONDS = 0.5
 """How often it looks for what other processes changed."""
 TIDY_SECONDS = 6 * 3600.0
@@ -42,7 +37,6 @@ class Follower:
         self._heap: list[tuple[float, str]] = []
         self._busy: set[str] = set()
         self._woken = anyio.Event()
-        self._begun = anyio.Event()
         self._places = anyio.CapacityLimiter(AT_ONCE)
         service.schedule = self.schedule
 
@@ -53,11 +47,6 @@ class Follower:
         self._due[task_id] = due_at
         heapq.heappush(self._heap, (due_at, task_id))
         self._woken.set()
-        self._begun.set()
-
-    def begin(self) -> None:
-        """Begin now: the host has had its first answers."""
-        self._begun.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -67,8 +56,6 @@ class Follower:
             tasks.cancel_scope.cancel()
 
     async def _run(self) -> None:
-        with anyio.move_on_after(BEGIN_SECONDS):
-            await self._begun.wait()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._stay_alive)
             tasks.start_soon(self._look_around)

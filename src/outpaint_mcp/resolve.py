@@ -21,6 +21,7 @@ from outpaint_mcp.errors import (
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.store import Record
 from outpaint_mcp.task import (
+    AUTO,
     AspectRatio,
     Order,
     OutpaintRequest,
@@ -32,7 +33,6 @@ from outpaint_mcp.task import (
     Webhook,
 )
 
-AUTO = "auto"
 MAX_OPTIONS_BYTES = 8192
 
 FindTask = Callable[[str, str], Awaitable[Record]]

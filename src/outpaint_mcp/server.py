@@ -33,8 +33,8 @@ from outpaint_mcp.arguments import (
     compact_schema,
 )
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
-from outpaint_mcp.service import OnProgress, ProviderInfo, Service
-from outpaint_mcp.task import Image, Status, Task
+from outpaint_mcp.late import LateService
+from outpaint_mcp.task import Image, OnProgress, ProviderInfo, Status, Task
 from outpaint_mcp.watching import Watching
 from outpaint_mcp.wording import providers_text, task_text
 
@@ -66,26 +66,22 @@ class ProviderList(BaseModel):
 
 
 def create_server(
-    service: Service,
+    late: LateService,
     *,
     resource_links: bool = True,
     preview: bool = False,
-    on_first_list: Callable[[], None] = lambda: None,
-    lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
     caller_of: Callable[[], str] = lambda: "local",
 ) -> MCPServer[None]:
     """The server over a service.
 
     Args:
-        service: the use cases.
+        late: the use cases, opened with the first call or after the first `tools/list` is answered.
         resource_links: whether results hold one link per image; some hosts throw a result away over one.
         preview: whether results hold one small inline picture.
-        on_first_list: called after the first `tools/list` is answered.
-        lifespan: entered once, while the server serves.
         caller_of: who makes the current call.
     """
-    tools = _Tools(service, resource_links=resource_links, preview=preview, caller_of=caller_of)
-    watching = Watching(service, caller_of)
+    tools = _Tools(late, resource_links=resource_links, preview=preview, caller_of=caller_of)
+    watching = Watching(late, caller_of)
     names = {"outpaint", "get_task", "list_providers"}
 
     async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -93,14 +89,14 @@ def create_server(
             raise MCPError(INVALID_PARAMS, f"Unknown tool: the tools are {', '.join(sorted(names))}")
         result = await call_next(ctx)
         if ctx.method == "tools/list":
-            on_first_list()
+            late.begin()
         elif ctx.method == "resources/read" and isinstance(result, dict):
             _name_types(result)
         return result
 
     @contextlib.asynccontextmanager
     async def living(_: MCPServer[None]) -> AsyncIterator[None]:
-        async with lifespan(), watching.running():
+        async with late.running(), watching.running():
             yield
 
     hour, five_minutes = CacheHint(ttl_ms=3_600_000, scope="public"), CacheHint(ttl_ms=300_000, scope="public")
@@ -150,7 +146,7 @@ def create_server(
             "server/discover": hour,
         },
     )
-    _add_resources(server, service, caller_of)
+    _add_resources(server, late, caller_of)
     watching.serve(server)
     return server
 
@@ -179,8 +175,8 @@ def _tool(
 class _Tools:
     """The three tools: from checked arguments to results."""
 
-    def __init__(self, service: Service, *, resource_links: bool, preview: bool, caller_of: Callable[[], str]) -> None:
-        self._service = service
+    def __init__(self, late: LateService, *, resource_links: bool, preview: bool, caller_of: Callable[[], str]) -> None:
+        self._late = late
         self._resource_links = resource_links
         self._preview = preview
         self._caller_of = caller_of
@@ -191,7 +187,7 @@ class _Tools:
         try:
             if isinstance(call, InvalidRequestError):
                 raise call
-            task = await self._service.outpaint(
+            task = await (await self._late.get()).outpaint(
                 call.request(),
                 caller=self._caller_of(),
                 wait_seconds=call.wait_seconds,
@@ -207,7 +203,7 @@ class _Tools:
         try:
             if isinstance(call, InvalidRequestError):
                 raise call
-            task = await self._service.get_task(
+            task = await (await self._late.get()).get_task(
                 call.task_id,
                 provider=call.provider,
                 caller=self._caller_of(),
@@ -223,7 +219,10 @@ class _Tools:
     ) -> Annotated[CallToolResult, ProviderList]:
         if isinstance(call, InvalidRequestError):
             return _refused(call)
-        found = ProviderList(providers=self._service.list_providers())
+        try:
+            found = ProviderList(providers=(await self._late.get()).list_providers())
+        except OutpaintError as error:
+            return _refused(error)
         return CallToolResult(
             content=[TextContent(type="text", text=providers_text(found.providers))],
             structured_content=found.model_dump(mode="json"),
@@ -234,11 +233,14 @@ class _Tools:
         if task.status is Status.SUCCEEDED:
             if self._resource_links:
                 content += [_link(task, image) for image in task.images]
-            if self._preview and (data := await self._service.preview(task.id, caller=self._caller_of())):
+            if self._preview and (data := await self._preview_of(task)):
                 import base64
 
                 content.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg"))
         return CallToolResult(content=content, structured_content=task.model_dump(mode="json"))
+
+    async def _preview_of(self, task: Task) -> bytes | None:
+        return await (await self._late.get()).preview(task.id, caller=self._caller_of())
 
 
 def _refused(error: OutpaintError) -> CallToolResult:
@@ -264,7 +266,7 @@ def _link(task: Task, image: Image) -> ResourceLink:
     )
 
 
-def _add_resources(server: MCPServer[None], service: Service, caller_of: Callable[[], str]) -> None:
+def _add_resources(server: MCPServer[None], late: LateService, caller_of: Callable[[], str]) -> None:
     @server.resource(
         "outpaint://providers",
         name="providers",
@@ -273,6 +275,8 @@ def _add_resources(server: MCPServer[None], service: Service, caller_of: Callabl
         mime_type="application/json",
     )
     async def providers() -> str:
+        with _as_resource_errors():
+            service = await late.get()
         return ProviderList(providers=service.list_providers()).model_dump_json()
 
     @server.resource(
@@ -284,7 +288,7 @@ def _add_resources(server: MCPServer[None], service: Service, caller_of: Callabl
     )
     async def tasks() -> str:
         with _as_resource_errors():
-            recent = await service.recent(caller=caller_of())
+            recent = await (await late.get()).recent(caller=caller_of())
         return "[" + ",".join(task.model_dump_json() for task in recent) + "]"
 
     @server.resource(
@@ -296,7 +300,7 @@ def _add_resources(server: MCPServer[None], service: Service, caller_of: Callabl
     )
     async def task(id: str) -> str:  # noqa: A002 (the URI's variable)
         with _as_resource_errors():
-            found = await service.get_task(id, caller=caller_of())
+            found = await (await late.get()).get_task(id, caller=caller_of())
         return found.model_dump_json()
 
     @server.resource(
@@ -310,7 +314,7 @@ def _add_resources(server: MCPServer[None], service: Service, caller_of: Callabl
         with _as_resource_errors():
             if not (index.isascii() and index.isdigit() and len(index) < 4):
                 raise UnknownTaskError("There is no such image.")
-            data, _ = await service.image(id, int(index), caller=caller_of())
+            data, _ = await (await late.get()).image(id, int(index), caller=caller_of())
         return data
 
 

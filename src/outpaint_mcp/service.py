@@ -3,21 +3,20 @@
 import contextlib
 import random
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
-from pydantic import BaseModel
 
 from outpaint_mcp.clock import Clock, SystemClock
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
 from outpaint_mcp.ordering import Orders, ServiceOptions
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.resolve import AUTO, Resolver, Understood
+from outpaint_mcp.resolve import Resolver, Understood
 from outpaint_mcp.store import UNSENT_SECONDS, OrderRow, OrderState, Record, Store
-from outpaint_mcp.task import OutpaintRequest, Picture, SourceForm, Status, Step, StepName, Task
+from outpaint_mcp.task import AUTO, OnProgress, OutpaintRequest, Picture, ProviderInfo, Status, Step, StepName, Task
 from outpaint_mcp.transitions import new_id, updated, view, with_kept, with_links
 
 __all__ = ["LOCAL_CALLER", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
@@ -29,25 +28,6 @@ PLACING_SECONDS = 20.0
 """How long a call waits at least for the provider's answer to its order, so that a refusal reaches the caller."""
 PROGRESS_SECONDS = 4.0
 """How often a waiting call reports progress at the least (SPEC: every 5 s)."""
-
-OnProgress = Callable[[float, str], Awaitable[None]]
-"""Told percent (0-100, rising) and a short message."""
-
-
-class ProviderInfo(BaseModel):
-    """One provider, as `list_providers` shows it."""
-
-    name: str
-    title: str
-    configured: bool
-    needs: tuple[str, ...]
-    features: dict[str, dict[str, str]]
-    zoom: dict[str, str]
-    source: tuple[SourceForm, ...]
-    price: str
-    image_lifetime: str
-    note: str
-    docs_url: str
 
 
 class Service:

@@ -5,7 +5,7 @@ What crosses an edge (a tool's result, a stored row) is a pydantic model; what s
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+AUTO = "auto"
+"""In place of a provider's name: whoever fits."""
 MIN_ZOOM, MAX_ZOOM = 1.0, 2.0
 DEFAULT_ZOOM = 2.0
 MAX_PROMPT = 8192
@@ -293,6 +295,26 @@ class Task(_Edge):
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     next: str = ""
+
+
+class ProviderInfo(_Edge):
+    """One provider, as `list_providers` shows it."""
+
+    name: str
+    title: str
+    configured: bool
+    needs: tuple[str, ...]
+    features: dict[str, dict[str, str]]
+    zoom: dict[str, str]
+    source: tuple[SourceForm, ...]
+    price: str
+    image_lifetime: str
+    note: str
+    docs_url: str
+
+
+OnProgress = Callable[[float, str], Awaitable[None]]
+"""Told percent (0-100, rising) and a short message while a call waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import MCPServer
@@ -19,8 +19,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from outpaint_mcp.errors import OutpaintError
-from outpaint_mcp.service import Service
+from outpaint_mcp.late import LateService
 from outpaint_mcp.task import Status
+
+if TYPE_CHECKING:
+    from outpaint_mcp.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +36,19 @@ class Watching:
     """Publishes the changes of a service's tasks.
 
     Args:
-        service: whose tasks; its `on_change` is set to this object's.
+        late: whose tasks; the service's `on_change` is set to this object's.
         caller_of: who makes the current call; nobody can subscribe to another's task.
     """
 
-    def __init__(self, service: Service, caller_of: Callable[[], str]) -> None:
+    def __init__(self, late: LateService, caller_of: Callable[[], str]) -> None:
         self.bus = InMemorySubscriptionBus()
-        self._service = service
+        self._late = late
         self._caller_of = caller_of
         self._sessions: dict[str, set[ServerSession]] = {}
         self._told: OrderedDict[str, Status] = OrderedDict()
         self._changed: set[str] = set()
         self._woken = anyio.Event()
-        service.on_change = self._note
+        late.on_open = self._watch
 
     def serve(self, server: MCPServer[None]) -> None:
         """Answer the older protocol's subscriptions. The SDK has no public door for them: hence its inner server."""
@@ -59,6 +62,9 @@ class Watching:
             tasks.start_soon(self._publish)
             yield
             tasks.cancel_scope.cancel()
+
+    def _watch(self, service: "Service") -> None:
+        service.on_change = self._note
 
     def _note(self, task_id: str) -> None:
         self._changed.add(task_id)
@@ -74,7 +80,7 @@ class Watching:
                     await self._tell(task_id)
 
     async def _tell(self, task_id: str) -> None:
-        status = await self._service.status_of(task_id)
+        status = await (await self._late.get()).status_of(task_id)
         if status is None or self._told.get(task_id) is status:
             return
         self._told[task_id] = status
@@ -99,7 +105,7 @@ class Watching:
                 INVALID_PARAMS, "Only a task's resource, outpaint://tasks/{id}, can be watched", {"uri": uri}
             )
         try:
-            await self._service.get_task(found[1], caller=self._caller_of())
+            await (await self._late.get()).get_task(found[1], caller=self._caller_of())
         except OutpaintError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from error
         self._sessions.setdefault(uri, set()).add(ctx.session)

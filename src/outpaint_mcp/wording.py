@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from outpaint_mcp.service import ProviderInfo
-from outpaint_mcp.task import Task
+from outpaint_mcp.task import ProviderInfo, Task
 
 
 def task_text(task: Task) -> str:

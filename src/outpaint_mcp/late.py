@@ -1,0 +1,79 @@
+"""The service, opened when it is first needed.
+
+A host waits for `tools/list` before it shows anything, and nearly all that the service is made of plays no part in it.
+So it is imported, built and started after the first answer, or with the first call, or after a short while.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from outpaint_mcp.errors import OutpaintError
+
+if TYPE_CHECKING:
+    from outpaint_mcp.service import Service
+
+OPEN_SECONDS = 2.0
+"""How long after the start the service is opened at the latest."""
+
+
+class LateService:
+    """A service that is opened once, inside `running()`.
+
+    Args:
+        opened: makes the service and keeps it running while its block lasts.
+    """
+
+    def __init__(self, opened: "Callable[[], AbstractAsyncContextManager[Service]]") -> None:
+        self._opened = opened
+        self._wanted = anyio.Event()
+        self._ready = anyio.Event()
+        self._service: Service | None = None
+        self._error: OutpaintError | None = None
+        self.on_open: Callable[[Service], None] = lambda service: None
+
+    def begin(self) -> None:
+        """Open it now: the host has had its first answer."""
+        self._wanted.set()
+
+    async def get(self) -> "Service":
+        """The service, opened now if it is not yet.
+
+        Raises:
+            OutpaintError: it cannot be opened; a setting is wrong.
+        """
+        self._wanted.set()
+        await self._ready.wait()
+        if self._service is None:
+            raise self._error or RuntimeError("the service has ended")
+        return self._service
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        stop = anyio.Event()
+
+        async def host() -> None:
+            with anyio.move_on_after(OPEN_SECONDS):
+                await self._wanted.wait()
+            try:
+                async with self._opened() as self._service:
+                    self.on_open(self._service)
+                    self._ready.set()
+                    await stop.wait()
+            except OutpaintError as error:
+                # Told to whoever calls: a host shows a tool's error, and hides a server that did not start.
+                self._error = error
+            finally:
+                self._service = None
+                self._ready.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host)
+            try:
+                yield
+            finally:
+                stop.set()
+                self._wanted.set()
