@@ -140,13 +140,13 @@ class Piapi(HttpProvider):
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
+        if request.zoom == 1 and request.aspect_ratio != AspectRatio(1, 1):
+            raise InvalidRequestError("With PiAPI a zoom of 1 goes with the aspect_ratio 1:1 only (make square).")
         # Where no ratio is given PiAPI takes 1:1 and says nothing (documentation of aspect_ratio).
         if request.zoom not in BUTTONS and request.aspect_ratio is None:
             raise InvalidRequestError(
                 f"With PiAPI a zoom of {request.zoom:g} needs an aspect_ratio.", "Give one, or a zoom of 1.5 or 2."
             )
-        if request.zoom == 1 and request.aspect_ratio != AspectRatio(1, 1):
-            raise InvalidRequestError("With PiAPI a zoom of 1 goes with the aspect_ratio 1:1 only (make square).")
         if request.webhook is not None:
             _check_port(request.webhook.url)
 

@@ -1,0 +1,83 @@
+"""A service that orders at the sandbox's five vendors over real HTTP on loopback."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from outpaint_mcp.api_client import ApiClient, Timeouts
+from outpaint_mcp.follower import Follower
+from outpaint_mcp.ordering import ServiceOptions
+from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.providers.base import HttpProvider, Provider
+from outpaint_mcp.providers.local.provider import LocalProvider
+from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+from outpaint_mcp.service import Service
+from outpaint_mcp.store import Store
+from outpaint_mcp.task import OutpaintRequest, Task
+
+VENDORS = ("legnext", "apiframe", "apimart", "vtrix", "piapi")
+NEEDS_UPSCALED = ("apiframe", "apimart", "piapi")
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    sandbox: Sandbox
+    base_url: str
+    service: Service
+
+    def fault(self, vendor: str, on: str, fault: str, **more: Any) -> None:
+        self.sandbox.faults.add(Fault.model_validate({"vendor": vendor, "on": on, "fault": fault, **more}))
+
+    def bodies(self, vendor: str, kind: str) -> list[dict[str, Any]]:
+        return [order.body for order in self.sandbox.orders(vendor, kind)]  # type: ignore[arg-type]
+
+    async def order(self, vendor: str, *, grid: bool = False, **changes: Any) -> Task:
+        """Order at a vendor from its seeded task, and wait for the end."""
+        defaults = {"task_id": seed_id(vendor, grid=grid), "provider": vendor, "zoom": 1.5}
+        if grid:
+            defaults["image_index"] = 3
+        return await self.finished(OutpaintRequest(**{**defaults, **changes}))
+
+    async def finished(self, request: OutpaintRequest) -> Task:
+        task = await self.service.outpaint(request)
+        with anyio.fail_after(20):
+            while not task.status.ends_a_wait:
+                task = await self.service.get_task(task.id, wait_seconds=5)
+        return task
+
+
+@contextlib.asynccontextmanager
+async def market(
+    folder: Path, *, settings: SandboxSettings | None = None, read_timeout: float = 1.0, **options: Any
+) -> AsyncIterator[Market]:
+    sandbox = Sandbox(
+        settings or SandboxSettings(seconds_per_state=0.02, painter=PlainPainter(), legnext_concurrency=None)
+    )
+    timeouts = Timeouts(connect=2, pool=2, write=2, read=read_timeout, read_total=5, order_total=5)
+    async with (
+        serving(sandbox) as base_url,
+        # Backing off is tried elsewhere; here nobody waits for it.
+        ApiClient(timeouts=timeouts, sleep=lambda seconds: anyio.sleep(min(seconds, 0.01))) as client,
+    ):
+        variables = environment(base_url)
+        providers: dict[str, Provider] = {}
+        for name, one in provider_classes().items():
+            if issubclass(one, HttpProvider):
+                key, base = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
+                providers[name] = one(client, key=key, base_url=base)
+        providers["local"] = LocalProvider(folder)
+        defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
+        service = Service(
+            store=Store(folder / "store.db", "market"),
+            pictures=Pictures(folder, roots=(folder,), allow_private=True),
+            providers=providers,
+            options=ServiceOptions(**{**defaults, **options}),
+        )
+        async with service.running(), Follower(service).running():
+            yield Market(sandbox, base_url, service)
+    sandbox.close()
