@@ -139,20 +139,24 @@ class LocalProvider(Provider):
                 "Give a smaller zoom, an aspect_ratio nearer to the picture's, or a smaller picture.",
             )
 
-    async def start(self, order: Order) -> TaskUpdate:
+    def build_job(self, order: Order) -> _Job:
+        """What an order asks the workers to draw."""
         if not isinstance(order.source, Picture):
             raise UnexpectedResponseError("The local engine was handed a task in place of a picture.")
         options = _read_options(order.options)
         canvas = _canvas(order.source, order.zoom, order.aspect_ratio)
         # The hash is of the picture's bytes, so the same picture gives the same seed.
         seed = seed_of(bytes.fromhex(order.source.sha256)) if options.seed is None else options.seed
-        job = _Job(
+        return _Job(
             source=Path(order.source.path),
             canvas=(canvas.width, canvas.height, canvas.x, canvas.y),
             quality=options.quality,
             seeds=tuple(seed + variant for variant in range(options.variants)),
             format=options.format,
         )
+
+    async def start(self, order: Order) -> TaskUpdate:
+        job = self.build_job(order)
         remote_id = "draw-" + hashlib.sha256(order.key.encode()).hexdigest()[:32]
         await _write(self._jobs / f"{remote_id}.job.json", job.model_dump_json())
         return await self.poll(remote_id)

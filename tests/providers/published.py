@@ -1,0 +1,132 @@
+"""Answers in the shapes that the vendors' documentation publishes, to an order and to the question how it stands."""
+
+from typing import Any
+
+TIMES = {"created_at": "2026-09-01T10:00:00Z", "started_at": "", "ended_at": "0001-01-01T00:00:00Z"}
+
+
+def job(status: str, **changes: Any) -> dict[str, Any]:
+    """Legnext's job object, which is also PiAPI's unified task."""
+    return {
+        "job_id": "5b0e8b1a-0000-4000-8000-000000000001",
+        "model": "midjourney",
+        "task_type": "outpaint",
+        "status": status,
+        "config": {"service_mode": "public", "webhook_config": {"endpoint": "", "secret": ""}},
+        "input": None,
+        "output": {"image_url": "", "image_urls": None, "seed": "", "available_actions": None},
+        "meta": {**TIMES, "usage": {"type": "point", "frozen": 80, "consume": 0}},
+        "detail": None,
+        "logs": [],
+        "error": {"code": 0, "raw_message": "", "message": "", "detail": None},
+        **changes,
+    }
+
+
+FOUR = [f"https://cdn.example.com/{at}.png" for at in range(4)]
+
+SUBMITTED: dict[str, list[Any]] = {
+    "legnext": [job("pending")],
+    "vtrix": [{"id": "d758n65e", "created_at": 1769000000, "status": "in_progress", "model": "midjourney_outpaint"}],
+    "apiframe": [{"jobId": "5b0e8b1a-0000-4000-8000-000000000001", "status": "QUEUED"}],
+    "apimart": [{"code": 200, "data": [{"status": "submitted", "task_id": "task_1"}]}],
+    "piapi": [{"task_id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "success", "message": ""}],
+}
+
+FETCHED: dict[str, list[Any]] = {
+    "legnext": [
+        job("processing"),
+        job(
+            "completed",
+            output={
+                "image_url": "https://cdn.example.com/grid.png",
+                "image_urls": FOUR,
+                "seed": "1",
+                "available_actions": {"outpaint": [0, 1, 2, 3], "reroll": True},
+            },
+            meta={**TIMES, "usage": {"type": "point", "frozen": 0, "consume": 80}},
+        ),
+        job("failed", error={"code": 403, "raw_message": "x", "message": "sensitive content", "detail": None}),
+    ],
+    "vtrix": [
+        {"id": "d758n65e", "created_at": 1769000000, "status": "in_progress", "progress": 0.4, "output": None},
+        {
+            "id": "d758n65e",
+            "status": "completed",
+            "progress": 1.0,
+            "output": [{"content": [{"type": "image", "url": url, "jobId": "remote"} for url in FOUR]}],
+            "usage": {"cost": "0.0357", "discount": 0.7},
+            "metadata": {"in_queue_at": 1, "upload_at": 2, "completed_at": 3},
+        },
+        {
+            "id": "d758n65e",
+            "status": "completed",
+            "output": [{"content": [{"type": "image", "url": url, "jobId": "remote"}]} for url in FOUR],
+        },
+        {"id": "d758n65e", "status": "failed", "error": {"code": 4007098, "error_message": "generation failed"}},
+        {"id": "d758n65e", "status": "failed", "error": "a plain string"},
+    ],
+    "apiframe": [
+        {"id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "PROCESSING", "progress": 30, "result": None},
+        {
+            "id": "5b0e8b1a-0000-4000-8000-000000000001",
+            "status": "COMPLETED",
+            "progress": 100,
+            "result": {"images": FOUR, "gridUrl": "https://cdn.example.com/grid.png"},
+            "creditCost": 16,
+            "error": None,
+            "expired": False,
+        },
+        {"id": "x", "status": "COMPLETED", "progress": 100, "result": FOUR[0], "creditCost": 4},
+        {"id": "x", "status": "FAILED", "error": "moderated", "creditCost": 0},
+    ],
+    "apimart": [
+        {"id": "task_1", "status": "IN_PROGRESS", "action": "ZOOM", "progress": "40%", "image_urls": None},
+        {
+            "id": "task_1",
+            "status": "SUCCESS",
+            "action": "ZOOM",
+            "progress": "100%",
+            "grid_image_url": "https://cdn.example.com/grid.png",
+            "image_urls": FOUR,
+            "buttons": [{"customId": "MJ::Outpaint::50", "label": "Zoom Out 2x"}],
+            "cost": 0.055,
+            "credits_cost": 55,
+        },
+        {"id": "task_1", "status": "FAILURE", "fail_reason": "banned prompt"},
+        {
+            "code": 200,
+            "data": {
+                "id": "task_1",
+                "status": "completed",
+                "progress": 100,
+                "result": {"images": [{"url": FOUR, "expires_at": 1790000000}]},
+                "cost": 0.055,
+            },
+        },
+    ],
+    "piapi": [
+        {"task_id": "x", "status": "processing", "task_result": {"task_progress": 40}},
+        {
+            "task_id": "x",
+            "status": "finished",
+            "task_result": {
+                "image_url": "https://cdn.example.com/grid.png",
+                "image_urls": None,
+                "temporary_image_urls": FOUR,
+                "task_progress": 100,
+                "actions": ["reroll", "upscale1"],
+                "quota_used": 1,
+            },
+        },
+        {"task_id": "x", "status": "failed", "task_result": {"message": "no", "error_messages": ["no"]}},
+        {
+            "code": 200,
+            "message": "success",
+            "data": {
+                **job("completed", output={"image_url": FOUR[0], "image_urls": None, "temporary_image_urls": FOUR}),
+                "task_id": "x",
+            },
+        },
+    ],
+}
