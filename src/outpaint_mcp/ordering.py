@@ -28,7 +28,7 @@ from outpaint_mcp.picture_ref import path_of
 from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Understood, order_from_plan
-from outpaint_mcp.store import UNSENT_SECONDS, Caps, OrderState, Record, Store
+from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Record, Store
 from outpaint_mcp.task import Failure, Image, Parent, Picture, Status, StepName, Webhook
 from outpaint_mcp.transitions import (
     failure_of,
@@ -139,6 +139,23 @@ class Orders:
         self._placing[task_id] = anyio.Event()
         self._tasks.start_soon(self._place, record)
 
+    def place_when_free(self, record: Record, understood: Understood) -> None:
+        """Send a task's first order if the process that was about to send it turns out to be gone."""
+        if self._tasks is None:
+            raise RuntimeError("Orders are placed only inside running()")
+        self._tasks.start_soon(self._await_turn, record.task.id, understood)
+
+    async def _await_turn(self, task_id: str, understood: Understood) -> None:
+        until = self._clock.now() + LEASE_SECONDS + 2
+        while self._clock.now() < until:
+            await self._clock.sleep(0.5)
+            record = await self._store.get(task_id)
+            if record is None or record.task.status.is_final or record.orders[0].state is not OrderState.INTENDED:
+                return
+            if await self._store.own(task_id, now=self._clock.now()):
+                self.place(record, understood)
+                return
+
     async def placed(self, task_id: str, seconds: float) -> None:
         """Wait until a task's first order is answered, for at most `seconds`.
 
@@ -199,7 +216,7 @@ class Orders:
         if position > 0:
             upscaled = record.orders[position - 1].remote_id or ""
             order = replace(order, source=Parent(upscaled, record.reference, is_grid=False))
-        if not again and not await self._store.mark_sent(task_id, position):
+        if not again and not await self._store.mark_sent(task_id, position, now=self._clock.now()):
             return None
         try:
             update = await provider.start(order)

@@ -112,6 +112,8 @@ class Service:
         again = task_id != made.task.id
         if may_send:
             self._orders.place(record, understood)
+        elif record.orders[0].state is OrderState.INTENDED and not record.task.status.is_final:
+            self._orders.place_when_free(record, understood)
         elif record.task.status is Status.UNKNOWN and record.due_at is not None:
             self.schedule(task_id, now)
         await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))

@@ -306,20 +306,24 @@ class Store:
             ],
         )
 
-    async def mark_sent(self, task_id: str, position: int) -> bool:
-        """Note that the order's request is about to leave.
+    async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
+        """Note that the order's request is about to leave. Should this process end, the task is due at once.
 
         Returns:
             False if it was sent before or the task is no longer this process's: then it must not be sent.
         """
 
         def work(db: "sqlite3.Connection") -> bool:
-            marked = db.execute(
-                "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
-                " AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND owner = ?3)",
-                (task_id, position, self._owner),
-            )
-            return marked.rowcount == 1
+            with _transaction(db):
+                marked = db.execute(
+                    "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
+                    " AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND owner = ?3)",
+                    (task_id, position, self._owner),
+                )
+                if marked.rowcount != 1:
+                    return False
+                db.execute("UPDATE tasks SET due_at = ? WHERE id = ?", (now, task_id))
+                return True
 
         return await self._run(work, durable=True)
 

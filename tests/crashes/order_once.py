@@ -1,0 +1,111 @@
+"""Places one order in a process of its own and follows it to the end; dies at the boundary that it is told.
+
+A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
+sandbox's base URL, the zoom, and the number of the boundary to die at (0: none). Prints each boundary as it is passed,
+and the task as JSON in the end.
+"""
+
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from outpaint_mcp.api_client import ApiClient
+from outpaint_mcp.follower import Follower
+from outpaint_mcp.ordering import ServiceOptions
+from outpaint_mcp.pictures import KeptImage, Pictures
+from outpaint_mcp.providers.apimart import Apimart
+from outpaint_mcp.sandbox import environment, seed_id
+from outpaint_mcp.service import Service
+from outpaint_mcp.store import Record, Store
+from outpaint_mcp.task import Order, OutpaintRequest, Status, TaskUpdate
+
+
+class Boundaries:
+    def __init__(self, die_at: int) -> None:
+        self._die_at = die_at
+        self._passed = 0
+
+    def cross(self, name: str) -> None:
+        self._passed += 1
+        sys.stdout.write(f"{self._passed} {name}\n")
+        sys.stdout.flush()
+        if self._passed == self._die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalStore(Store):
+    boundaries: Boundaries
+
+    async def claim(self, record: Record, **rest: Any) -> tuple[Record, bool]:
+        self.boundaries.cross("before claim")
+        found = await super().claim(record, **rest)
+        self.boundaries.cross("after claim")
+        return found
+
+    async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
+        self.boundaries.cross(f"before mark_sent {position}")
+        marked = await super().mark_sent(task_id, position, now=now)
+        self.boundaries.cross(f"after mark_sent {position}")
+        return marked
+
+    async def save(self, record: Record, **rest: Any) -> bool:
+        self.boundaries.cross(f"before save {record.task.status.value}")
+        saved = await super().save(record, **rest)
+        self.boundaries.cross(f"after save {record.task.status.value}")
+        return saved
+
+
+class MortalVendor(Apimart):
+    boundaries: Boundaries
+
+    async def start(self, order: Order) -> TaskUpdate:
+        self.boundaries.cross(f"before start {order.step.value}")
+        update = await super().start(order)
+        self.boundaries.cross(f"after start {order.step.value}")
+        return update
+
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        self.boundaries.cross("before poll")
+        update = await super().poll(remote_id)
+        self.boundaries.cross(f"after poll {update.status.value}")
+        return update
+
+
+class MortalPictures(Pictures):
+    boundaries: Boundaries
+
+    async def keep(self, url: str) -> KeptImage:
+        self.boundaries.cross("before keep")
+        kept = await super().keep(url)
+        self.boundaries.cross("after keep")
+        return kept
+
+
+async def main(folder: Path, base_url: str, zoom: float, die_at: int) -> None:
+    boundaries = Boundaries(die_at)
+    MortalStore.boundaries = MortalVendor.boundaries = MortalPictures.boundaries = boundaries
+    variables = environment(base_url)
+    async with ApiClient() as client:
+        vendor = MortalVendor(client, key=variables["APIMART_API_KEY"], base_url=variables["APIMART_BASE_URL"])
+        service = Service(
+            store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
+            pictures=MortalPictures(folder, roots=(folder,), allow_private=True),
+            providers={"apimart": vendor},
+            options=ServiceOptions(auto=("apimart",), poll=(0.05, 0.05)),
+        )
+        async with service.running(), Follower(service).running():
+            order = OutpaintRequest(task_id=seed_id("apimart", grid=True), provider="apimart", image_index=2, zoom=zoom)
+            task = await service.outpaint(order)
+            with anyio.move_on_after(40):
+                while task.status in (Status.QUEUED, Status.RUNNING):
+                    task = await service.get_task(task.id, wait_seconds=5)
+    sys.stdout.write(task.model_dump_json() + "\n")
+
+
+if __name__ == "__main__":
+    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
