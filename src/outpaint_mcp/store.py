@@ -162,12 +162,16 @@ class Store:
         path: the file; its folder is made with it.
         owner: this process's name among those that share the file.
         migrations: the schema, as the steps from each version to the next.
+        busy_seconds: how long to wait for another process that is writing.
     """
 
-    def __init__(self, path: Path, owner: str, *, migrations: Sequence[str] = MIGRATIONS) -> None:
+    def __init__(
+        self, path: Path, owner: str, *, migrations: Sequence[str] = MIGRATIONS, busy_seconds: float = 5.0
+    ) -> None:
         self._path = path
         self._owner = owner
         self._migrations = migrations
+        self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         # One connection, one thread at a time: SQLite serialises writers anyway.
         self._limiter = anyio.CapacityLimiter(1)
@@ -559,7 +563,7 @@ class Store:
         import sqlite3
 
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
