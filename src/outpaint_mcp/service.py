@@ -366,9 +366,9 @@ class Service:
                 percent = min(self._percent(record), 99.0)
                 if percent <= shown:
                     # Hosts want it rising; a little more says that it is alive.
-                    percent = shown + (99 - shown) * 0.02
+                    percent = shown + (100 - shown) * 0.02
                 shown = percent
-                await on_progress(round(percent, 2), f"{record.task.provider}: {record.task.status.value}")
+                await on_progress(percent, f"{record.task.provider}: {record.task.status.value}")
             await self._pause(change.event, min(remaining, PROGRESS_SECONDS))
 
     async def _pause(self, event: anyio.Event, seconds: float) -> None:

@@ -160,6 +160,7 @@ class Apimart(HttpProvider):
         found = (task.result and task.result.images) or []
         urls = tuple(url for image in found for url in image.url) or task.image_urls
         is_grid = _is_grid(task)
+        error = {"error": task.error}
         grid_url = task.grid_image_url
         if is_grid is False:
             # The only image of an upscale may stand where other tasks have their grid.
@@ -170,9 +171,7 @@ class Apimart(HttpProvider):
             grid_url=grid_url,
             is_grid=is_grid,
             progress=task.progress,
-            failure=self.failure(
-                task.fail_reason or find_message({"error": task.error}), find_code({"error": task.error})
-            ),
+            failure=self.failure(task.fail_reason or find_message(error), find_code(error)),
             cost=_cost(task),
             expires_at=min(filter(None, (_time(image.expires_at) for image in found)), default=None),
         )

@@ -248,9 +248,7 @@ def _check_port(url: str) -> None:
     """Documented: "a domain, or port 443 only"."""
     parts = urlsplit(url)
     if parts.port not in (None, 443):
-        raise InvalidRequestError(
-            "PiAPI pushes to port 443 or the scheme's own only.", "Leave the webhook_url's port out."
-        )
+        raise InvalidRequestError("PiAPI pushes to no other port than 443.", "Leave the port out.")
     try:
         ipaddress.ip_address(parts.hostname or "")
     except ValueError:

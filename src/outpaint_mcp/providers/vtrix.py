@@ -182,9 +182,7 @@ class Vtrix(HttpProvider):
         if kind is None and (refused := super().read_error(400 if status < 300 else status, body)) is not None:
             return refused
         if kind is None and status == 403:
-            advice = (
-                "The account lacks the permission or the balance. The operator must look, or name another provider."
-            )
+            advice = "The account lacks the permission or the balance: the operator must look. Or use another provider."
             return refusal(AuthenticationError, self.title, body, advice)
         if kind is None and status < 300:
             kind = InvalidRequestError
