@@ -17,7 +17,8 @@ from .serving import picture
 ACME = """
 from typing import Any, ClassVar
 
-from outpaint_mcp.providers.base import Answer, HttpProvider
+from outpaint_mcp.providers.answers import Answer
+from outpaint_mcp.providers.base import HttpProvider
 from outpaint_mcp.task import ApiCall, Feature, Order, RemoteImage, SourceForm, SourceKind, Status
 from outpaint_mcp.task import TaskUpdate, ZoomLimits
 

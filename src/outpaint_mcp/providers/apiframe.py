@@ -11,15 +11,12 @@ from typing import Any, ClassVar
 
 from outpaint_mcp.api_client import refusal
 from outpaint_mcp.errors import InsufficientCreditsError, InvalidRequestError, NotReadyError, OutpaintError
-from outpaint_mcp.providers.base import (
+from outpaint_mcp.providers.answers import (
     Answer,
-    Features,
-    HttpProvider,
     Id,
     Number,
     Text,
     Urls,
-    Zooms,
     header,
     parent_of,
     path_segment,
@@ -28,6 +25,7 @@ from outpaint_mcp.providers.base import (
     webhook_json,
     with_options,
 )
+from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
 from outpaint_mcp.task import (
     ApiCall,
     AspectRatio,

@@ -13,19 +13,8 @@ from pydantic import Field
 
 from outpaint_mcp.api_client import ERRORS_BY_STATUS, find_code, find_message, refusal
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError
-from outpaint_mcp.providers.base import (
-    Answer,
-    Features,
-    HttpProvider,
-    Id,
-    Number,
-    Text,
-    Urls,
-    Zooms,
-    parent_of,
-    path_segment,
-    with_options,
-)
+from outpaint_mcp.providers.answers import Answer, Id, Number, Text, Urls, parent_of, path_segment, with_options
+from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
 from outpaint_mcp.task import (
     ApiCall,
     Cost,

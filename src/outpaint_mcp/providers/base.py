@@ -6,17 +6,16 @@ pure translations, so that a vendor's file holds data and functions from values 
 
 import contextlib
 import json
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from outpaint_mcp.api_client import ApiClient, Endpoint, find_message, refusal
 from outpaint_mcp.errors import (
@@ -29,6 +28,7 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.providers.answers import AnswerT, is_about_content, without_empty_tail
 from outpaint_mcp.task import (
     ApiCall,
     Cost,
@@ -36,7 +36,6 @@ from outpaint_mcp.task import (
     Feature,
     Order,
     OutpaintRequest,
-    Parent,
     Picture,
     RemoteImage,
     SourceForm,
@@ -172,15 +171,6 @@ class Provider(ABC):
 
 def _for(kind: SourceKind) -> str:
     return " for a picture of one's own" if kind is SourceKind.PICTURE else ""
-
-
-class Answer(BaseModel):
-    """Base of the private models of vendors' answers: what is not named is ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class HttpProvider(Provider):
@@ -391,7 +381,7 @@ class HttpProvider(Provider):
         grid: RemoteImage | None = None
         # Images can appear before the end; they are counted, and can be extended, only then.
         if status is Status.SUCCEEDED:
-            images = tuple(self._image(url) for url in _without_empty_tail(urls))
+            images = tuple(self._image(url) for url in without_empty_tail(urls))
             grid = self._image(grid_url) if grid_url else None
             if not images and grid is None:
                 # Of two wrong answers the one that costs nothing: "failed" would let the same order be paid again, and
@@ -434,116 +424,7 @@ class HttpProvider(Provider):
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _IMAGE_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]{1,4000}")
 _HEADER_VALUE = re.compile(r"[!-~]+")
-_PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
-_CONTENT_WORDS = re.compile(
-    r"(?<!case.)sensitive|banned (?:prompt|word)|moderation|moderator|nsfw|inappropriate|content polic|community guid",
-    re.IGNORECASE,
-)
 _BODY_REFUSED = frozenset({400, 403, 422, 451})
-
-
-def is_about_content(message: str) -> bool:
-    """Whether a refusal's words speak of what the prompt or picture shows. Vendors' codes for it are undocumented."""
-    return _CONTENT_WORDS.search(message) is not None
-
-
-def usd_cost(amount: float, unit: str, usd_per_unit: float | None) -> Cost:
-    """What an order took, in USD too where the unit's price is known."""
-    return Cost(amount=amount, unit=unit, usd=None if usd_per_unit is None else round(amount * usd_per_unit, 6))
-
-
-def path_segment(title: str, remote_id: str) -> str:
-    """A task's id as one segment of a URL's path.
-
-    Raises:
-        UnknownTaskError: it holds what no vendor's id does.
-    """
-    if _PATH_SEGMENT.fullmatch(remote_id) is None:
-        raise UnknownTaskError(f"{title} can have no task of this id.")
-    return quote(remote_id, safe="")
-
-
-def with_options(options: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's `provider_options` and the adapter's fields, of which those that are None are left out."""
-    return {**options, **{key: value for key, value in body.items() if value is not None}}
-
-
-def parent_of(order: Order) -> Parent:
-    """The order's source where only a finished task's image is possible, which `check` has seen to."""
-    if not isinstance(order.source, Parent):
-        raise TypeError(f"{order.step} of a picture")
-    return order.source
-
-
-def header(headers: Mapping[str, str], name: str) -> str | None:
-    """A header's value; names are compared without case."""
-    return next((value for key, value in headers.items() if key.lower() == name.lower()), None)
-
-
-def webhook_json(title: str, body: bytes) -> Any:
-    """
-    Raises:
-        InvalidRequestError: the body is no JSON object.
-    """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        raise InvalidRequestError(f"A callback of {title} is a JSON object.")
-    return data
-
-
-def webhook_id(title: str, value: object) -> str:
-    """
-    Raises:
-        InvalidRequestError: `value` is no task id.
-    """
-    if not isinstance(value, str) or _PATH_SEGMENT.fullmatch(value) is None:
-        raise InvalidRequestError(f"The callback of {title} names no task.")
-    return value
-
-
-def _none_to_empty(value: Any) -> Any:
-    return "" if value is None else value
-
-
-def _to_number(value: Any) -> float | None:
-    if isinstance(value, str):
-        value = value.strip().removesuffix("%")
-    try:
-        number = float(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return None if isinstance(value, bool) or not math.isfinite(number) else number
-
-
-def _to_code(value: Any) -> str | None:
-    given = isinstance(value, int | str) and not isinstance(value, bool) and value not in (0, "", "0")
-    return str(value) if given else None
-
-
-def _to_urls(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        return (_none_to_empty(value),)
-    return tuple(_none_to_empty(url) for url in value)
-
-
-Id = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
-Text = Annotated[str, BeforeValidator(_none_to_empty)]
-"""A string; null is an empty one."""
-Number = Annotated[float | None, BeforeValidator(_to_number)]
-"""A number, also written as a string or with a percent sign; None for anything else."""
-Code = Annotated[str | None, BeforeValidator(_to_code)]
-"""An error code; 0 and "" mean that there is none."""
-Urls = Annotated[tuple[str, ...], BeforeValidator(_to_urls)]
-"""A list of URLs, also a bare one; null is an empty URL."""
-
-
-def _without_empty_tail(urls: tuple[str, ...]) -> tuple[str, ...]:
-    # A hole inside the list is another matter: the place says which image of the grid it is.
-    last = max((place for place, url in enumerate(urls, 1) if url), default=0)
-    return urls[:last]
 
 
 def _texts(value: Any) -> Iterator[str]:

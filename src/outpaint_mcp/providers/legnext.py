@@ -8,15 +8,12 @@ from typing import Any, ClassVar
 
 from outpaint_mcp.api_client import ERRORS_BY_STATUS, find_code, refusal
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError
-from outpaint_mcp.providers.base import (
+from outpaint_mcp.providers.answers import (
     Answer,
     Code,
-    Features,
-    HttpProvider,
     Number,
     Text,
     Urls,
-    Zooms,
     parent_of,
     path_segment,
     usd_cost,
@@ -24,6 +21,7 @@ from outpaint_mcp.providers.base import (
     webhook_json,
     with_options,
 )
+from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
 from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_picture, check_paint_request, paint_fields
 from outpaint_mcp.task import (
     ApiCall,

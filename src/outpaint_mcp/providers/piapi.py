@@ -11,16 +11,13 @@ from urllib.parse import urlsplit
 
 from outpaint_mcp.api_client import ERRORS_BY_STATUS, refusal
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError
-from outpaint_mcp.providers.base import (
+from outpaint_mcp.providers.answers import (
     Answer,
     Code,
-    Features,
-    HttpProvider,
     Id,
     Number,
     Text,
     Urls,
-    Zooms,
     parent_of,
     path_segment,
     usd_cost,
@@ -28,6 +25,7 @@ from outpaint_mcp.providers.base import (
     webhook_json,
     with_options,
 )
+from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
 from outpaint_mcp.task import (
     ApiCall,
     AspectRatio,

@@ -15,14 +15,11 @@ from outpaint_mcp.errors import (
     OutpaintError,
     ProviderUnavailableError,
 )
-from outpaint_mcp.providers.base import (
+from outpaint_mcp.providers.answers import (
     Answer,
-    Features,
-    HttpProvider,
     Id,
     Number,
     Text,
-    Zooms,
     parent_of,
     path_segment,
     usd_cost,
@@ -30,6 +27,7 @@ from outpaint_mcp.providers.base import (
     webhook_json,
     with_options,
 )
+from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
 from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_picture, check_paint_request, paint_fields
 from outpaint_mcp.task import (
     ApiCall,
