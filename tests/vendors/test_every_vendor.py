@@ -385,3 +385,48 @@ async def test_a_lost_upscale_is_unknown_too_and_the_outpaint_is_not_sent(tmp_pa
         assert task.status is Status.UNKNOWN
         assert at.sandbox.order_count("apimart", "outpaint") == 0
         assert at.sandbox.order_count("apimart", "upscale") == 1
+
+
+@pytest.mark.parametrize(
+    ("vendor", "fault", "codes"),
+    [
+        (
+            "legnext",
+            {"fault": "job_shaped_refusal", "status": 403, "message": "Sensitive content in the prompt"},
+            {"content_rejected"},
+        ),
+        (
+            "legnext",
+            {"fault": "job_shaped_refusal", "status": 403, "message": "No permission for this"},
+            {"authentication_failed"},
+        ),
+        ("vtrix", {"fault": "status", "status": 403}, {"insufficient_credits", "authentication_failed"}),
+        ("apimart", {"fault": "status", "status": 403}, {"authentication_failed"}),
+        ("apiframe", {"fault": "status", "status": 404}, {"unknown_task"}),
+        ("legnext", {"fault": "status", "status": 422}, {"invalid_request"}),
+        ("apiframe", {"fault": "status", "status": 429, "retry_after": 3}, {"rate_limited"}),
+    ],
+)
+async def test_each_vendors_own_refusals_have_our_codes(
+    tmp_path: Path, vendor: str, fault: dict[str, Any], codes: set[str]
+) -> None:
+    async with market(tmp_path) as at:
+        at.fault(vendor, "submit", **fault)
+        with pytest.raises(OutpaintError) as refused:
+            await at.order(vendor)
+        assert at.sandbox.order_count(vendor, "outpaint") == 0
+    assert refused.value.code in codes
+
+
+@pytest.mark.parametrize("vendor", ["piapi", "vtrix"])
+async def test_a_refusal_in_a_200_is_no_order(tmp_path: Path, vendor: str) -> None:
+    async with market(tmp_path) as at:
+        at.fault(vendor, "submit", "refused_in_200")
+        try:
+            task = await at.order(vendor)
+        except InvalidRequestError:
+            pass
+        else:
+            # What cannot be read for sure is never taken for a refusal.
+            assert task.status is Status.UNKNOWN
+        assert at.sandbox.order_count(vendor, "outpaint") == 0

@@ -172,10 +172,10 @@ class Apimart(HttpProvider):
         if status < 500 and _NEEDS_UPSCALED.match(find_message(body)):
             advice = "Give image_index to have that image upscaled first, or the task of an upscaled image."
             return refusal(InvalidRequestError, self.title, body, advice)
-        code = body.get("code", 200)
-        says_no = body.get("success") is False or (isinstance(code, int) and 400 <= code < 500)
+        code = body["code"] if isinstance(body.get("code"), int) else 200
+        says_no = body.get("success") is False or 400 <= code < 500
         # With no word of a task: one that runs or has failed can have an error and a code as well.
-        if status < 300 and says_no and not isinstance(body.get("data"), dict | list):
+        if status < 300 and says_no and not body.get("data"):
             return refusal(ERRORS_BY_STATUS.get(code, InvalidRequestError), self.title, body)
         return None
 

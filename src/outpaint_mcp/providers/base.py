@@ -388,6 +388,8 @@ class HttpProvider(Provider):
                 # an image that is late is found by asking on. If none ever comes the task ends as timed out.
                 status = Status.RUNNING
                 notes = (*notes, f"{self.title} says that the task is finished, but names no image yet.")
+            elif not images:
+                notes = (*notes, f"{self.title} gives the images in one picture only: see the grid.")
         if len(images) > 1:
             is_grid = True
         return TaskUpdate(

@@ -155,7 +155,7 @@ class Legnext(HttpProvider):
             remote_id=job.job_id,
             urls=urls,
             grid_url="" if is_single else output.image_url,
-            is_grid=not is_single,
+            is_grid=False if is_single else None if any(urls) else True,
             failure=self.failure(error.message or error.raw_message, error.code),
             cost=_cost(job),
         )

@@ -193,7 +193,6 @@ class Piapi(HttpProvider):
                 error.code,
             ),
             cost=_cost(task, output),
-            notes=() if any(urls) else _ONLY_A_GRID if whole else (),
         )
 
     def read_error(self, status: int, body: Any) -> OutpaintError | None:
@@ -212,9 +211,6 @@ class Piapi(HttpProvider):
     def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
         # x-webhook-secret is the caller's own secret sent back, so it proves nothing that the API key could check.
         return webhook_id(self.title, _unwrapped(webhook_json(self.title, body)).get("task_id"))
-
-
-_ONLY_A_GRID = ("PiAPI gives the four images in one picture only; see the grid.",)
 
 
 def _unwrapped(body: Any) -> Any:
