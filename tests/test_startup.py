@@ -8,17 +8,15 @@ import anyio
 from mcp import Client
 import contextlib
 import types
-from outpaint_mcp import cli
+from outpaint_mcp import cli  # what the command imports
 from outpaint_mcp.late import LateService
 from outpaint_mcp.server import create_server
-from outpaint_mcp.settings import read_settings
 
 async def main():
-    read_settings()
     # The service itself is opened after the answer, so here is none.
     async with Client(create_server(LateService(lambda: contextlib.nullcontext(types.SimpleNamespace())))) as client:
         assert len((await client.list_tools()).tools) == 3
-        print(sorted({"PIL", "numpy", "sqlite3", "outpaint_mcp.service"} & set(sys.modules)))
+        print(sorted({"PIL", "numpy", "sqlite3", "outpaint_mcp.service", "pydantic_settings"} & set(sys.modules)))
 
 anyio.run(main)
 """

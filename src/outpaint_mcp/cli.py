@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp import __version__
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
-from outpaint_mcp.settings import Settings, environment_without_keys, read_settings, read_vendor_settings
 from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
 
 if TYPE_CHECKING:
     from outpaint_mcp.follower import Follower
     from outpaint_mcp.providers.base import Provider
     from outpaint_mcp.service import OnProgress, Service
+    from outpaint_mcp.settings import Settings
 
 DONE, FAILED, REFUSED = 0, 1, 2
 WAIT_SECONDS = 20.0
@@ -30,18 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 the task failed, 2 refused."""
     options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
     try:
-        settings = read_settings()
-        logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-        # They log whole URLs and header values, in which secrets may stand.
-        for name in ("httpcore2", "httpx2"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        run: Callable[[argparse.Namespace, Settings], int] = options.run
-        return run(options, settings)
+        command: Callable[[argparse.Namespace], int] = options.run
+        return command(options)
     except OutpaintError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return REFUSED
     except KeyboardInterrupt:
         return 130
+
+
+def configured() -> "Settings":
+    """The settings, with logging set up as they say.
+
+    Raises:
+        ConfigurationError: one of them cannot be read.
+    """
+    from outpaint_mcp.settings import read_settings
+
+    settings = read_settings()
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format=form, force=True)
+    # They log whole URLs and header values, in which secrets may stand.
+    for name in ("httpcore2", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,12 +131,13 @@ def _ratio(text: str) -> AspectRatio:
 # Building
 
 
-def build_providers(settings: Settings, client: Any) -> dict[str, "Provider"]:
+def build_providers(settings: "Settings", client: Any) -> dict[str, "Provider"]:
     """Every provider that is installed, in the order in which `auto` tries them."""
     from outpaint_mcp.providers import DEFAULT_ORDER, provider_classes
     from outpaint_mcp.providers.base import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
     from outpaint_mcp.providers.local.workers import Workers
+    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
 
     classes = provider_classes()
     wanted = settings.providers or ()
@@ -149,7 +162,7 @@ def build_providers(settings: Settings, client: Any) -> dict[str, "Provider"]:
 
 
 @contextlib.asynccontextmanager
-async def running_service(settings: Settings, *, at_terminal: bool = False) -> AsyncIterator["Service"]:
+async def running_service(settings: "Settings", *, at_terminal: bool = False) -> AsyncIterator["Service"]:
     """A service whose tasks are followed, until the block ends.
 
     Args:
@@ -161,12 +174,13 @@ async def running_service(settings: Settings, *, at_terminal: bool = False) -> A
         yield service
 
 
-def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Service", "Follower", Any]:
+def build_service(settings: "Settings", *, at_terminal: bool = False) -> tuple["Service", "Follower", Any]:
     from outpaint_mcp.api_client import ApiClient
     from outpaint_mcp.follower import Follower
     from outpaint_mcp.pictures import Pictures
     from outpaint_mcp.resolve import default_roots
     from outpaint_mcp.service import Service, ServiceOptions
+    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
     from outpaint_mcp.store import Caps, Store
 
     client = ApiClient()
@@ -204,20 +218,27 @@ def build_service(settings: Settings, *, at_terminal: bool = False) -> tuple["Se
 # The commands
 
 
-def _serve(options: argparse.Namespace, settings: Settings) -> int:
+def _serve(_: argparse.Namespace) -> int:
+    import functools
+
     import anyio
 
     from outpaint_mcp.late import LateService
-    from outpaint_mcp.server import create_server
+    from outpaint_mcp.server import ResultShape, create_server
     from outpaint_mcp.stdio import serve_stdio
 
-    late = LateService(lambda: running_service(settings))
-    server = create_server(late, resource_links=settings.resource_links, preview=settings.preview)
+    # The settings too are read when the service is opened: nothing before the tools' list depends on them.
+    settings = functools.cache(configured)
+
+    def shape() -> ResultShape:
+        return ResultShape(settings().resource_links, settings().preview)
+
+    server = create_server(LateService(lambda: running_service(settings())), shape)
     anyio.run(serve_stdio, server)
     return DONE
 
 
-def _with_service(settings: Settings, use: "Callable[[Service], Awaitable[int]]") -> int:
+def _with_service(settings: "Settings", use: "Callable[[Service], Awaitable[int]]") -> int:
     """Run `use` over a service whose tasks are followed; any file may be read, since its owner sits at the terminal."""
     import anyio
 
@@ -237,7 +258,8 @@ def _with_service(settings: Settings, use: "Callable[[Service], Awaitable[int]]"
     return anyio.run(run)
 
 
-def _outpaint(options: argparse.Namespace, settings: Settings) -> int:
+def _outpaint(options: argparse.Namespace) -> int:
+    settings = configured()
     request = OutpaintRequest(
         task_id=options.task,
         image=_image_argument(options.image),
@@ -261,7 +283,9 @@ def _outpaint(options: argparse.Namespace, settings: Settings) -> int:
     return _with_service(settings, use)
 
 
-def _task(options: argparse.Namespace, settings: Settings) -> int:
+def _task(options: argparse.Namespace) -> int:
+    settings = configured()
+
     async def use(service: "Service") -> int:
         task = await service.get_task(options.id, provider=options.provider)
         if options.wait:
@@ -272,7 +296,9 @@ def _task(options: argparse.Namespace, settings: Settings) -> int:
     return _with_service(settings, use)
 
 
-def _tasks(options: argparse.Namespace, settings: Settings) -> int:
+def _tasks(options: argparse.Namespace) -> int:
+    settings = configured()
+
     async def use(service: "Service") -> int:
         recent = await service.recent(limit=options.limit)
         if options.json:
@@ -286,7 +312,8 @@ def _tasks(options: argparse.Namespace, settings: Settings) -> int:
     return _with_service(settings, use)
 
 
-def _providers(options: argparse.Namespace, settings: Settings) -> int:
+def _providers(options: argparse.Namespace) -> int:
+    settings = configured()
     from outpaint_mcp.wording import providers_text
 
     service, _, _ = build_service(settings)
@@ -298,7 +325,8 @@ def _providers(options: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
-def _sandbox(options: argparse.Namespace, settings: Settings) -> int:
+def _sandbox(options: argparse.Namespace) -> int:
+    settings = configured()
     import anyio
 
     from outpaint_mcp.sandbox import SEEDS, SandboxSettings, environment, serve_sandbox

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OPEN_SECONDS = 2.0
 """How long after the start the service is opened at the latest."""
+ANSWER_SECONDS = 0.1
+"""How long the first answer has to leave before the service is opened."""
 
 
 class LateService:
@@ -30,14 +32,15 @@ class LateService:
     def __init__(self, opened: "Callable[[], AbstractAsyncContextManager[Service]]") -> None:
         self._opened = opened
         self._wanted = anyio.Event()
+        self._listed = anyio.Event()
         self._ready = anyio.Event()
         self._service: Service | None = None
         self._error: OutpaintError | None = None
         self.on_open: Callable[[Service], None] = lambda service: None
 
     def begin(self) -> None:
-        """Open it now: the host has had its first answer."""
-        self._wanted.set()
+        """Open it in a moment: the host is about to get its first answer, and opening would hold that up."""
+        self._listed.set()
 
     async def get(self) -> "Service":
         """The service, opened now if it is not yet.
@@ -55,9 +58,16 @@ class LateService:
     async def running(self) -> AsyncIterator[None]:
         stop = anyio.Event()
 
-        async def host() -> None:
+        async def open_soon() -> None:
             with anyio.move_on_after(OPEN_SECONDS):
-                await self._wanted.wait()
+                await self._listed.wait()
+                await anyio.sleep(ANSWER_SECONDS)
+            self._wanted.set()
+
+        async def host() -> None:
+            await self._wanted.wait()
+            if stop.is_set():
+                return
             try:
                 async with self._opened() as self._service:
                     self.on_open(self._service)
@@ -71,9 +81,11 @@ class LateService:
                 self._ready.set()
 
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_soon)
             tasks.start_soon(host)
             try:
                 yield
             finally:
                 stop.set()
+                self._listed.set()
                 self._wanted.set()

@@ -216,7 +216,7 @@ class Resolver:
             notes = provider.notes_for(request)
             if is_grid and provider.needs_upscaled:
                 steps = (StepName.UPSCALE, StepName.OUTPAINT)
-                notes = (*notes, self._upscale_note(provider, index or 1))
+                notes = (*notes, self._upscale_note(provider, request, index or 1))
             parent = Parent(task.remote_id or "", record.reference, index or 1, is_grid)
             return Understood(request, provider, parent, steps, notes)
         # Another provider's image, or one of a provider that takes no tasks: it is handed over as an own picture.
@@ -309,8 +309,8 @@ class Resolver:
         )
 
     @staticmethod
-    def _upscale_note(provider: Provider, index: int) -> str:
-        usd = provider.usd.get(StepName.UPSCALE)
+    def _upscale_note(provider: Provider, request: OutpaintRequest, index: int) -> str:
+        usd = provider.usd_for(request).get(StepName.UPSCALE)
         price = f"about ${usd:g}" if usd is not None else f"see the price: {provider.price}"
         return (
             f"{provider.title} extends upscaled images only: image {index} is upscaled first, as a paid step ({price})."

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
@@ -59,6 +60,17 @@ GET_TASK = "The state and the images of a task; with wait_seconds it waits for t
 LIST_PROVIDERS = "Who can extend pictures: limits, prices, what is configured. Free. Needed only to choose a provider."
 
 
+@dataclass(frozen=True, slots=True)
+class ResultShape:
+    """What a result holds besides its text and structure.
+
+    `resource_links`: one link per image; some hosts throw a result away over one. `preview`: one small inline picture.
+    """
+
+    resource_links: bool = True
+    preview: bool = False
+
+
 class ProviderList(BaseModel):
     """What `list_providers` returns."""
 
@@ -67,20 +79,18 @@ class ProviderList(BaseModel):
 
 def create_server(
     late: LateService,
+    shape: "Callable[[], ResultShape] | None" = None,
     *,
-    resource_links: bool = True,
-    preview: bool = False,
     caller_of: Callable[[], str] = lambda: "local",
 ) -> MCPServer[None]:
     """The server over a service.
 
     Args:
         late: the use cases, opened with the first call or after the first `tools/list` is answered.
-        resource_links: whether results hold one link per image; some hosts throw a result away over one.
-        preview: whether results hold one small inline picture.
+        shape: what results hold besides text and structure; asked for with each result.
         caller_of: who makes the current call.
     """
-    tools = _Tools(late, resource_links=resource_links, preview=preview, caller_of=caller_of)
+    tools = _Tools(late, shape or ResultShape, caller_of)
     watching = Watching(late, caller_of)
     names = {"outpaint", "get_task", "list_providers"}
 
@@ -100,6 +110,15 @@ def create_server(
             yield
 
     hour, five_minutes = CacheHint(ttl_ms=3_600_000, scope="public"), CacheHint(ttl_ms=300_000, scope="public")
+    outpaint = _tool(
+        tools.outpaint,
+        "Extend a picture",
+        OUTPAINT,
+        OutpaintArguments,
+        Task,
+        # Destructive: it may spend money. Idempotent: the same order again gives the first task back.
+        ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True),
+    )
     server: MCPServer[None] = MCPServer(
         "outpaint-mcp",
         title="Outpaint",
@@ -108,17 +127,7 @@ def create_server(
         version=__version__,
         log_level="WARNING",
         tools=[
-            _tool(
-                tools.outpaint,
-                "Extend a picture",
-                OUTPAINT,
-                OutpaintArguments,
-                Task,
-                # Destructive: it may spend money. Idempotent: the same order again gives the first task back.
-                ToolAnnotations(
-                    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
-                ),
-            ),
+            outpaint,
             _tool(
                 tools.get_task,
                 "State of a task",
@@ -126,6 +135,8 @@ def create_server(
                 GetTaskArguments,
                 Task,
                 ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=True),
+                # Made once: it is the largest part of building the server.
+                outpaint.output_schema,
             ),
             _tool(
                 tools.list_providers,
@@ -158,6 +169,7 @@ def _tool(
     arguments: type[ToolArguments],
     result: type[BaseModel],
     annotations: ToolAnnotations,
+    schema: dict[str, Any] | None = None,
 ) -> Tool:
     return Tool(
         fn=function,
@@ -165,7 +177,7 @@ def _tool(
         title=title,
         description=description,
         parameters=compact_schema(arguments),
-        fn_metadata=CheckedArguments(arg_model=arguments, output_model=result),
+        fn_metadata=CheckedArguments(arg_model=arguments, output_model=result, output_schema=schema),
         is_async=True,
         context_kwarg="ctx",
         annotations=annotations,
@@ -175,10 +187,9 @@ def _tool(
 class _Tools:
     """The three tools: from checked arguments to results."""
 
-    def __init__(self, late: LateService, *, resource_links: bool, preview: bool, caller_of: Callable[[], str]) -> None:
+    def __init__(self, late: LateService, shape: Callable[[], ResultShape], caller_of: Callable[[], str]) -> None:
         self._late = late
-        self._resource_links = resource_links
-        self._preview = preview
+        self._shape = shape
         self._caller_of = caller_of
 
     async def outpaint(
@@ -231,9 +242,10 @@ class _Tools:
     async def _result(self, task: Task) -> CallToolResult:
         content: list[ContentBlock] = [TextContent(type="text", text=task_text(task))]
         if task.status is Status.SUCCEEDED:
-            if self._resource_links:
+            shape = self._shape()
+            if shape.resource_links:
                 content += [_link(task, image) for image in task.images]
-            if self._preview and (data := await self._preview_of(task)):
+            if shape.preview and (data := await self._preview_of(task)):
                 import base64
 
                 content.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg"))

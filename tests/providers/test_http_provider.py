@@ -1,0 +1,185 @@
+"""What every vendor over HTTP gets for nothing: refusals before anything is sent, keys, secrets, ids."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from outpaint_mcp.api_client import ApiClient
+from outpaint_mcp.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    OrderUnconfirmedError,
+    OutpaintError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+)
+from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.providers.apiframe import Apiframe
+from outpaint_mcp.providers.base import HttpProvider
+from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.task import AspectRatio, OutpaintRequest, SourceKind, TaskUpdate, Webhook
+
+from .published import job
+from .through import KEY, UUID, Vendor, of, order, picture
+
+REQUEST = OutpaintRequest(task_id=UUID, zoom=1.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_id": "a\r\nX-Evil: 1"},
+        {"image": "https://example.com/\x00"},
+        {"webhook": Webhook("https://example.com/h", events=())} | {"provider_options": {"a": "b\x1b[31m"}},
+        {"provider_options": {"a\nb": 1}},
+        {"provider_options": {"a": [{"b": ("c", "d\x7f")}]}},
+        {"provider_options": {"a": math.nan}},
+        {"provider_options": {"a": "\ud800"}},
+        {"provider_options": {"a": {1, 2}}},
+        {"prompt": "\ud800"},
+        {"webhook": Webhook("https://example.com/h\r\nX-Evil: 1")},
+        {"webhook": Webhook("https://example.com/\u2028")},
+        {"webhook": Webhook("https://example.com/a b")},
+        {"webhook": Webhook("ftp://example.com/h")},
+        {"webhook": Webhook("https:///h")},
+        {"webhook": Webhook("https://example.com:port/h")},
+        {"webhook": Webhook("https://example.com:0/h")},
+        {"webhook": Webhook("http://[half")},
+        {"webhook": Webhook("")},
+    ],
+)
+def test_what_cannot_go_over_the_wire_as_it_is_is_refused(changes: dict[str, Any]) -> None:
+    provider, _ = of(Legnext)
+    provider.check(REQUEST, SourceKind.TASK)
+    with pytest.raises(InvalidRequestError):
+        provider.check(replace(REQUEST, **changes), SourceKind.TASK)
+
+
+def test_an_honest_request_passes() -> None:
+    provider, _ = of(Legnext)
+    honest = replace(
+        REQUEST,
+        prompt="two\nlines, \u00fcber \U0001f3de",
+        webhook=Webhook("https://example.com:8443/h?x=1"),
+        provider_options={"a": ["b", {"c": None, "d": 1.5}]},
+    )
+    provider.check(honest, SourceKind.TASK)
+
+
+async def test_without_a_key_nothing_is_sent_and_the_variable_is_named() -> None:
+    provider, vendor = of(Legnext, key=None)
+    assert provider.needs == ("LEGNEXT_API_KEY",)
+    with pytest.raises(ConfigurationError, match="LEGNEXT_API_KEY"):
+        await provider.start(order())
+    with pytest.raises(ConfigurationError, match="LEGNEXT_API_KEY"):
+        await provider.poll(UUID)
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a b", "k\u00e4y"])
+async def test_a_key_that_cannot_be_a_header_is_refused_without_being_shown(key: str) -> None:
+    provider, vendor = of(Legnext, key=key)
+    assert provider.needs == ()
+    with pytest.raises(ConfigurationError) as refused:
+        await provider.poll(UUID)
+    assert key not in str(refused.value)
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize("remote_id", ["", ".", "..", "a b", "\u00e4", "a\n", "x" * 201])
+async def test_an_id_that_no_vendor_has_is_unknown_and_not_asked_for(remote_id: str) -> None:
+    provider, vendor = of(Legnext)
+    with pytest.raises(UnknownTaskError):
+        await provider.poll(remote_id)
+    assert vendor.requests == []
+
+
+async def test_an_id_stays_one_segment_of_the_path() -> None:
+    provider, vendor = of(Legnext, (200, job("pending")))
+    await provider.poll("../../account?x=1#y")
+    assert vendor.requests[0].url.raw_path == b"/api/v1/job/..%2F..%2Faccount%3Fx%3D1%23y"
+
+
+async def test_no_message_repeats_a_key_a_secret_or_a_query() -> None:
+    said = f"{KEY} hush token=7 sig=hush-too"
+    hook = Webhook("https://example.com/h?token=7", "hush")
+    own = picture(url="https://example.com/a.png?sig=hush-too")
+    provider, _ = of(Legnext, (400, {"message": said}))
+    with pytest.raises(InvalidRequestError) as refused:
+        await provider.start(order(source=own, prompt="x", webhook=hook))
+    assert refused.value.message == "Legnext answered 400: *** *** *** ***."
+    failed, _ = of(Legnext, (200, job("failed", error={"code": KEY, "message": said})))
+    update = await failed.poll(UUID)
+    assert update.failure is not None
+    assert KEY not in update.failure.message
+    assert update.failure.provider_code == "***"
+    odd, _ = of(Legnext, (200, job(f"{KEY[:30]}\nresting")))
+    assert "\n" not in (await odd.poll(UUID)).notes[0]
+
+
+async def test_the_base_url_can_be_replaced() -> None:
+    vendor = Vendor([(200, job("pending"))])
+    client = ApiClient(transport=httpx2.MockTransport(vendor.handle))
+    await Legnext(client, key=KEY, base_url="http://127.0.0.1:9/legnext/").poll(UUID)
+    assert str(vendor.requests[0].url) == f"http://127.0.0.1:9/legnext/v1/job/{UUID}"
+
+
+class Nameless(Legnext):
+    """Reads any answer as one without an id, as a careless plug-in might."""
+
+    def parse_submit(self, body: Any) -> TaskUpdate:
+        return replace(self.parse_fetch(body), remote_id=None)
+
+
+async def test_an_order_that_got_no_id_is_unconfirmed_whoever_read_the_answer() -> None:
+    provider, _ = of(Nameless, (200, job("pending")))
+    with pytest.raises(OrderUnconfirmedError):
+        await provider.start(order())
+
+
+def test_what_a_vendor_does_not_have_says_so() -> None:
+    provider, _ = of(Legnext)
+    for use in (
+        lambda: provider.build_upscale(order()),
+        lambda: provider.build_upload(picture(), b""),
+        lambda: provider.parse_upload({}),
+    ):
+        with pytest.raises(NotImplementedError, match="legnext"):
+            use()
+    upscaling, _ = of(Apiframe)
+    with pytest.raises(TypeError):
+        upscaling.build_upscale(order(source=picture()))
+
+
+@pytest.mark.parametrize("one", [Legnext, Apiframe])
+def test_an_answer_that_does_not_fit_names_the_field_and_never_its_value(one: type[HttpProvider]) -> None:
+    provider, _ = of(one)
+    with pytest.raises(UnexpectedResponseError, match="status") as unexpected:
+        provider.parse_fetch({"job_id": "7", "status": {"hush": 1}})
+    assert "hush" not in str(unexpected.value)
+    with pytest.raises(OutpaintError, match="the whole"):
+        provider.parse_fetch("hush")
+
+
+FULL: dict[str, Any] = {"prompt": "x", "aspect_ratio": AspectRatio(1, 1), "speed": "fast", "zoom": 1.5}
+HOOK = Webhook("https://example.com/h", "hush", ("completed",))
+
+
+@pytest.mark.parametrize("one", [one for one in provider_classes().values() if issubclass(one, HttpProvider)])
+def test_whatever_an_adapter_can_write_is_refused_as_an_option(one: type[HttpProvider]) -> None:
+    provider, _ = of(one)
+    calls = [provider.build_submit(order(webhook=HOOK, **FULL))]
+    if SourceKind.PICTURE in one.features:
+        calls.append(provider.build_submit(order(webhook=HOOK, source=picture(), **FULL), "https://example.com/u"))
+    if provider.needs_upscaled:
+        calls.append(provider.build_upscale(order(webhook=HOOK, **FULL)))
+    for call in calls:
+        body = dict(call.json or {})
+        written = body["input"][0]["params"] if "input" in body else body
+        assert set(written) <= set(one.reserved_options)
+    for key in one.reserved_options:
+        with pytest.raises(InvalidRequestError, match=key):
+            provider.check(replace(REQUEST, provider_options={key: 1}), SourceKind.TASK)

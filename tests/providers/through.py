@@ -1,0 +1,61 @@
+"""A vendor's adapter whose network is a queue of answers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from outpaint_mcp.api_client import ApiClient
+from outpaint_mcp.providers.base import HttpProvider
+from outpaint_mcp.task import Order, Parent, Picture, StepName, TaskUpdate
+
+KEY = "key-not-to-be-shown"
+UUID = "5b0e8b1a-0000-4000-8000-000000000001"
+FOUR = tuple(f"https://cdn.example.com/{at}.png" for at in range(4))
+GRID = "https://cdn.example.com/grid.png"
+
+
+@dataclass
+class Vendor:
+    """Answers what it is told to, in turn, and keeps what it was asked."""
+
+    answers: list[tuple[int, Any]]
+    requests: list[httpx2.Request] = field(default_factory=list)
+
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        status, body = self.answers.pop(0)
+        return httpx2.Response(status, json=body)
+
+
+async def no_pause(seconds: float) -> None:
+    """In place of a sleep."""
+
+
+def of(one: type[HttpProvider], *answers: tuple[int, Any], key: str | None = KEY) -> tuple[HttpProvider, Vendor]:
+    vendor = Vendor(list(answers))
+    return one(ApiClient(transport=httpx2.MockTransport(vendor.handle), sleep=no_pause), key=key), vendor
+
+
+async def started(one: type[HttpProvider], order: Order, *answers: tuple[int, Any]) -> TaskUpdate:
+    provider, _ = of(one, *answers)
+    return await provider.start(order)
+
+
+async def polled(one: type[HttpProvider], *answers: tuple[int, Any]) -> TaskUpdate:
+    provider, _ = of(one, *answers)
+    return await provider.poll(UUID)
+
+
+def order(**changes: Any) -> Order:
+    fields: dict[str, Any] = {"key": "op-1-0", "step": StepName.OUTPAINT, "source": Parent(UUID, index=3), "zoom": 1.5}
+    return Order(**{**fields, **changes})
+
+
+def picture(width: int = 800, height: int = 600, **changes: Any) -> Picture:
+    fields: dict[str, Any] = {"path": "picture.png", "url": "https://example.com/picture.png?sig=hush"}
+    return Picture("0" * 64, "image/png", width, height, **{**fields, **changes})
+
+
+def urls(update: TaskUpdate) -> tuple[str, ...]:
+    return tuple(image.url for image in update.images)
