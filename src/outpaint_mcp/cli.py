@@ -326,7 +326,7 @@ def _providers(options: argparse.Namespace) -> int:
 
 
 def _sandbox(options: argparse.Namespace) -> int:
-    settings = configured()
+    configured()
     import anyio
 
     from outpaint_mcp.sandbox import SEEDS, SandboxSettings, environment, serve_sandbox
