@@ -9,7 +9,7 @@ from mcp import Client
 from mcp.server import MCPServer
 from PIL import Image
 
-from outpaint_mcp.cli import running_service
+from outpaint_mcp.building import running_service
 from outpaint_mcp.late import LateService
 from outpaint_mcp.server import ResultShape, create_server
 from outpaint_mcp.settings import Settings

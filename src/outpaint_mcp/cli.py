@@ -1,23 +1,22 @@
-"""The command line. Builds everything, and owns stdout: when it serves stdio, stdout is the protocol's alone."""
+"""The command line. Owns stdout: when it serves stdio, stdout is the protocol's alone."""
 
 import argparse
 import contextlib
 import json
-import logging
-import os
-import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp import __version__
+from outpaint_mcp.building import build_http_app, build_service, configured, running_service
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
 from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
 
 if TYPE_CHECKING:
-    from outpaint_mcp.follower import Follower
-    from outpaint_mcp.providers.base import Provider
+    import socket
+
+    from outpaint_mcp.http_app import HttpApp
     from outpaint_mcp.service import OnProgress, Service
     from outpaint_mcp.settings import Settings
 
@@ -39,23 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def configured() -> "Settings":
-    """The settings, with logging set up as they say.
-
-    Raises:
-        ConfigurationError: one of them cannot be read.
-    """
-    from outpaint_mcp.settings import read_settings
-
-    settings = read_settings()
-    form = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format=form, force=True)
-    # They log whole URLs and header values, in which secrets may stand.
-    for name in ("httpcore2", "httpx2"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return settings
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="outpaint-mcp",
@@ -66,7 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve MCP")
-    serve.add_argument("--transport", choices=["stdio"], default="stdio")
+    serve.add_argument("--transport", choices=["stdio", "http", "sse"], default="stdio")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
+    serve.add_argument("--with-sse", action="store_true", help="with http: serve the older SSE at /sse too")
+    serve.add_argument("--insecure", action="store_true", help="let anybody on the network use it without a token")
+    serve.add_argument("--public-url", metavar="URL", help="where others reach it; vendors then call back there")
     serve.set_defaults(run=_serve)
 
     outpaint = commands.add_parser("outpaint", help="extend a picture and write the result")
@@ -128,97 +115,14 @@ def _ratio(text: str) -> AspectRatio:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-# Building
-
-
-def build_providers(settings: "Settings", client: Any) -> dict[str, "Provider"]:
-    """Every provider that is installed, in the order in which `auto` tries them."""
-    from outpaint_mcp.providers import DEFAULT_ORDER, provider_classes
-    from outpaint_mcp.providers.base import HttpProvider
-    from outpaint_mcp.providers.local.provider import LocalProvider
-    from outpaint_mcp.providers.local.workers import Workers
-    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
-
-    classes = provider_classes()
-    wanted = settings.providers or ()
-    unknown = [name for name in wanted if name not in classes]
-    if unknown:
-        raise ConfigurationError(f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; there are {', '.join(classes)}.")
-    built: dict[str, Provider] = {}
-    for name in dict.fromkeys([*wanted, *DEFAULT_ORDER, *classes]):
-        found = classes.get(name)
-        if found is None:
-            continue
-        if issubclass(found, LocalProvider):
-            # What decodes strangers' bytes gets no keys.
-            built[name] = found(settings.data_dir, Workers(environment=environment_without_keys()))
-        elif issubclass(found, HttpProvider):
-            vendor = read_vendor_settings(name)
-            key = vendor.api_key.get_secret_value() if vendor.api_key else None
-            built[name] = found(client, key=key, base_url=vendor.base_url)
-        else:
-            built[name] = found()
-    return built
-
-
-@contextlib.asynccontextmanager
-async def running_service(settings: "Settings", *, at_terminal: bool = False) -> AsyncIterator["Service"]:
-    """A service whose tasks are followed, until the block ends.
-
-    Args:
-        settings: the operator's.
-        at_terminal: whether the person who gives a path is the one who owns this process; then any file may be read.
-    """
-    service, follower, client = build_service(settings, at_terminal=at_terminal)
-    async with client, service.running(), follower.running():
-        yield service
-
-
-def build_service(settings: "Settings", *, at_terminal: bool = False) -> tuple["Service", "Follower", Any]:
-    from outpaint_mcp.api_client import ApiClient
-    from outpaint_mcp.follower import Follower
-    from outpaint_mcp.pictures import Pictures
-    from outpaint_mcp.resolve import default_roots
-    from outpaint_mcp.service import Service, ServiceOptions
-    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
-    from outpaint_mcp.store import Caps, Store
-
-    client = ApiClient()
-    providers = build_providers(settings, client)
-    roots = settings.file_roots
-    if roots is None:
-        roots = default_roots(Path.home(), settings.data_dir, Path.cwd())
-        if at_terminal:
-            roots = (*roots, Path(Path.cwd().anchor))
-    prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
-    service = Service(
-        store=Store(settings.data_dir / "store.db", f"{os.getpid()}-{secrets.token_hex(8)}"),
-        pictures=Pictures(
-            settings.data_dir,
-            roots=roots,
-            allow_private=settings.allow_private_urls,
-            environment=environment_without_keys(),
-        ),
-        providers=providers,
-        options=ServiceOptions(
-            auto=settings.providers or tuple(providers),
-            may_leave=settings.providers is not None,
-            adopt=settings.adopt is not False,
-            caps=Caps(settings.max_usd_per_day, settings.max_orders_per_day),
-            prices={name: price for name, price in prices.items() if price is not None},
-            poll=settings.poll_seconds,
-            task_timeout=settings.task_timeout,
-            keep_images_days=settings.keep_images_days,
-            keep_images_bytes=int(settings.keep_images_gb * 10**9),
-        ),
-    )
-    return service, Follower(service), client
-
-
 # The commands
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> int:
+    return _serve_stdio() if options.transport == "stdio" else _serve_http(options)
+
+
+def _serve_stdio() -> int:
     import functools
 
     import anyio
@@ -236,6 +140,65 @@ def _serve(_: argparse.Namespace) -> int:
     server = create_server(LateService(lambda: running_service(settings())), shape)
     anyio.run(serve_stdio, server)
     return DONE
+
+
+def _serve_http(options: argparse.Namespace) -> int:
+    import anyio
+
+    from outpaint_mcp.http_server import listening
+
+    settings = configured(**({} if options.public_url is None else {"public_url": options.public_url}))
+    host = "127.0.0.1" if options.host == "localhost" else options.host
+    try:
+        listener = listening(host, options.port)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"{host} port {options.port} cannot be listened on: {error}.", "Try another --host or --port."
+        ) from None
+    with listener:
+        app = build_http_app(
+            settings,
+            host=host,
+            port=listener.getsockname()[1],
+            transport=options.transport,
+            sse=options.with_sse,
+            insecure=options.insecure,
+        )
+        anyio.run(_run_http, app, listener)
+    return DONE
+
+
+async def _run_http(app: "HttpApp", listener: "socket.socket") -> None:
+    """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
+    from outpaint_mcp.http_server import base_url_of, serving
+
+    refusal: OutpaintError | None = None
+    async with serving(app.asgi, listener):
+        try:
+            async with app.running():
+                for path in app.paths:
+                    sys.stderr.write(f"outpaint-mcp serves MCP on {base_url_of(listener)}{path}\n")
+                sys.stderr.flush()
+                await _asked_to_end()
+        except OutpaintError as error:
+            # Carried out of the task groups by hand: they would wrap it.
+            refusal = error
+    if refusal is not None:
+        raise refusal
+
+
+async def _asked_to_end() -> None:
+    """Until SIGINT or SIGTERM comes. The next one ends the process at once."""
+    import anyio
+
+    if sys.platform == "win32":
+        # There are no such signals there: Ctrl-C interrupts.
+        await anyio.sleep_forever()
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
 
 
 def _with_service(settings: "Settings", use: "Callable[[Service], Awaitable[int]]") -> int:

@@ -29,7 +29,7 @@ from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Understood, order_from_plan
 from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Record, Store
-from outpaint_mcp.task import Failure, Image, Parent, Picture, Status, StepName, Webhook
+from outpaint_mcp.task import Failure, Image, Order, Parent, Picture, SourceKind, Status, StepName, Webhook
 from outpaint_mcp.transitions import (
     failure_of,
     finished,
@@ -58,6 +58,8 @@ COPY_NOTE = "Some images could not be copied yet: the provider's URLs may expire
 FORGOTTEN_AFTER = 3
 """How often in a row a provider must say that it does not know a task before it is believed."""
 MAX_BACKOFF_SECONDS = 10.0
+CALLED_BACK_FACTOR = 6
+"""How many times rarer a task is asked for whose provider was told to call back: a net for calls that get lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class ServiceOptions:
 
     `poll` is (first, interval) in place of every provider's own. `prices` replaces providers' prices in USD per order.
     `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out pictures that have no URL.
+    `paths_allowed`: callers share this machine's files: `image` may be a path, and an image's URL a ``file:`` one.
     """
 
     auto: tuple[str, ...]
@@ -84,7 +87,8 @@ class Orders:
     """Places orders and advances tasks, over one store.
 
     `on_schedule` is told the id and the due time (seconds since the epoch) of every task that is to be advanced,
-    `on_change` the id of every task that was written.
+    `on_change` the id of every task that was written. `callback_for` names, for a provider and a task's id, where the
+    provider is to call back.
     """
 
     def __init__(
@@ -109,6 +113,8 @@ class Orders:
         self._webhooks: dict[str, Webhook] = {}
         self._pictures_at_hand: dict[str, Picture] = {}
         self._failures: dict[str, int] = {}
+        self._calls_back: set[str] = set()
+        self.callback_for: Callable[[str, str], Webhook] | None = None
         self.on_schedule: Callable[[str, float], None] = lambda task_id, due_at: None
         self.on_change: Callable[[str], None] = lambda task_id: None
 
@@ -216,6 +222,8 @@ class Orders:
         if position > 0:
             upscaled = record.orders[position - 1].remote_id or ""
             order = replace(order, source=Parent(upscaled, record.reference, is_grid=False))
+        if row.name is StepName.OUTPAINT and order.webhook is None:
+            order = replace(order, webhook=self._own_webhook(record, order))
         if not again and not await self._store.mark_sent(task_id, position, now=self._clock.now()):
             return None
         try:
@@ -240,7 +248,7 @@ class Orders:
         if record.task.status is Status.SUCCEEDED:
             record = await self.kept(record)
         elif not record.task.status.is_final:
-            record = replace(record, due_at=self._clock.now() + self._poll_times(provider, row.name)[0])
+            record = replace(record, due_at=self._clock.now() + self._first_poll(record, row.name))
         await self._save(record, settling=True)
         return record.due_at
 
@@ -381,7 +389,7 @@ class Orders:
         if age < self._options.task_timeout and record.task.status is not Status.UNKNOWN:
             if record.orders[position_of(record)].state is OrderState.INTENDED:
                 return replace(record, due_at=now)
-            interval = self._poll_times(provider, record.orders[position].name)[1]
+            interval = self._interval(record, record.orders[position].name)
             return replace(record, due_at=now + interval * (0.95 + 0.1 * self._jitter()))
         task = record.task
         if task.status is not Status.UNKNOWN:
@@ -404,6 +412,33 @@ class Orders:
         if self._options.poll is not None:
             return self._options.poll
         return UPSCALE_POLL if step is StepName.UPSCALE else (provider.first_poll, provider.poll_interval)
+
+    def _first_poll(self, record: Record, step: StepName) -> float:
+        """Seconds from an order to the first question."""
+        first = self._poll_times(self._providers[record.task.provider], step)[0]
+        return max(first, self._interval(record, step)) if record.task.id in self._calls_back else first
+
+    def _interval(self, record: Record, step: StepName) -> float:
+        """Seconds between questions."""
+        interval = self._poll_times(self._providers[record.task.provider], step)[1]
+        return interval * CALLED_BACK_FACTOR if record.task.id in self._calls_back else interval
+
+    def _own_webhook(self, record: Record, order: Order) -> Webhook | None:
+        """Where the provider is to tell us that the order is done; None where it cannot, or tells the caller."""
+        if self.callback_for is None or record.plan.get("webhook"):
+            return None
+        provider = self._providers[record.task.provider]
+        kind = SourceKind.PICTURE if isinstance(order.source, Picture) else SourceKind.TASK
+        webhook = self.callback_for(provider.name, record.task.id)
+        if not provider.takes_callback(webhook.url, kind):
+            return None
+        self._calls_back.add(record.task.id)
+        return webhook
+
+    def called_back(self, task_id: str) -> None:
+        """The provider called: what it said is asked for now, and from then on as if it never called."""
+        self._calls_back.discard(task_id)
+        self.on_schedule(task_id, self._clock.now())
 
     def _backoff(self, task_id: str) -> float:
         exponent = min(self._failures.get(task_id, 1), 8)
@@ -473,4 +508,5 @@ class Orders:
             self._webhooks.pop(task_id, None)
             self._pictures_at_hand.pop(task_id, None)
             self._failures.pop(task_id, None)
+            self._calls_back.discard(task_id)
         self.on_change(task_id)

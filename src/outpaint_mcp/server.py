@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -33,13 +34,17 @@ from outpaint_mcp.arguments import (
     ToolArguments,
     compact_schema,
 )
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
+from outpaint_mcp.errors import InvalidRequestError, OutpaintError, RateLimitedError, UnknownTaskError
 from outpaint_mcp.late import LateService
+from outpaint_mcp.limits import Limits
 from outpaint_mcp.task import Image, OnProgress, ProviderInfo, Status, Task
 from outpaint_mcp.watching import Watching
 from outpaint_mcp.wording import providers_text, task_text
 
 logger = logging.getLogger(__name__)
+
+RATE_LIMITED = -32010
+"""Our JSON-RPC code for a caller that asks too much, where no tool's result can say so."""
 
 INSTRUCTIONS = """\
 Extends pictures beyond their borders ("zoom out", outpainting).
@@ -82,6 +87,7 @@ def create_server(
     shape: "Callable[[], ResultShape] | None" = None,
     *,
     caller_of: Callable[[], str] = lambda: "local",
+    limits: Limits | None = None,
 ) -> MCPServer[None]:
     """The server over a service.
 
@@ -89,15 +95,25 @@ def create_server(
         late: the use cases, opened with the first call or after the first `tools/list` is answered.
         shape: what results hold besides text and structure; asked for with each result.
         caller_of: who makes the current call.
+        limits: how much one caller may ask at once.
     """
-    tools = _Tools(late, shape or ResultShape, caller_of)
+    limits = limits or Limits()
+    tools = _Tools(late, shape or ResultShape, caller_of, limits)
     watching = Watching(late, caller_of)
     names = {"outpaint", "get_task", "list_providers"}
 
     async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method == "tools/call" and (ctx.params or {}).get("name") not in names:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: the tools are {', '.join(sorted(names))}")
-        result = await call_next(ctx)
+        try:
+            if ctx.request_id is not None:
+                limits.count(caller_of())
+            with limits.waiting(caller_of()) if ctx.method == "subscriptions/listen" else contextlib.nullcontext():
+                result = await call_next(ctx)
+        except RateLimitedError as error:
+            if ctx.method == "tools/call":
+                return _refused(error)
+            raise MCPError(RATE_LIMITED, str(error), {"retryAfter": error.retry_after}) from error
         if ctx.method == "tools/list":
             late.begin()
         elif ctx.method == "resources/read" and isinstance(result, dict):
@@ -187,10 +203,13 @@ def _tool(
 class _Tools:
     """The three tools: from checked arguments to results."""
 
-    def __init__(self, late: LateService, shape: Callable[[], ResultShape], caller_of: Callable[[], str]) -> None:
+    def __init__(
+        self, late: LateService, shape: Callable[[], ResultShape], caller_of: Callable[[], str], limits: Limits
+    ) -> None:
         self._late = late
         self._shape = shape
         self._caller_of = caller_of
+        self._limits = limits
 
     async def outpaint(
         self, call: OutpaintArguments | InvalidRequestError, ctx: Context
@@ -198,12 +217,13 @@ class _Tools:
         try:
             if isinstance(call, InvalidRequestError):
                 raise call
-            task = await (await self._late.get()).outpaint(
-                call.request(),
-                caller=self._caller_of(),
-                wait_seconds=call.wait_seconds,
-                on_progress=_progress(ctx),
-            )
+            with self._waiting(call.wait_seconds):
+                task = await (await self._late.get()).outpaint(
+                    call.request(),
+                    caller=self._caller_of(),
+                    wait_seconds=call.wait_seconds,
+                    on_progress=_progress(ctx),
+                )
             return await self._result(task)
         except OutpaintError as error:
             return _refused(error)
@@ -214,13 +234,14 @@ class _Tools:
         try:
             if isinstance(call, InvalidRequestError):
                 raise call
-            task = await (await self._late.get()).get_task(
-                call.task_id,
-                provider=call.provider,
-                caller=self._caller_of(),
-                wait_seconds=call.wait_seconds,
-                on_progress=_progress(ctx),
-            )
+            with self._waiting(call.wait_seconds):
+                task = await (await self._late.get()).get_task(
+                    call.task_id,
+                    provider=call.provider,
+                    caller=self._caller_of(),
+                    wait_seconds=call.wait_seconds,
+                    on_progress=_progress(ctx),
+                )
             return await self._result(task)
         except OutpaintError as error:
             return _refused(error)
@@ -238,6 +259,9 @@ class _Tools:
             content=[TextContent(type="text", text=providers_text(found.providers))],
             structured_content=found.model_dump(mode="json"),
         )
+
+    def _waiting(self, seconds: float) -> AbstractContextManager[None]:
+        return self._limits.waiting(self._caller_of()) if seconds else contextlib.nullcontext()
 
     async def _result(self, task: Task) -> CallToolResult:
         content: list[ContentBlock] = [TextContent(type="text", text=task_text(task))]

@@ -3,20 +3,31 @@
 import contextlib
 import random
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
 
 from outpaint_mcp.clock import Clock, SystemClock
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnknownTaskError
+from outpaint_mcp.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError, UnknownTaskError
 from outpaint_mcp.ordering import Orders, ServiceOptions
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Resolver, Understood
 from outpaint_mcp.store import UNSENT_SECONDS, OrderRow, OrderState, Record, Store
-from outpaint_mcp.task import AUTO, OnProgress, OutpaintRequest, Picture, ProviderInfo, Status, Step, StepName, Task
+from outpaint_mcp.task import (
+    AUTO,
+    OnProgress,
+    OutpaintRequest,
+    Picture,
+    ProviderInfo,
+    Status,
+    Step,
+    StepName,
+    Task,
+    Webhook,
+)
 from outpaint_mcp.transitions import new_id, updated, view, with_kept, with_links
 
 __all__ = ["LOCAL_CALLER", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
@@ -26,6 +37,8 @@ LOCAL_CALLER = "local"
 
 PLACING_SECONDS = 20.0
 """How long a call waits at least for the provider's answer to its order, so that a refusal reaches the caller."""
+LAST_ANSWER_SECONDS = 3.0
+"""How long a call still waits for the provider's answer to its order when the server stops."""
 PROGRESS_SECONDS = 4.0
 """How often a waiting call reports progress at the least (SPEC: every 5 s)."""
 
@@ -35,6 +48,8 @@ class Service:
 
     Args:
         providers: by name; the order is that of `list_providers`.
+
+    `stopping` says that no more orders are taken.
     """
 
     def __init__(
@@ -60,6 +75,10 @@ class Service:
         self._orders.on_schedule = lambda task_id, due_at: self.schedule(task_id, due_at)
         self._changed: weakref.WeakValueDictionary[str, _Change] = weakref.WeakValueDictionary()
         self._seen_change: int | None = None
+        self.stopping = False
+        self._calls = 0
+        self._idle = anyio.Event()
+        self._waits: dict[anyio.CancelScope, float] = {}
         self.on_change: Callable[[str], None] = lambda task_id: None
 
     @contextlib.asynccontextmanager
@@ -76,6 +95,28 @@ class Service:
     async def _close_store(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._store.aclose()
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more orders, and send everybody who waits home with the task as it stands.
+
+        Returns when nobody waits any more, after `seconds` at the latest.
+        """
+        self.stopping = True
+        for scope, grace in self._waits.items():
+            scope.deadline = anyio.current_time() + grace
+        with anyio.move_on_after(seconds):
+            if self._calls:
+                await self._idle.wait()
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls and self.stopping:
+                self._idle.set()
 
     # The use cases
 
@@ -98,7 +139,15 @@ class Service:
         Raises:
             OutpaintError: the order was refused, by us or by the provider; it was certainly not placed.
         """
+        with self._call():
+            return await self._outpaint(request, caller, wait_seconds, on_progress)
+
+    async def _outpaint(
+        self, request: OutpaintRequest, caller: str, wait_seconds: float, on_progress: OnProgress | None
+    ) -> Task:
         understood = await self._resolver(caller).understand(request)
+        if self.stopping:
+            raise ProviderUnavailableError("The server is stopping.", "Nothing was ordered. Call again in a minute.")
         made = self._new_record(understood, caller)
         now = self._clock.now()
         record, may_send = await self._store.claim(
@@ -116,7 +165,8 @@ class Service:
             self._orders.place_when_free(record, understood)
         elif record.task.status is Status.UNKNOWN and record.due_at is not None:
             self.schedule(task_id, now)
-        await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
+        with self._until_stopped(grace=LAST_ANSWER_SECONDS):
+            await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
         remaining = wait_seconds - (self._clock.now() - now)
         record = await self._wait(task_id, remaining, on_progress) or record
         notes: tuple[str, ...] = ()
@@ -142,21 +192,22 @@ class Service:
             UnknownTaskError: there is none with this id, or it is another caller's.
             OutpaintError: a provider's own id could not be looked up.
         """
-        record = await self._find(task_id, provider or AUTO, caller)
-        if record.task.status is Status.UNKNOWN and record.due_at is not None:
-            # Somebody wants to know now.
-            self.schedule(record.task.id, self._clock.now())
-        record = await self._wait(record.task.id, wait_seconds, on_progress) or record
-        return self._view(record)
+        with self._call():
+            record = await self._find(task_id, provider or AUTO, caller)
+            if record.task.status is Status.UNKNOWN and record.due_at is not None:
+                # Somebody wants to know now.
+                self.schedule(record.task.id, self._clock.now())
+            record = await self._wait(record.task.id, wait_seconds, on_progress) or record
+            return self._view(record)
 
-    async def status_of(self, task_id: str) -> Status | None:
-        """The status of any caller's task, for telling those who watch it; None if there is none."""
+    async def status_of(self, task_id: str) -> tuple[str, Status] | None:
+        """Whose a task is and its status, for telling those who watch it; None if there is none."""
         record = await self._store.get(task_id)
-        return None if record is None else record.task.status
+        return None if record is None else (record.caller, record.task.status)
 
     async def recent(self, *, caller: str = LOCAL_CALLER, limit: int = 20) -> list[Task]:
         """The caller's newest tasks, newest first."""
-        return [with_links(task) for task in await self._store.recent(caller, limit)]
+        return [with_links(task, self._options.paths_allowed) for task in await self._store.recent(caller, limit)]
 
     def list_providers(self) -> list[ProviderInfo]:
         """Who can do what, in the order in which `auto` tries them."""
@@ -211,6 +262,49 @@ class Service:
             return await self._pictures.preview(kept.sha256, kept.mime_type)
         except OutpaintError:
             return None
+
+    async def check(self) -> None:
+        """Whether the store can be used.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        await self._store.last_change()
+
+    # Webhooks
+
+    def call_back_to(self, callback_for: Callable[[str, str], Webhook]) -> None:
+        """Have providers call back when an order is done.
+
+        Args:
+            callback_for: where, given a provider's name and a task's id.
+        """
+        self._orders.callback_for = callback_for
+
+    async def task_called_about(self, provider: str, headers: Mapping[str, str], body: bytes) -> str:
+        """Our id of the task that a provider's callback is about.
+
+        Args:
+            provider: who is said to call.
+            headers: of the call, in lower case.
+            body: of the call, as it came.
+
+        Raises:
+            OutpaintError: it is about no task, or its signature is wrong.
+        """
+        found = self._providers.get(provider)
+        if found is None:
+            raise UnknownTaskError("There is no such provider.")
+        record = await self._store.find_remote(provider, found.called_back(headers, body))
+        if record is None:
+            raise UnknownTaskError("There is no such task.")
+        return record.task.id
+
+    async def called_back(self, task_id: str) -> None:
+        """A provider says that something became of a task: it is asked now, unless the task is final."""
+        record = await self._store.get(task_id)
+        if record is not None and not record.task.status.is_final:
+            self._orders.called_back(task_id)
 
     # Understanding
 
@@ -360,7 +454,7 @@ class Service:
             change = self._changed.setdefault(task_id, _Change())
             record = await self._store.get(task_id)
             remaining = deadline - self._clock.now()
-            if record is None or record.task.status.ends_a_wait or remaining <= 0:
+            if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
                 return record
             if on_progress is not None:
                 percent = min(self._percent(record), 99.0)
@@ -369,7 +463,8 @@ class Service:
                     percent = shown + (100 - shown) * 0.02
                 shown = percent
                 await on_progress(percent, f"{record.task.provider}: {record.task.status.value}")
-            await self._pause(change.event, min(remaining, PROGRESS_SECONDS))
+            with self._until_stopped():
+                await self._pause(change.event, min(remaining, PROGRESS_SECONDS))
 
     async def _pause(self, event: anyio.Event, seconds: float) -> None:
         """Until the event or for `seconds` by the service's clock."""
@@ -383,6 +478,18 @@ class Service:
             await event.wait()
             either.cancel_scope.cancel()
 
+    @contextlib.contextmanager
+    def _until_stopped(self, *, grace: float = 0.0) -> Iterator[None]:
+        """A block that is left, whatever it waits for, `grace` seconds after the service began to stop."""
+        with anyio.CancelScope() as scope:
+            self._waits[scope] = grace
+            if self.stopping:
+                scope.deadline = anyio.current_time() + grace
+            try:
+                yield
+            finally:
+                del self._waits[scope]
+
     def _percent(self, record: Record) -> float:
         if record.task.progress is not None:
             return record.task.progress
@@ -391,7 +498,8 @@ class Service:
         return min(95.0, 95 * (self._clock.now() - record.task.created_at.timestamp()) / usual)
 
     def _view(self, record: Record, notes: tuple[str, ...] = ()) -> Task:
-        return view(record, self._providers.get(record.task.provider), notes)
+        provider = self._providers.get(record.task.provider)
+        return view(record, provider, notes, paths=self._options.paths_allowed)
 
 
 class _Change:

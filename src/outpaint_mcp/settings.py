@@ -62,6 +62,41 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="WARNING", description="What is logged to stderr."
     )
+    tokens_file: Path | None = Field(
+        default=None,
+        description="Over HTTP: the file of bearer tokens, a name and a SHA-256 per line (`outpaint-mcp token add`).",
+    )
+    oauth_issuer: str | None = Field(
+        default=None, description="Over HTTP: the authorization server whose access tokens (JWT) are taken."
+    )
+    oauth_audience: str | None = Field(
+        default=None, description="What a token's `aud` must hold; by default this server's URL, ending in `/mcp`."
+    )
+    oauth_jwks_url: str | None = Field(
+        default=None, description="Where the issuer publishes its keys (its metadata's `jwks_uri`)."
+    )
+    oauth_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="The scopes that a token must have, separated by spaces."
+    )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="Over HTTP: where others reach this server. Vendors then call back when a task is done.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Over HTTP: further `Host` headers that are answered, separated by commas; `NAME:*` is any port.",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Over HTTP: further web pages' origins that may call, separated by commas."
+    )
+    max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the requests of one caller.")
+    max_waits: int = Field(default=100, ge=1, description="Over HTTP: the calls of one caller that wait at once.")
+    max_request_mb: float = Field(
+        default=16,
+        gt=0,
+        description="Over HTTP: the largest request; a `data:` picture is a third larger than its file.",
+    )
     keep_images_days: float = Field(default=30, gt=0, description="How long images are kept.")
     keep_images_gb: float = Field(
         default=5, gt=0, description="How much all kept images may take; the oldest go first."
@@ -71,6 +106,16 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: Any) -> Any:
         return tuple(name.strip().lower() for name in value.split(",") if name.strip()) if _is_text(value) else value
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if _is_text(value) else value
+
+    @field_validator("oauth_scopes", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return tuple(value.split()) if _is_text(value) else value
 
     @field_validator("file_roots", mode="before")
     @classmethod
@@ -123,14 +168,17 @@ class VendorSettings(BaseSettings):
     usd_per_order: float | None = Field(default=None, ge=0)
 
 
-def read_settings() -> Settings:
+def read_settings(**given: Any) -> Settings:
     """Read the process's environment.
+
+    Args:
+        given: what was given otherwise, as on the command line; it goes before the environment.
 
     Raises:
         ConfigurationError: a value cannot be read; the message names the variable, never the value.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         raise _unreadable("OUTPAINT_", error) from None
 

@@ -86,6 +86,8 @@ def next_step(task: Task, provider: Provider | None) -> str:
     match task.status:
         case Status.QUEUED | Status.RUNNING:
             return f"Not finished. Call get_task with task_id={task.id} and wait_seconds=25; do not order again."
+        case Status.SUCCEEDED if task.images and task.images[0].url.startswith("outpaint:"):
+            return f"Done. Read the image's resource to show it. To extend it further: outpaint with task_id={task.id}."
         case Status.SUCCEEDED if len(task.images) > 1:
             return f"Done. Show the user the URLs. Extend one further: outpaint with task_id={task.id} and image_index."
         case Status.SUCCEEDED:
@@ -195,16 +197,18 @@ def with_kept(record: Record, found: Mapping[int, Copy]) -> Record:
     return replace(record, task=record.task.model_copy(update={"images": images}), kept=kept)
 
 
-def with_links(task: Task) -> Task:
-    """The task with the address of each image among our resources."""
-    images = tuple(
-        image.model_copy(update={"resource_uri": f"outpaint://tasks/{task.id}/images/{image.index}"})
-        for image in task.images
-    )
-    return task.model_copy(update={"images": images})
+def with_links(task: Task, paths: bool = True) -> Task:
+    """The task with the address of each image among our resources, which without `paths` stands for a file's too."""
+
+    def linked(image: Image) -> Image:
+        uri = f"outpaint://tasks/{task.id}/images/{image.index}"
+        url = uri if image.url.startswith("file:") and not paths else image.url
+        return image.model_copy(update={"resource_uri": uri, "url": url})
+
+    return task.model_copy(update={"images": tuple(linked(image) for image in task.images)})
 
 
-def view(record: Record, provider: Provider | None, notes: tuple[str, ...] = ()) -> Task:
+def view(record: Record, provider: Provider | None, notes: tuple[str, ...] = (), *, paths: bool = True) -> Task:
     """The task as its caller sees it: with links, `notes` added, and what to do next."""
-    task = with_links(record.task)
+    task = with_links(record.task, paths)
     return task.model_copy(update={"notes": (*task.notes, *notes), "next": next_step(task, provider)})

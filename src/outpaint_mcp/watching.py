@@ -14,7 +14,7 @@ import anyio
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp.server.subscriptions import ResourceUpdated, ServerEvent
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
@@ -32,6 +32,41 @@ REMEMBERED = 10_000
 """Of how many tasks the last told status is remembered."""
 
 
+class CallersBus:
+    """The SDK's bus of changes, on which every listener hears of its own caller's tasks only.
+
+    A subscription to another's task is taken like one to a task that does not exist: it stays silent.
+
+    Args:
+        caller_of: who makes the current call.
+    """
+
+    def __init__(self, caller_of: Callable[[], str]) -> None:
+        self._caller_of = caller_of
+        self._listeners: dict[object, tuple[str, Callable[[ServerEvent], None]]] = {}
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Deliver what concerns every caller."""
+        for _, listener in tuple(self._listeners.values()):
+            listener(event)
+
+    def publish_to(self, caller: str, event: ServerEvent) -> None:
+        """Deliver what concerns one caller."""
+        for owner, listener in tuple(self._listeners.values()):
+            if owner == caller:
+                listener(event)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Register a listener of the current caller; returns what ends it."""
+        token = object()
+        self._listeners[token] = (self._caller_of(), listener)
+
+        def unsubscribe() -> None:
+            self._listeners.pop(token, None)
+
+        return unsubscribe
+
+
 class Watching:
     """Publishes the changes of a service's tasks.
 
@@ -41,7 +76,7 @@ class Watching:
     """
 
     def __init__(self, late: LateService, caller_of: Callable[[], str]) -> None:
-        self.bus = InMemorySubscriptionBus()
+        self.bus = CallersBus(caller_of)
         self._late = late
         self._caller_of = caller_of
         self._sessions: dict[str, set[ServerSession]] = {}
@@ -80,15 +115,16 @@ class Watching:
                     await self._tell(task_id)
 
     async def _tell(self, task_id: str) -> None:
-        status = await (await self._late.get()).status_of(task_id)
-        if status is None or self._told.get(task_id) is status:
+        found = await (await self._late.get()).status_of(task_id)
+        if found is None or self._told.get(task_id) is found[1]:
             return
+        caller, status = found
         self._told[task_id] = status
         self._told.move_to_end(task_id)
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         uri = f"outpaint://tasks/{task_id}"
-        await self.bus.publish(ResourceUpdated(uri))
+        self.bus.publish_to(caller, ResourceUpdated(uri))
         for session in tuple(self._sessions.get(uri, ())):
             try:
                 await session.send_resource_updated(uri)

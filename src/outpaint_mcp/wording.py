@@ -13,7 +13,7 @@ def task_text(task: Task) -> str:
     for image in task.images:
         size = f" ({image.width}x{image.height})" if image.width and image.height else ""
         lines.append(f"Image {image.index}{size}: {image.url}")
-        if not image.url.startswith("https://") and image.resource_uri:
+        if not image.url.startswith(("https://", "outpaint:")) and image.resource_uri:
             lines.append(f"  also as the resource {image.resource_uri}")
     if task.grid is not None:
         lines.append(f"Grid of all images: {task.grid.url}")

@@ -127,10 +127,13 @@ class Apiframe(HttpProvider):
     def auth_headers(self, key: str) -> dict[str, str]:
         return {"X-API-Key": key}
 
+    def check_webhook_url(self, url: str) -> None:
+        super().check_webhook_url(url)
+        if not url.lower().startswith("https:"):
+            raise InvalidRequestError("Apiframe pushes to https URLs only.", "Give a webhook_url with https.")
+
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
-        if request.webhook is not None and not request.webhook.url.lower().startswith("https:"):
-            raise InvalidRequestError("Apiframe pushes to https URLs only.", "Give a webhook_url with https.")
         if kind is SourceKind.PICTURE and (request.zoom == 1) != (request.aspect_ratio == SQUARE):
             raise InvalidRequestError("With Apiframe zoom 1 and aspect_ratio 1:1 go together (make square).")
         if kind is SourceKind.PICTURE and request.aspect_ratio not in (None, SQUARE):

@@ -145,6 +145,18 @@ class Provider(ABC):
         """What the caller should know of how this request is understood here."""
         return ()
 
+    def takes_callback(self, url: str, kind: SourceKind) -> bool:
+        """Whether the provider can be asked to call `url` when an order on this kind of source is done."""
+        return False
+
+    def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
+        """The `remote_id` that a callback is about, its signature checked where the provider signs.
+
+        Raises:
+            InvalidRequestError: it is none of this provider's callbacks.
+        """
+        raise InvalidRequestError(f"{self.title} sends no webhooks.")
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What the provider needs while the program runs."""
@@ -207,7 +219,7 @@ class HttpProvider(Provider):
         if webhook is not None:
             if not webhook.url:
                 raise InvalidRequestError("webhook_secret and webhook_events go with a webhook_url.")
-            _check_webhook_url(webhook.url)
+            self.check_webhook_url(webhook.url)
         for name, text in (
             ("task_id", request.task_id),
             ("image", request.image),
@@ -222,6 +234,31 @@ class HttpProvider(Provider):
             json.dumps(sent, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError):
             raise InvalidRequestError("prompt and provider_options must be what JSON can say.") from None
+
+    def check_webhook_url(self, url: str) -> None:
+        """Refuse a URL that this vendor cannot push to.
+
+        Raises:
+            InvalidRequestError: it is no http(s) URL, or none that the vendor takes.
+        """
+        try:
+            parts = urlsplit(url)
+            # Reading the port raises ValueError where it is no number.
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or any(char.isspace() for char in url):
+            raise InvalidRequestError("webhook_url must be an http(s) URL.")
+
+    def takes_callback(self, url: str, kind: SourceKind) -> bool:
+        try:
+            self.check_webhook_url(url)
+        except InvalidRequestError:
+            return False
+        return Feature.WEBHOOK_URL in self.limits(kind)
+
+    def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
+        return self.read_webhook(headers, body, self._key)
 
     async def start(self, order: Order) -> TaskUpdate:
         endpoint = self._endpoint(order)
@@ -440,17 +477,6 @@ def _texts(value: Any) -> Iterator[str]:
             left += [*item.keys(), *item.values()]
         elif isinstance(item, list | tuple):
             left += item
-
-
-def _check_webhook_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        # Reading the port raises ValueError where it is no number.
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or any(char.isspace() for char in url):
-        raise InvalidRequestError("webhook_url must be an http(s) URL.")
 
 
 def _secrets_of(order: Order | None) -> tuple[str, ...]:

@@ -136,6 +136,21 @@ class Piapi(HttpProvider):
     def auth_headers(self, key: str) -> dict[str, str]:
         return {"X-API-Key": key}
 
+    def check_webhook_url(self, url: str) -> None:
+        """Documented: "a domain, or port 443 only"."""
+        super().check_webhook_url(url)
+        parts = urlsplit(url)
+        if parts.port not in (None, 443):
+            raise InvalidRequestError("PiAPI pushes to no other port than 443.", "Leave the port out.")
+        try:
+            ipaddress.ip_address(parts.hostname or "")
+        except ValueError:
+            return
+        if parts.scheme.lower() != "https":
+            raise InvalidRequestError(
+                "PiAPI pushes to an address without a name by https only.", "Give a domain's URL."
+            )
+
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
         if request.zoom == 1 and request.aspect_ratio != AspectRatio(1, 1):
@@ -145,8 +160,6 @@ class Piapi(HttpProvider):
             raise InvalidRequestError(
                 f"With PiAPI a zoom of {request.zoom:g} needs an aspect_ratio.", "Give one, or a zoom of 1.5 or 2."
             )
-        if request.webhook is not None:
-            _check_port(request.webhook.url)
 
     def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
         body = {
@@ -236,16 +249,3 @@ def _cost(task: _Task, output: _Output) -> Cost | None:
     if usage.consume is not None:
         return usd_cost(usage.consume, "points", None)
     return None if output.quota_used is None else usd_cost(output.quota_used, "quota", None)
-
-
-def _check_port(url: str) -> None:
-    """Documented: "a domain, or port 443 only"."""
-    parts = urlsplit(url)
-    if parts.port not in (None, 443):
-        raise InvalidRequestError("PiAPI pushes to no other port than 443.", "Leave the port out.")
-    try:
-        ipaddress.ip_address(parts.hostname or "")
-    except ValueError:
-        return
-    if parts.scheme.lower() != "https":
-        raise InvalidRequestError("PiAPI pushes to an address without a name by https only.", "Give a domain's URL.")

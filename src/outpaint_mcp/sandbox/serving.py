@@ -2,18 +2,15 @@
 
 import asyncio
 import ipaddress
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import anyio
-import uvicorn
-from anyio import abc
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from outpaint_mcp import http_server
 from outpaint_mcp.sandbox.app import Sandbox
 from outpaint_mcp.sandbox.settings import SandboxSettings
 from outpaint_mcp.sandbox.webhooks import is_loopback
@@ -29,26 +26,15 @@ async def serving(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> A
         ValueError: `host` is not a loopback address.
         OSError: the port is taken.
     """
-    listener = _listen(host, port)
-    bound, number = listener.getsockname()[:2]
-    shown = f"[{bound}]" if ":" in bound else bound
-    config = uvicorn.Config(
-        _OnlyLocalHosts(sandbox.app),
-        http=_protocol(sandbox),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _Server(config)
-    async with anyio.create_task_group() as group:
-        await group.start(_serve, server, listener)
+    listener = http_server.listening(_loopback(host), port)
+    async with (
+        http_server.serving(_OnlyLocalHosts(sandbox.app), listener, protocol=_protocol(sandbox)),
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(sandbox.webhooks.run)
         try:
-            yield f"http://{shown}:{number}"
+            yield http_server.base_url_of(listener)
         finally:
-            server.should_exit = True
             group.cancel_scope.cancel()
 
 
@@ -73,27 +59,7 @@ async def serve_sandbox(
         sandbox.close()
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # Signals belong to the program that the sandbox runs in; it is stopped by cancellation.
-        yield
-
-
-async def _serve(
-    server: uvicorn.Server, listener: socket.socket, *, task_status: abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    # uvicorn closes its sockets only if it is asked to stop, not if it is cancelled: hence the shield.
-    with anyio.CancelScope(shield=True):
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.serve, [listener])
-            # uvicorn gives no other sign.
-            while not server.started:  # noqa: ASYNC110
-                await anyio.sleep(0.005)
-            task_status.started()
-
-
-def _listen(host: str, port: int) -> socket.socket:
+def _loopback(host: str) -> str:
     address = "127.0.0.1" if host == "localhost" else host
     try:
         loopback = ipaddress.ip_address(address).is_loopback
@@ -101,20 +67,11 @@ def _listen(host: str, port: int) -> socket.socket:
         loopback = False
     if not loopback:
         raise ValueError(f"the sandbox is served on loopback only, not on {host}")
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(2048)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    return address
 
 
 def _protocol(sandbox: Sandbox) -> type[asyncio.Protocol]:
-    class Protocol(H11Protocol):
+    class Protocol(http_server.PatientForAWhile):
         """Tells the sandbox which connections are open: some faults break one off."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
