@@ -62,6 +62,12 @@ class MovedClock:
         self._due = dict(await service.renew())
         service.schedule = self._schedule
 
+    def leave(self, service: Service) -> None:
+        """No longer advance a service that has ended."""
+        if self._service is service:
+            self._service = None
+            self._due = {}
+
     def _schedule(self, task_id: str, due_at: float) -> None:
         self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
 
@@ -207,7 +213,10 @@ def service_over(folder: Path, *providers: Provider, clock: MovedClock, owner: s
 async def running(service: Service, clock: MovedClock) -> AsyncIterator[Service]:
     async with service.running():
         await clock.follow(service)
-        yield service
+        try:
+            yield service
+        finally:
+            clock.leave(service)
 
 
 def refusal(error: type[OutpaintError]) -> OutpaintError:

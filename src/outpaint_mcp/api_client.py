@@ -7,6 +7,7 @@ the answer is "maybe". The retries are written here and not taken from a library
 unreadable bodies and on that table, which is most of what such a library would have to be told.
 """
 
+import contextlib
 import itertools
 import json
 import logging
@@ -14,16 +15,18 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Final, Generic, NoReturn, Self, TypeVar
-from urllib.parse import unquote
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import httpx2
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, get_current_span, get_tracer
 
 from outpaint_mcp.errors import (
     AuthenticationError,
@@ -37,6 +40,7 @@ from outpaint_mcp.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
+from outpaint_mcp.observer import Observer
 from outpaint_mcp.task import ApiCall
 
 T = TypeVar("T")
@@ -117,6 +121,8 @@ class Endpoint:
     headers: Mapping[str, str] = field(repr=False)
     read_error: Callable[[int, Any], OutpaintError | None] = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    name: str = ""
+    """What it is called where requests are counted and traced."""
 
     def tidy(self, text: str) -> str:
         """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
@@ -173,6 +179,7 @@ class ApiClient:
         jitter: a random number from 0 to 1.
         clock: Unix time in seconds, for a `Retry-After` that is a date.
         timeouts: see `Timeouts`.
+        observer: told of every request.
     """
 
     def __init__(
@@ -183,12 +190,14 @@ class ApiClient:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
         timeouts: Timeouts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._transport = transport
         self._sleep = sleep
         self._jitter = jitter
         self._clock = clock
         self._timeouts = timeouts or Timeouts()
+        self._observer = observer or Observer()
         self._session: httpx2.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
@@ -209,7 +218,7 @@ class ApiClient:
                 where the vendor named a time.
         """
         for attempt in itertools.count(1):
-            outcome = await self._send(endpoint, call, self._timeouts.read_total)
+            outcome = await self._send(endpoint, call, "read")
             if isinstance(outcome, _Answer):
                 failed = _refused(endpoint, outcome)
                 if failed is None and not outcome.problem:
@@ -246,7 +255,7 @@ class ApiClient:
     async def _order_once(
         self, endpoint: Endpoint, call: ApiCall, parse: Callable[[Any], T], has_own_key: bool
     ) -> "_Failed | _Parsed[T]":
-        outcome = await self._send(endpoint, call, self._timeouts.order_total)
+        outcome = await self._send(endpoint, call, "order")
         if isinstance(outcome, _Failed):
             return outcome
         failed = _refused(endpoint, outcome, has_own_key)
@@ -263,9 +272,29 @@ class ApiClient:
             logger.warning("%s: the answer to an order broke its reader (%s)", endpoint.title, type(error).__name__)
             return _Failed(Taken.MAYBE, _unreadable(endpoint, outcome), outcome.status)
 
-    async def _send(self, endpoint: Endpoint, call: ApiCall, total: float) -> _Answer | _Failed:
+    async def _send(self, endpoint: Endpoint, call: ApiCall, kind: Literal["read", "order"]) -> _Answer | _Failed:
         begun = time.perf_counter()
         label: object = "failed"
+        with _span(endpoint, call, kind) as span:
+            try:
+                outcome, label = await self._exchange(endpoint, call, kind)
+                return outcome
+            finally:
+                seconds = time.perf_counter() - begun
+                path = call.path.partition("?")[0]
+                logger.debug("%s %s: %s in %.0f ms", call.method, path, label, 1000 * seconds)
+                self._observer.asked(endpoint.name or endpoint.title, kind, str(label), seconds)
+                if isinstance(label, int):
+                    span.set_attribute("http.response.status_code", label)
+                if not (isinstance(label, int) and label < 400):
+                    span.set_attribute("error.type", str(label))
+                    span.set_status(StatusCode.ERROR)
+
+    async def _exchange(
+        self, endpoint: Endpoint, call: ApiCall, kind: Literal["read", "order"]
+    ) -> tuple[_Answer | _Failed, object]:
+        """One request and its answer; also what the request is put down as, a status or a kind of failure."""
+        total = self._timeouts.order_total if kind == "order" else self._timeouts.read_total
         try:
             with anyio.fail_after(total):
                 request = self._http().build_request(
@@ -279,17 +308,12 @@ class ApiClient:
                 )
                 response = await self._http().send(request, stream=True, follow_redirects=False)
                 try:
-                    label = response.status_code
-                    return await self._read_answer(response)
+                    return await self._read_answer(response), response.status_code
                 finally:
                     await response.aclose()
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-            label = type(error).__name__
-            taken, words = next(entry for kind, entry in TAKEN_AFTER.items() if isinstance(error, kind))
-            return _Failed(taken, ProviderUnavailableError(f"{endpoint.title} {words}."))
-        finally:
-            path = call.path.partition("?")[0]
-            logger.debug("%s %s: %s in %.0f ms", call.method, path, label, 1000 * (time.perf_counter() - begun))
+            taken, words = next(entry for kind_, entry in TAKEN_AFTER.items() if isinstance(error, kind_))
+            return _Failed(taken, ProviderUnavailableError(f"{endpoint.title} {words}.")), type(error).__name__
 
     async def _read_answer(self, response: httpx2.Response) -> _Answer:
         retry_after = _retry_after(response.headers.get("retry-after"), self._clock())
@@ -331,6 +355,28 @@ class ApiClient:
 @dataclass(frozen=True, slots=True)
 class _Parsed(Generic[T]):
     value: T
+
+
+def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManager[Span]:
+    """An OpenTelemetry span of a request: part of the trace of the call that it is made for, if there is one.
+
+    Polls are made for nobody in particular: they would be a trace each, and get none. Neither a path, in which ids
+    stand, nor a header is among the attributes.
+    """
+    if kind == "read" and not get_current_span().get_span_context().is_valid:
+        return contextlib.nullcontext(INVALID_SPAN)
+    name = endpoint.name or endpoint.title
+    return get_tracer("outpaint-mcp").start_as_current_span(
+        f"{kind} {name}",
+        kind=SpanKind.CLIENT,
+        attributes={
+            "outpaint.provider": name,
+            "http.request.method": call.method,
+            "server.address": urlsplit(endpoint.base_url).hostname or "",
+        },
+        record_exception=False,
+        set_status_on_exception=False,
+    )
 
 
 def find_message(body: Any) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from outpaint_mcp.authentication import OAuth
     from outpaint_mcp.follower import Follower
     from outpaint_mcp.http_app import HttpApp
+    from outpaint_mcp.metrics import Metrics
+    from outpaint_mcp.observer import Observer
     from outpaint_mcp.providers.base import Provider
     from outpaint_mcp.service import Service
     from outpaint_mcp.settings import Settings
@@ -75,7 +77,7 @@ def build_providers(settings: "Settings", client: Any) -> dict[str, "Provider"]:
 
 @contextlib.asynccontextmanager
 async def running_service(
-    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False
+    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False, observer: "Observer | None" = None
 ) -> AsyncIterator["Service"]:
     """A service whose tasks are followed, until the block ends.
 
@@ -83,14 +85,15 @@ async def running_service(
         settings: the operator's.
         at_terminal: whether the person who gives a path is the one who owns this process; then any file may be read.
         over_http: whether callers may be on other machines; then no file may, and tasks made elsewhere are strangers'.
+        observer: told of what happens.
     """
-    service, follower, client = build_service(settings, at_terminal=at_terminal, over_http=over_http)
+    service, follower, client = build_service(settings, at_terminal=at_terminal, over_http=over_http, observer=observer)
     async with client, service.running(), follower.running():
         yield service
 
 
 def build_service(
-    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False
+    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False, observer: "Observer | None" = None
 ) -> tuple["Service", "Follower", Any]:
     """A service, its follower and its HTTP client, none of them running. For the arguments see `running_service`."""
     from outpaint_mcp.api_client import ApiClient
@@ -101,7 +104,7 @@ def build_service(
     from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
     from outpaint_mcp.store import Caps, Store
 
-    client = ApiClient()
+    client = ApiClient(observer=observer)
     providers = build_providers(settings, client)
     roots = () if over_http else settings.file_roots
     if roots is None:
@@ -134,8 +137,30 @@ def build_service(
     return service, Follower(service), client
 
 
+def build_metrics() -> "Metrics":
+    """What counts for Prometheus.
+
+    Raises:
+        ConfigurationError: prometheus-client is not installed.
+    """
+    try:
+        from outpaint_mcp.metrics import Metrics
+    except ImportError:
+        raise ConfigurationError(
+            "Metrics need the package prometheus-client.", "Install outpaint-mcp[metrics], or leave --metrics-port out."
+        ) from None
+    return Metrics()
+
+
 def build_http_app(
-    settings: "Settings", *, host: str, port: int, transport: str, sse: bool, insecure: bool
+    settings: "Settings",
+    *,
+    host: str,
+    port: int,
+    transport: str = "http",
+    sse: bool = False,
+    insecure: bool = False,
+    observer: "Observer | None" = None,
 ) -> "HttpApp":
     """What serves MCP over HTTP.
 
@@ -146,6 +171,7 @@ def build_http_app(
         transport: ``http`` or ``sse``.
         sse: with ``http``, whether SSE is served too.
         insecure: whether strangers on the network may use it without a token.
+        observer: told of what happens.
 
     Raises:
         ConfigurationError: strangers could reach it unasked, or a setting is wrong.
@@ -170,7 +196,7 @@ def build_http_app(
             "--insecure if something before this server checks who calls.",
         )
     keys = None if oauth is None else Keys(lambda: fetch_keys(oauth.jwks_url))
-    late = LateService(lambda: running_service(settings, over_http=True))
+    late = LateService(lambda: running_service(settings, over_http=True, observer=observer))
     server = create_server(
         late,
         lambda: ResultShape(settings.resource_links, settings.preview),

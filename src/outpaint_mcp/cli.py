@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp import __version__
-from outpaint_mcp.building import build_http_app, build_service, configured, running_service
+from outpaint_mcp.building import build_http_app, build_metrics, build_service, configured, running_service
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
 from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
 
 if TYPE_CHECKING:
     import socket
+
+    from starlette.types import ASGIApp
 
     from outpaint_mcp.http_app import HttpApp
     from outpaint_mcp.service import OnProgress, Service
@@ -54,7 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--with-sse", action="store_true", help="with http: serve the older SSE at /sse too")
     serve.add_argument("--insecure", action="store_true", help="let anybody on the network use it without a token")
     serve.add_argument("--public-url", metavar="URL", help="where others reach it; vendors then call back there")
+    serve.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on a port of its own")
+    serve.add_argument("--metrics-host", default="127.0.0.1", help="the address for it (default: 127.0.0.1)")
     serve.set_defaults(run=_serve)
+
+    token = commands.add_parser("token", help="make and remove the bearer tokens that callers over HTTP need")
+    actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for action, words in (("add", "make one and print it"), ("remove", "remove a name's"), ("list", "show the names")):
+        one = actions.add_parser(action, help=words)
+        if action != "list":
+            one.add_argument("name", help="whose it is; tasks and budgets belong to the name")
+        if action == "add":
+            one.add_argument("--another", action="store_true", help="though the name has one already")
+        one.add_argument("--file", type=Path, help="the file of tokens (default: OUTPAINT_TOKENS_FILE)")
+        one.set_defaults(run=_token, action=action)
 
     outpaint = commands.add_parser("outpaint", help="extend a picture and write the result")
     outpaint.add_argument("image", nargs="?", help="a file, an http(s) URL or a data: URI")
@@ -145,39 +160,52 @@ def _serve_stdio() -> int:
 def _serve_http(options: argparse.Namespace) -> int:
     import anyio
 
-    from outpaint_mcp.http_server import listening
-
     settings = configured(**({} if options.public_url is None else {"public_url": options.public_url}))
-    host = "127.0.0.1" if options.host == "localhost" else options.host
-    try:
-        listener = listening(host, options.port)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"{host} port {options.port} cannot be listened on: {error}.", "Try another --host or --port."
-        ) from None
-    with listener:
+    metrics = None if options.metrics_port is None else build_metrics()
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(_listener(options.host, options.port))
         app = build_http_app(
             settings,
-            host=host,
+            host=listener.getsockname()[0],
             port=listener.getsockname()[1],
             transport=options.transport,
             sse=options.with_sse,
             insecure=options.insecure,
+            observer=metrics,
         )
-        anyio.run(_run_http, app, listener)
+        served = [(app.asgi, listener, app.paths)]
+        if metrics is not None:
+            other = sockets.enter_context(_listener(options.metrics_host, options.metrics_port))
+            served.append((app.for_operators(metrics), other, ("/metrics",)))
+        anyio.run(_run_http, app, served)
     return DONE
 
 
-async def _run_http(app: "HttpApp", listener: "socket.socket") -> None:
+def _listener(host: str, port: int) -> "socket.socket":
+    from outpaint_mcp.http_server import listening
+
+    try:
+        return listening("127.0.0.1" if host == "localhost" else host, port)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"{host} port {port} cannot be listened on: {error}.", "Try another address or port."
+        ) from None
+
+
+async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, tuple[str, ...]]]") -> None:
     """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
     from outpaint_mcp.http_server import base_url_of, serving
 
     refusal: OutpaintError | None = None
-    async with serving(app.asgi, listener):
+    async with contextlib.AsyncExitStack() as servers:
+        for asgi, listener, _ in served:
+            await servers.enter_async_context(serving(asgi, listener))
         try:
             async with app.running():
-                for path in app.paths:
-                    sys.stderr.write(f"outpaint-mcp serves MCP on {base_url_of(listener)}{path}\n")
+                for _, listener, paths in served:
+                    for path in paths:
+                        what = "metrics" if path == "/metrics" else "MCP"
+                        sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
                 sys.stderr.flush()
                 await _asked_to_end()
         except OutpaintError as error:
@@ -285,6 +313,28 @@ def _providers(options: argparse.Namespace) -> int:
         _print(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
     else:
         _print(providers_text(found))
+    return DONE
+
+
+def _token(options: argparse.Namespace) -> int:
+    from outpaint_mcp.tokens import add_token, remove_tokens, token_names
+
+    path: Path | None = options.file or configured().tokens_file
+    if path is None:
+        raise ConfigurationError("Which file holds the tokens is not said.", "Set OUTPAINT_TOKENS_FILE or give --file.")
+    match options.action:
+        case "add":
+            # Alone on stdout, so that it can be piped to where it is needed.
+            _print(add_token(path, options.name, another=options.another))
+            sys.stderr.write(f"{options.name} can use this token from now on. It is kept nowhere: note it now.\n")
+        case "remove":
+            count = remove_tokens(path, options.name)
+            if not count:
+                raise ConfigurationError(f"{options.name} has no token.", "See: outpaint-mcp token list")
+            sys.stderr.write(f"Removed {count}. Who used it is refused from now on; the tasks stay.\n")
+        case _:
+            for name in token_names(path):
+                _print(name)
     return DONE
 
 

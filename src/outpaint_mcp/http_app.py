@@ -9,6 +9,7 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -36,6 +37,9 @@ from outpaint_mcp.service import Service
 from outpaint_mcp.webhooks import MAX_BODY_BYTES, Webhooks
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from outpaint_mcp.metrics import Metrics
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
@@ -160,6 +164,19 @@ class HttpApp:
             await (refusal or routes)(scope, receive, send)
 
         self.asgi: ASGIApp = app
+
+    def for_operators(self, metrics: "Metrics") -> ASGIApp:
+        """The application for a port that only the operator reaches: metrics, and whether the server is well."""
+
+        async def page(_: Request) -> Response:
+            try:
+                return Response(await metrics.page(await self._late.get()), media_type=metrics.content_type)
+            except OutpaintError as error:
+                return PlainTextResponse(error.code, 503)
+
+        return Starlette(
+            routes=[Route("/metrics", page), Route("/healthz", self._healthz), Route("/readyz", self._readyz)]
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -137,6 +137,7 @@ class Orders:
             return
         if self._tasks is None:
             raise RuntimeError("Orders are placed only inside running()")
+        self._refusals.pop(task_id, None)
         # What must not be on disk: a webhook, and a picture's whole URL.
         if understood.request.webhook is not None:
             self._webhooks[task_id] = understood.request.webhook

@@ -4,7 +4,7 @@ import contextlib
 import random
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -15,7 +15,7 @@ from outpaint_mcp.ordering import Orders, ServiceOptions
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Resolver, Understood
-from outpaint_mcp.store import UNSENT_SECONDS, OrderRow, OrderState, Record, Store
+from outpaint_mcp.store import UNSENT_SECONDS, Caps, OrderRow, OrderState, Record, Store
 from outpaint_mcp.task import (
     AUTO,
     OnProgress,
@@ -41,6 +41,19 @@ LAST_ANSWER_SECONDS = 3.0
 """How long a call still waits for the provider's answer to its order when the server stops."""
 PROGRESS_SECONDS = 4.0
 """How often a waiting call reports progress at the least (SPEC: every 5 s)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What an operator watches: orders by (provider, state), tasks by (provider, status), calls being answered.
+
+    `left` holds what each caller who ordered today may still order.
+    """
+
+    orders: Mapping[tuple[str, str], int]
+    tasks: Mapping[tuple[str, str], int]
+    left: Mapping[str, Caps]
+    calls: int
 
 
 class Service:
@@ -262,6 +275,23 @@ class Service:
             return await self._pictures.preview(kept.sha256, kept.mime_type)
         except OutpaintError:
             return None
+
+    async def figures(self) -> Figures:
+        """How much there is of what, for the operator.
+
+        Raises:
+            ConfigurationError: the store cannot be read.
+        """
+        counts = await self._store.counts(self._clock.now())
+        caps = self._options.caps
+        left = {
+            caller: Caps(
+                None if caps.usd is None else max(0.0, caps.usd - (used.usd or 0)),
+                None if caps.orders is None else max(0, caps.orders - (used.orders or 0)),
+            )
+            for caller, used in counts.used.items()
+        }
+        return Figures(counts.orders, counts.tasks, left, self._calls)
 
     async def check(self) -> None:
         """Whether the store can be used.

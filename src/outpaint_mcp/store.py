@@ -83,6 +83,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (task_id, position)
     ) WITHOUT ROWID;
     """,
+    # For counting tasks without reading them.
+    "CREATE INDEX tasks_status ON tasks (provider, status)",
 )
 """What takes a file from each schema version to the next; the version is kept in ``PRAGMA user_version``."""
 
@@ -153,6 +155,18 @@ class Caps:
 
     usd: float | None = None
     orders: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What stands in the store: orders by (provider, state), tasks by (provider, status).
+
+    `used` holds what each caller has ordered or reserved on the day asked for.
+    """
+
+    orders: Mapping[tuple[str, str], int]
+    tasks: Mapping[tuple[str, str], int]
+    used: Mapping[str, Caps]
 
 
 class Store:
@@ -485,6 +499,30 @@ class Store:
 
     async def last_change(self) -> int:
         return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
+
+    async def counts(self, now: float) -> Counts:
+        """How much there is of what; `now` names the day, in seconds since the epoch."""
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+
+        def work(db: "sqlite3.Connection") -> Counts:
+            # What was taken in from elsewhere has no hash: nobody ordered it here.
+            orders = db.execute(
+                "SELECT orders.provider, state, COUNT(*) FROM orders JOIN tasks ON tasks.id = task_id"
+                " WHERE order_hash IS NOT NULL GROUP BY orders.provider, state"
+            )
+            tasks = db.execute("SELECT provider, status, COUNT(*) FROM tasks GROUP BY provider, status")
+            used = db.execute(
+                "SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND reserved = 1"
+                " GROUP BY caller",
+                (day,),
+            )
+            return Counts(
+                {(provider, state): count for provider, state, count in orders},
+                {(provider, status): count for provider, status, count in tasks},
+                {caller: Caps(usd, count) for caller, usd, count in used},
+            )
+
+        return await self._run(work)
 
     async def open_sources(self) -> set[str]:
         """The hashes of the pictures that open tasks are made from."""

@@ -457,7 +457,14 @@ class HttpProvider(Provider):
             )
         if _HEADER_VALUE.fullmatch(self._key) is None:
             raise ConfigurationError(f"{self.key_env} holds characters that cannot be part of a key.")
-        return Endpoint(self.title, self._base_url, self.auth_headers(self._key), self.read_error, _secrets_of(order))
+        return Endpoint(
+            self.title,
+            self._base_url,
+            self.auth_headers(self._key),
+            self.read_error,
+            secrets=_secrets_of(order),
+            name=self.name,
+        )
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
