@@ -59,7 +59,7 @@ class MovedClock:
     async def follow(self, service: Service) -> None:
         """Be what the follower is to a service: take over what is open, and advance what is due."""
         self._service = service
-        self._due = dict(await service.renew())
+        self._due = {task_id: due_at for task_id, due_at, _ in await service.renew()}
         service.schedule = self._schedule
 
     def leave(self, service: Service) -> None:
@@ -68,7 +68,7 @@ class MovedClock:
             self._service = None
             self._due = {}
 
-    def _schedule(self, task_id: str, due_at: float) -> None:
+    def _schedule(self, task_id: str, due_at: float, provider: str = "") -> None:
         self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
 
     async def move(self, seconds: float) -> None:

@@ -111,7 +111,7 @@ async def test_the_tasks_of_a_process_that_is_gone_are_taken_over_when_its_lease
     made, _ = await claim(one, record("a", owner="one"))
     await one.mark_sent(made.task.id, 0, now=NOW)
     assert await two.renew(now=NOW + LEASE_SECONDS - 1) == []
-    assert await two.renew(now=NOW + LEASE_SECONDS + 1) == [(made.task.id, NOW)]
+    assert await two.renew(now=NOW + LEASE_SECONDS + 1) == [(made.task.id, NOW, made.task.provider)]
     assert await two.renew(now=NOW + LEASE_SECONDS + 2) == [], "once"
     await one.aclose()
     await two.aclose()
@@ -122,7 +122,7 @@ async def test_a_process_that_ends_leaves_its_tasks_to_the_next_at_once(tmp_path
     made, _ = await claim(one, record("a", owner="one"))
     await one.mark_sent(made.task.id, 0, now=NOW)
     await one.aclose()
-    assert [task_id for task_id, _ in await two.renew(now=NOW + 1)] == [made.task.id]
+    assert [task_id for task_id, _, _ in await two.renew(now=NOW + 1)] == [made.task.id]
     await two.aclose()
 
 

@@ -134,7 +134,7 @@ def build_service(
             keep_images_bytes=int(settings.keep_images_gb * 10**9),
         ),
     )
-    return service, Follower(service), client
+    return service, Follower(service, observer=observer), client
 
 
 def build_metrics() -> "Metrics":

@@ -3,12 +3,14 @@
 import contextlib
 import heapq
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 
 import anyio
 
 from outpaint_mcp.clock import Clock, SystemClock
 from outpaint_mcp.errors import OutpaintError
+from outpaint_mcp.observer import Observer
 from outpaint_mcp.service import Service
 from outpaint_mcp.store import LEASE_SECONDS
 
@@ -19,7 +21,22 @@ LOOK_SECONDS = 0.5
 TIDY_SECONDS = 6 * 3600.0
 """How often old pictures are deleted."""
 AT_ONCE = 64
-"""How many tasks are advanced at the same time."""
+"""How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
+TICK_SECONDS = 0.05
+"""How long it sleeps at least: tasks that fall due one after another are begun together."""
+
+
+class _Lane:
+    """The tasks of one provider that are due, and the workers that advance them.
+
+    Workers are kept, since starting one takes longer than a task of which there is nothing new.
+    """
+
+    def __init__(self) -> None:
+        self.due: deque[tuple[str, float]] = deque()
+        self.ready = anyio.Semaphore(0, fast_acquire=True)
+        self.workers = 0
+        self.idle = 0
 
 
 class Follower:
@@ -28,25 +45,38 @@ class Follower:
     Args:
         service: whose tasks; its `schedule` is set to this follower's.
         clock: when it is.
+        observer: told how late each task is advanced.
     """
 
-    def __init__(self, service: Service, *, clock: Clock | None = None) -> None:
+    def __init__(self, service: Service, *, clock: Clock | None = None, observer: Observer | None = None) -> None:
         self._service = service
         self._clock = clock or SystemClock()
+        self._observer = observer or Observer()
         self._due: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[float, str, str]] = []
+        self._lanes: dict[str, _Lane] = {}
         self._busy: set[str] = set()
+        self._wakes_at = 0.0
         self._woken = anyio.Event()
-        self._places = anyio.CapacityLimiter(AT_ONCE)
         service.schedule = self.schedule
 
-    def schedule(self, task_id: str, due_at: float) -> None:
-        """Have a task advanced at `due_at`, in seconds since the epoch, or earlier if that was agreed before."""
+    def schedule(self, task_id: str, due_at: float, provider: str) -> None:
+        """Have a task advanced.
+
+        Args:
+            task_id: which.
+            due_at: when, in seconds since the epoch; an earlier time that was agreed before stays.
+            provider: whose it is.
+        """
         if due_at >= self._due.get(task_id, float("inf")):
             return
         self._due[task_id] = due_at
-        heapq.heappush(self._heap, (due_at, task_id))
-        self._woken.set()
+        if len(self._heap) > 100 + 2 * len(self._due):
+            self._heap = [entry for entry in self._heap if self._due.get(entry[1]) == entry[0]]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (due_at, task_id, provider))
+        if due_at < self._wakes_at:
+            self._woken.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,46 +91,63 @@ class Follower:
             tasks.start_soon(self._look_around)
             tasks.start_soon(self._tidy)
             while True:
-                self._woken = anyio.Event()
                 now = self._clock.now()
                 while self._heap and self._heap[0][0] <= now:
-                    due_at, task_id = heapq.heappop(self._heap)
-                    if self._due.get(task_id) == due_at and task_id not in self._busy:
-                        self._busy.add(task_id)
-                        await self._places.acquire_on_behalf_of(task_id)
-                        tasks.start_soon(self._advance, task_id)
-                await self._pause(None if not self._heap else self._heap[0][0] - now)
+                    due_at, task_id, provider = heapq.heappop(self._heap)
+                    # Another entry has taken its place, or the task is being advanced and looked at again after that.
+                    if self._due.get(task_id) != due_at or task_id in self._busy:
+                        continue
+                    self._busy.add(task_id)
+                    lane = self._lanes.setdefault(provider, _Lane())
+                    lane.due.append((task_id, due_at))
+                    lane.ready.release()
+                    if lane.idle < len(lane.due) and lane.workers < AT_ONCE:
+                        lane.workers += 1
+                        lane.idle += 1
+                        tasks.start_soon(self._work, lane, provider)
+                await self._pause()
 
-    async def _advance(self, task_id: str) -> None:
-        del self._due[task_id]
-        due_at: float | None = None
+    async def _work(self, lane: _Lane, provider: str) -> None:
+        """Advance a lane's tasks, one after another."""
+        while True:
+            await lane.ready.acquire()
+            lane.idle -= 1
+            task_id, due_at = lane.due.popleft()
+            self._observer.advanced_late(self._clock.now() - due_at)
+            del self._due[task_id]
+            next_at = await self._advance(task_id)
+            asked_meanwhile = self._due.pop(task_id, None)
+            self._busy.discard(task_id)
+            if next_at is None or (asked_meanwhile is not None and asked_meanwhile < next_at):
+                next_at = asked_meanwhile
+            if next_at is not None:
+                self.schedule(task_id, next_at, provider)
+            lane.idle += 1
+
+    async def _advance(self, task_id: str) -> float | None:
         try:
-            due_at = await self._service.advance(task_id)
+            return await self._service.advance(task_id)
         except OutpaintError as error:
             # The store: nothing was asked or changed, so the same again in a moment.
             logger.error("%s could not be advanced: %s", task_id, error)
-            due_at = self._clock.now() + LEASE_SECONDS
+            return self._clock.now() + LEASE_SECONDS
         except Exception:
             logger.exception("advancing %s failed", task_id)
-            due_at = self._clock.now() + 6 * LEASE_SECONDS
-        finally:
-            self._busy.discard(task_id)
-            self._places.release_on_behalf_of(task_id)
-        asked_meanwhile = self._due.pop(task_id, None)
-        times = [time for time in (due_at, asked_meanwhile) if time is not None]
-        if times:
-            self.schedule(task_id, min(times))
+            return self._clock.now() + 6 * LEASE_SECONDS
 
-    async def _pause(self, seconds: float | None) -> None:
-        """Until something is scheduled, or for `seconds`."""
+    async def _pause(self) -> None:
+        """Until a task is due."""
+        self._woken = anyio.Event()
+        self._wakes_at = self._heap[0][0] if self._heap else float("inf")
+        seconds = self._wakes_at - self._clock.now()
         async with anyio.create_task_group() as either:
 
             async def sleep() -> None:
-                if seconds is not None:
-                    await self._clock.sleep(max(0.0, seconds))
-                    either.cancel_scope.cancel()
+                await self._clock.sleep(max(TICK_SECONDS, seconds))
+                either.cancel_scope.cancel()
 
-            either.start_soon(sleep)
+            if seconds < float("inf"):
+                either.start_soon(sleep)
             await self._woken.wait()
             either.cancel_scope.cancel()
 
@@ -108,8 +155,8 @@ class Follower:
         """Renew this process's lease and take over the tasks of processes that are gone."""
         while True:
             try:
-                for task_id, due_at in await self._service.renew():
-                    self.schedule(task_id, due_at)
+                for task_id, due_at, provider in await self._service.renew():
+                    self.schedule(task_id, due_at, provider)
             except OutpaintError as error:
                 logger.error("the store cannot be used: %s", error)
             await self._clock.sleep(LEASE_SECONDS / 3)

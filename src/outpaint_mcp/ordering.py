@@ -29,7 +29,19 @@ from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Understood, order_from_plan
 from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Record, Store
-from outpaint_mcp.task import Failure, Image, Order, Parent, Picture, SourceKind, Status, StepName, Webhook
+from outpaint_mcp.task import (
+    Failure,
+    Image,
+    Order,
+    Parent,
+    Picture,
+    SourceKind,
+    Status,
+    StepName,
+    Task,
+    TaskUpdate,
+    Webhook,
+)
 from outpaint_mcp.transitions import (
     failure_of,
     finished,
@@ -62,6 +74,10 @@ CALLED_BACK_FACTOR = 6
 """How many times rarer a task is asked for whose provider was told to call back: a net for calls that get lost."""
 
 
+OnSchedule = Callable[[str, float, str], None]
+"""Told a task's id, when it is to be advanced (seconds since the epoch), and its provider's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
     """How the operator wants it. Times in seconds.
@@ -83,12 +99,27 @@ class ServiceOptions:
     keep_images_bytes: int = 5 * 10**9
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a provider last said of an open task's order, as it stands in the store.
+
+    `until` is when the task's time is up. `lapses` is the store's count when it was heard: if it has risen since,
+    another process may have taken the task over.
+    """
+
+    provider: Provider
+    remote_id: str
+    step: StepName
+    update: TaskUpdate
+    until: float
+    lapses: int
+
+
 class Orders:
     """Places orders and advances tasks, over one store.
 
-    `on_schedule` is told the id and the due time (seconds since the epoch) of every task that is to be advanced,
-    `on_change` the id of every task that was written. `callback_for` names, for a provider and a task's id, where the
-    provider is to call back.
+    `on_schedule` is told of every task that is to be advanced, `on_change` the id of every task that was written.
+    `callback_for` names, for a provider and a task's id, where the provider is to call back.
     """
 
     def __init__(
@@ -114,8 +145,9 @@ class Orders:
         self._pictures_at_hand: dict[str, Picture] = {}
         self._failures: dict[str, int] = {}
         self._calls_back: set[str] = set()
+        self._heard: dict[str, _Heard] = {}
         self.callback_for: Callable[[str, str], Webhook] | None = None
-        self.on_schedule: Callable[[str, float], None] = lambda task_id, due_at: None
+        self.on_schedule: OnSchedule = lambda task_id, due_at, provider: None
         self.on_change: Callable[[str], None] = lambda task_id: None
 
     @contextlib.asynccontextmanager
@@ -182,7 +214,7 @@ class Orders:
         try:
             due_at = await self._send(record, 0)
             if due_at is not None:
-                self.on_schedule(task_id, due_at)
+                self.on_schedule(task_id, due_at, record.task.provider)
         except OutpaintError as error:
             self._refusals[task_id] = error
         finally:
@@ -291,6 +323,14 @@ class Orders:
         """
         if task_id in self._placing:
             return None
+        answer: TaskUpdate | OutpaintError | None = None
+        if (heard := self._heard.get(task_id)) is not None:
+            answer = await self._answer(heard.provider, heard.remote_id)
+            now = self._clock.now()
+            if answer == heard.update and now < heard.until and heard.lapses == self._store.lapses:
+                # Nothing new: with thousands of open tasks, reading and writing them each time would be most of the
+                # work. The store's due time grows old, which matters to nobody but a process that takes over.
+                return now + self._interval(task_id, heard.provider, heard.step) * self._scatter()
         record = await self._store.get(task_id)
         if record is None:
             return None
@@ -318,7 +358,9 @@ class Orders:
             case OrderState.SENT | OrderState.UNCONFIRMED if idempotent:
                 return await self._ask_again(record, position)
             case OrderState.ACCEPTED:
-                return await self._ask(record, position)
+                if answer is None or heard is None or heard.remote_id != row.remote_id:
+                    answer = await self._answer(self._providers[record.task.provider], row.remote_id or "")
+                return await self._take_answer(record, position, answer)
             case _:
                 return None
 
@@ -340,27 +382,36 @@ class Orders:
         await self._save(finished(record, Status.CANCELLED, 0, None, self._now()))
         return None
 
-    async def _ask(self, record: Record, position: int) -> float | None:
-        """Ask the provider how the order stands."""
+    async def _answer(self, provider: Provider, remote_id: str) -> TaskUpdate | OutpaintError:
+        """How the provider says that an order stands, or why it does not say so."""
+        try:
+            return await provider.poll(remote_id)
+        except OutpaintError as error:
+            return error
+        except Exception:
+            logger.exception("asking for %s failed", remote_id)
+            return UnexpectedResponseError(f"The answer of {provider.title} could not be read.")
+
+    async def _take_answer(self, record: Record, position: int, answer: TaskUpdate | OutpaintError) -> float | None:
+        """Write down what the provider says of an order."""
         task_id = record.task.id
         provider = self._providers[record.task.provider]
-        row = record.orders[position]
-        try:
-            update = await provider.poll(row.remote_id or "")
-        except Exception as error:
-            if not isinstance(error, OutpaintError):
-                logger.exception("asking for %s failed", task_id)
-                error = UnexpectedResponseError(f"The answer of {provider.title} could not be read.")
-            return await self._not_answered(record, position, error)
+        if isinstance(answer, OutpaintError):
+            return await self._not_answered(record, position, answer)
         self._failures.pop(task_id, None)
         before = record
-        record = updated(record, position, replace(update, remote_id=row.remote_id), provider, self._now())
+        lapses = self._store.lapses
+        row = record.orders[position]
+        record = updated(record, position, replace(answer, remote_id=row.remote_id), provider, self._now())
         if record.task.status is Status.SUCCEEDED:
             record = await self.kept(record)
         if not record.task.status.is_final:
             record = self._rescheduled(record, provider, position)
         settled = record.orders != before.orders or record.task.status.is_final
         await self._save(record, durable=settled)
+        if position == position_of(record) and not record.task.status.ends_a_wait:
+            until = record.task.created_at.timestamp() + self._options.task_timeout
+            self._heard[task_id] = _Heard(provider, row.remote_id or "", row.name, answer, until, lapses)
         return record.due_at
 
     async def _not_answered(self, record: Record, position: int, error: OutpaintError) -> float | None:
@@ -390,8 +441,8 @@ class Orders:
         if age < self._options.task_timeout and record.task.status is not Status.UNKNOWN:
             if record.orders[position_of(record)].state is OrderState.INTENDED:
                 return replace(record, due_at=now)
-            interval = self._interval(record, record.orders[position].name)
-            return replace(record, due_at=now + interval * (0.95 + 0.1 * self._jitter()))
+            interval = self._interval(record.task.id, provider, record.orders[position].name)
+            return replace(record, due_at=now + interval * self._scatter())
         task = record.task
         if task.status is not Status.UNKNOWN:
             minutes = self._options.task_timeout / 60
@@ -416,13 +467,20 @@ class Orders:
 
     def _first_poll(self, record: Record, step: StepName) -> float:
         """Seconds from an order to the first question."""
-        first = self._poll_times(self._providers[record.task.provider], step)[0]
-        return max(first, self._interval(record, step)) if record.task.id in self._calls_back else first
+        provider = self._providers[record.task.provider]
+        first = self._poll_times(provider, step)[0]
+        if record.task.id in self._calls_back:
+            return max(first, self._interval(record.task.id, provider, step))
+        return first
 
-    def _interval(self, record: Record, step: StepName) -> float:
+    def _interval(self, task_id: str, provider: Provider, step: StepName) -> float:
         """Seconds between questions."""
-        interval = self._poll_times(self._providers[record.task.provider], step)[1]
-        return interval * CALLED_BACK_FACTOR if record.task.id in self._calls_back else interval
+        interval = self._poll_times(provider, step)[1]
+        return interval * CALLED_BACK_FACTOR if task_id in self._calls_back else interval
+
+    def _scatter(self) -> float:
+        """A factor near 1, so that tasks that were ordered together are not asked for together for ever."""
+        return 0.95 + 0.1 * self._jitter()
 
     def _own_webhook(self, record: Record, order: Order) -> Webhook | None:
         """Where the provider is to tell us that the order is done; None where it cannot, or tells the caller."""
@@ -436,10 +494,10 @@ class Orders:
         self._calls_back.add(record.task.id)
         return webhook
 
-    def called_back(self, task_id: str) -> None:
+    def called_back(self, task: Task) -> None:
         """The provider called: what it said is asked for now, and from then on as if it never called."""
-        self._calls_back.discard(task_id)
-        self.on_schedule(task_id, self._clock.now())
+        self._calls_back.discard(task.id)
+        self.on_schedule(task.id, self._clock.now(), task.provider)
 
     def _backoff(self, task_id: str) -> float:
         exponent = min(self._failures.get(task_id, 1), 8)
@@ -493,6 +551,7 @@ class Orders:
 
     async def _save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
         task_id = record.task.id
+        self._heard.pop(task_id, None)
         while True:
             try:
                 await self._store.save(record, durable=durable, force=settling)

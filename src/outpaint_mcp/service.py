@@ -11,7 +11,7 @@ import anyio
 
 from outpaint_mcp.clock import Clock, SystemClock
 from outpaint_mcp.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError, UnknownTaskError
-from outpaint_mcp.ordering import Orders, ServiceOptions
+from outpaint_mcp.ordering import OnSchedule, Orders, ServiceOptions
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.resolve import Resolver, Understood
@@ -84,8 +84,8 @@ class Service:
             store=store, pictures=pictures, providers=providers, options=options, clock=self._clock, jitter=jitter
         )
         self._orders.on_change = self.changed
-        self.schedule: Callable[[str, float], None] = lambda task_id, due_at: None
-        self._orders.on_schedule = lambda task_id, due_at: self.schedule(task_id, due_at)
+        self.schedule: OnSchedule = lambda task_id, due_at, provider: None
+        self._orders.on_schedule = lambda task_id, due_at, provider: self.schedule(task_id, due_at, provider)
         self._changed: weakref.WeakValueDictionary[str, _Change] = weakref.WeakValueDictionary()
         self._seen_change: int | None = None
         self.stopping = False
@@ -177,7 +177,7 @@ class Service:
         elif record.orders[0].state is OrderState.INTENDED and not record.task.status.is_final:
             self._orders.place_when_free(record, understood)
         elif record.task.status is Status.UNKNOWN and record.due_at is not None:
-            self.schedule(task_id, now)
+            self.schedule(task_id, now, record.task.provider)
         with self._until_stopped(grace=LAST_ANSWER_SECONDS):
             await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
         remaining = wait_seconds - (self._clock.now() - now)
@@ -209,7 +209,7 @@ class Service:
             record = await self._find(task_id, provider or AUTO, caller)
             if record.task.status is Status.UNKNOWN and record.due_at is not None:
                 # Somebody wants to know now.
-                self.schedule(record.task.id, self._clock.now())
+                self.schedule(record.task.id, self._clock.now(), record.task.provider)
             record = await self._wait(record.task.id, wait_seconds, on_progress) or record
             return self._view(record)
 
@@ -334,7 +334,7 @@ class Service:
         """A provider says that something became of a task: it is asked now, unless the task is final."""
         record = await self._store.get(task_id)
         if record is not None and not record.task.status.is_final:
-            self._orders.called_back(task_id)
+            self._orders.called_back(record.task)
 
     # Understanding
 
@@ -398,7 +398,7 @@ class Service:
             record = await self._orders.kept(record)
         record = await self._store.adopt(record, now=now)
         if record.due_at is not None:
-            self.schedule(record.task.id, record.due_at)
+            self.schedule(record.task.id, record.due_at, provider.name)
         return record
 
     async def _image_of(self, record: Record, index: int) -> Picture:
@@ -443,8 +443,8 @@ class Service:
             task, caller, understood.order_hash(caller), understood.plan(), orders, due_at=now + UNSENT_SECONDS
         )
 
-    async def renew(self) -> list[tuple[str, float]]:
-        """Say that this process is alive; returns the open tasks taken over from others, each with its due time."""
+    async def renew(self) -> list[tuple[str, float, str]]:
+        """Say that this process is alive; returns the open tasks taken over from others: id, due time, provider."""
         return await self._store.renew(now=self._clock.now())
 
     async def tidy(self) -> None:

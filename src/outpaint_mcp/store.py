@@ -83,8 +83,12 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (task_id, position)
     ) WITHOUT ROWID;
     """,
-    # For counting tasks without reading them.
-    "CREATE INDEX tasks_status ON tasks (provider, status)",
+    # For counting tasks, and for finding those of processes that are gone, without reading them.
+    """
+    CREATE INDEX tasks_status ON tasks (provider, status);
+    DROP INDEX tasks_open;
+    CREATE INDEX tasks_open ON tasks (owner, due_at) WHERE due_at IS NOT NULL;
+    """,
 )
 """What takes a file from each schema version to the next; the version is kept in ``PRAGMA user_version``."""
 
@@ -177,6 +181,8 @@ class Store:
         owner: this process's name among those that share the file.
         migrations: the schema, as the steps from each version to the next.
         busy_seconds: how long to wait for another process that is writing.
+
+    `lapses` counts how often this process renewed its lease too late, so that others may have taken over its tasks.
     """
 
     def __init__(
@@ -186,6 +192,8 @@ class Store:
         self._owner = owner
         self._migrations = migrations
         self._busy_seconds = busy_seconds
+        self.lapses = 0
+        self._alive_until = 0.0
         self._connection: sqlite3.Connection | None = None
         # One connection, one thread at a time: SQLite serialises writers anyway.
         self._limiter = anyio.CapacityLimiter(1)
@@ -425,32 +433,34 @@ class Store:
 
         return await self._run(work)
 
-    async def renew(self, *, now: float) -> list[tuple[str, float]]:
+    async def renew(self, *, now: float) -> list[tuple[str, float, str]]:
         """Say that this process is alive, and take over the open tasks of those that are not.
 
         A task whose first order was never sent is left alone until it is due to be released, so that the same call made
         in any process can send it.
 
         Returns:
-            The id and due time of every task that was taken over.
+            The id, the due time and the provider of every task that was taken over.
         """
 
-        def work(db: "sqlite3.Connection") -> list[tuple[str, float]]:
+        def work(db: "sqlite3.Connection") -> list[tuple[str, float, str]]:
             with _transaction(db):
                 self._renew(db, now)
                 rows = db.execute(
                     "UPDATE tasks SET owner = ?1 WHERE due_at IS NOT NULL AND (owner IS NULL OR "
                     "owner NOT IN (SELECT owner FROM owners WHERE alive_until > ?2)) AND (due_at <= ?2 OR NOT EXISTS "
                     "(SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
-                    " RETURNING id, due_at",
+                    " RETURNING id, due_at, provider",
                     (self._owner, now),
                 ).fetchall()
                 db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
-                return [(row[0], row[1]) for row in rows]
+                return [(row[0], row[1], row[2]) for row in rows]
 
         return await self._run(work)
 
     def _renew(self, db: "sqlite3.Connection", now: float) -> None:
+        self.lapses += now >= self._alive_until
+        self._alive_until = max(self._alive_until, now + LEASE_SECONDS)
         db.execute(
             "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2)"
             " ON CONFLICT (owner) DO UPDATE SET alive_until = MAX(alive_until, ?2)",
