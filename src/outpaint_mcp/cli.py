@@ -1,30 +1,16 @@
 """The command line. Owns stdout: when it serves stdio, stdout is the protocol's alone."""
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp import __version__
-from outpaint_mcp.building import build_http_app, build_metrics, build_service, configured, running_service
+from outpaint_mcp.building import build_service, configured
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
-from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio, OutpaintRequest, Status, Task
-
-if TYPE_CHECKING:
-    import socket
-
-    from starlette.types import ASGIApp
-
-    from outpaint_mcp.http_app import HttpApp
-    from outpaint_mcp.service import OnProgress, Service
-    from outpaint_mcp.settings import Settings
-
-DONE, FAILED, REFUSED = 0, 1, 2
-WAIT_SECONDS = 20.0
-"""How long the command line waits at a time, so that it can show what it waits for."""
+from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio
+from outpaint_mcp.terminal import DONE, REFUSED, list_tasks, outpaint, print_line, show_task
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,31 +57,31 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--file", type=Path, help="the file of tokens (default: OUTPAINT_TOKENS_FILE)")
         one.set_defaults(run=_token, action=action)
 
-    outpaint = commands.add_parser("outpaint", help="extend a picture and write the result")
-    outpaint.add_argument("image", nargs="?", help="a file, an http(s) URL or a data: URI")
-    outpaint.add_argument("--task", metavar="ID", help="extend a finished task in place of a picture")
-    outpaint.add_argument("--provider", default="auto", help="who does it (default: auto)")
-    outpaint.add_argument("--zoom", type=_zoom, default=2.0, help="how many times wider and taller, 1 to 2 (default)")
-    outpaint.add_argument("--aspect-ratio", type=_ratio, metavar="W:H", help="of the new picture")
-    outpaint.add_argument("--prompt", help="what to paint in the new area")
-    outpaint.add_argument("--image-index", type=int, choices=range(1, 5), help="which image of a four-image task")
-    outpaint.add_argument("--speed", choices=["relax", "fast", "turbo"])
-    outpaint.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a provider option")
-    outpaint.add_argument("--repeat", action="store_true", help="order again though the same was ordered before")
-    _add_output(outpaint)
-    outpaint.set_defaults(run=_outpaint)
+    order = commands.add_parser("outpaint", help="extend a picture and write the result")
+    order.add_argument("image", nargs="?", help="a file, an http(s) URL or a data: URI")
+    order.add_argument("--task", metavar="ID", help="extend a finished task in place of a picture")
+    order.add_argument("--provider", default="auto", help="who does it (default: auto)")
+    order.add_argument("--zoom", type=_zoom, default=2.0, help="how many times wider and taller, 1 to 2 (default)")
+    order.add_argument("--aspect-ratio", type=_ratio, metavar="W:H", help="of the new picture")
+    order.add_argument("--prompt", help="what to paint in the new area")
+    order.add_argument("--image-index", type=int, choices=range(1, 5), help="which image of a four-image task")
+    order.add_argument("--speed", choices=["relax", "fast", "turbo"])
+    order.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a provider option")
+    order.add_argument("--repeat", action="store_true", help="order again though the same was ordered before")
+    _add_output(order)
+    order.set_defaults(run=outpaint)
 
     task = commands.add_parser("task", help="show a task")
     task.add_argument("id")
     task.add_argument("--provider", help="whose id it is, if it is a provider's own")
     task.add_argument("--wait", action="store_true", help="wait until it is finished")
     _add_output(task)
-    task.set_defaults(run=_task)
+    task.set_defaults(run=show_task)
 
     tasks = commands.add_parser("tasks", help="list the newest tasks")
     tasks.add_argument("--json", action="store_true")
     tasks.add_argument("--limit", type=int, default=20)
-    tasks.set_defaults(run=_tasks)
+    tasks.set_defaults(run=list_tasks)
 
     providers = commands.add_parser("providers", help="show who can do what")
     providers.add_argument("--json", action="store_true")
@@ -108,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=0.6, help="how long a task stays in each state (default: 0.6)"
     )
     sandbox.set_defaults(run=_sandbox)
+
+    doctor = commands.add_parser("doctor", help="examine this installation; asks no vendor")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=_doctor)
+
+    install = commands.add_parser("install", help="write the server into a host's configuration file")
+    install.add_argument("client", metavar="CLIENT", help="such as claude-desktop, claude-code, cursor, vscode")
+    install.add_argument("--print", action="store_true", dest="only_print", help="show it and write nothing")
+    install.add_argument("--uninstall", action="store_true", help="take the entry out again")
+    install.set_defaults(run=_install)
     return parser
 
 
@@ -134,173 +130,21 @@ def _ratio(text: str) -> AspectRatio:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _serve_stdio() if options.transport == "stdio" else _serve_http(options)
+    from outpaint_mcp.serve import serve_http, serve_stdio
 
-
-def _serve_stdio() -> int:
-    import functools
-
-    import anyio
-
-    from outpaint_mcp.late import LateService
-    from outpaint_mcp.server import ResultShape, create_server
-    from outpaint_mcp.stdio import serve_stdio
-
-    # The settings too are read when the service is opened: nothing before the tools' list depends on them.
-    settings = functools.cache(configured)
-
-    def shape() -> ResultShape:
-        return ResultShape(settings().resource_links, settings().preview)
-
-    server = create_server(LateService(lambda: running_service(settings())), shape)
-    anyio.run(serve_stdio, server)
-    return DONE
-
-
-def _serve_http(options: argparse.Namespace) -> int:
-    import anyio
-
-    settings = configured(**({} if options.public_url is None else {"public_url": options.public_url}))
-    metrics = None if options.metrics_port is None else build_metrics()
-    with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(_listener(options.host, options.port))
-        app = build_http_app(
-            settings,
-            host=listener.getsockname()[0],
-            port=listener.getsockname()[1],
-            transport=options.transport,
-            sse=options.with_sse,
-            insecure=options.insecure,
-            observer=metrics,
-        )
-        served = [(app.asgi, listener, app.paths)]
-        if metrics is not None:
-            other = sockets.enter_context(_listener(options.metrics_host, options.metrics_port))
-            served.append((app.for_operators(metrics), other, ("/metrics",)))
-        anyio.run(_run_http, app, served)
-    return DONE
-
-
-def _listener(host: str, port: int) -> "socket.socket":
-    from outpaint_mcp.http_server import listening
-
-    try:
-        return listening("127.0.0.1" if host == "localhost" else host, port)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"{host} port {port} cannot be listened on: {error}.", "Try another address or port."
-        ) from None
-
-
-async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, tuple[str, ...]]]") -> None:
-    """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
-    from outpaint_mcp.http_server import base_url_of, serving
-
-    refusal: OutpaintError | None = None
-    async with contextlib.AsyncExitStack() as servers:
-        for asgi, listener, _ in served:
-            await servers.enter_async_context(serving(asgi, listener))
-        try:
-            async with app.running():
-                for _, listener, paths in served:
-                    for path in paths:
-                        what = "metrics" if path == "/metrics" else "MCP"
-                        sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
-                sys.stderr.flush()
-                await _asked_to_end()
-        except OutpaintError as error:
-            # Carried out of the task groups by hand: they would wrap it.
-            refusal = error
-    if refusal is not None:
-        raise refusal
-
-
-async def _asked_to_end() -> None:
-    """Until SIGINT or SIGTERM comes. The next one ends the process at once."""
-    import anyio
-
-    if sys.platform == "win32":
-        # There are no such signals there: Ctrl-C interrupts.
-        await anyio.sleep_forever()
-    import signal
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
-
-
-def _with_service(settings: "Settings", use: "Callable[[Service], Awaitable[int]]") -> int:
-    """Run `use` over a service whose tasks are followed; any file may be read, since its owner sits at the terminal."""
-    import anyio
-
-    async def run() -> int:
-        refusal: OutpaintError | None = None
-        code = REFUSED
-        async with running_service(settings, at_terminal=True) as service:
-            try:
-                code = await use(service)
-            except OutpaintError as error:
-                # Carried out of the task groups by hand: they would wrap it.
-                refusal = error
-        if refusal is not None:
-            raise refusal
-        return code
-
-    return anyio.run(run)
-
-
-def _outpaint(options: argparse.Namespace) -> int:
-    settings = configured()
-    request = OutpaintRequest(
-        task_id=options.task,
-        image=_image_argument(options.image),
-        provider=options.provider,
-        image_index=options.image_index,
-        zoom=options.zoom,
-        aspect_ratio=options.aspect_ratio,
-        prompt=options.prompt,
-        speed=options.speed,
-        provider_options=dict(_option(text) for text in options.option),
-        repeat=options.repeat,
-    )
-
-    async def use(service: "Service") -> int:
-        with _progress() as on_progress:
-            task = await service.outpaint(request, wait_seconds=WAIT_SECONDS, on_progress=on_progress)
-            task = await _until_final(service, task, on_progress)
-        target = options.output or _default_output(options.image)
-        return await _finish(service, task, target, as_json=options.json)
-
-    return _with_service(settings, use)
-
-
-def _task(options: argparse.Namespace) -> int:
-    settings = configured()
-
-    async def use(service: "Service") -> int:
-        task = await service.get_task(options.id, provider=options.provider)
-        if options.wait:
-            with _progress() as on_progress:
-                task = await _until_final(service, task, on_progress)
-        return await _finish(service, task, options.output, as_json=options.json)
-
-    return _with_service(settings, use)
-
-
-def _tasks(options: argparse.Namespace) -> int:
-    settings = configured()
-
-    async def use(service: "Service") -> int:
-        recent = await service.recent(limit=options.limit)
-        if options.json:
-            _print(json.dumps([task.model_dump(mode="json") for task in recent], indent=2))
-            return DONE
-        for task in recent:
-            created = task.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-            _print(f"{task.id}  {created}  {task.provider:9} {task.status.value:9} {len(task.images)} images")
+    if options.transport == "stdio":
+        serve_stdio()
         return DONE
-
-    return _with_service(settings, use)
+    serve_http(
+        transport=options.transport,
+        host=options.host,
+        port=options.port,
+        sse=options.with_sse,
+        insecure=options.insecure,
+        public_url=options.public_url,
+        metrics_address=None if options.metrics_port is None else (options.metrics_host, options.metrics_port),
+    )
+    return DONE
 
 
 def _providers(options: argparse.Namespace) -> int:
@@ -310,9 +154,9 @@ def _providers(options: argparse.Namespace) -> int:
     service, _, _ = build_service(settings)
     found = service.list_providers()
     if options.json:
-        _print(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
+        print_line(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
     else:
-        _print(providers_text(found))
+        print_line(providers_text(found))
     return DONE
 
 
@@ -325,7 +169,7 @@ def _token(options: argparse.Namespace) -> int:
     match options.action:
         case "add":
             # Alone on stdout, so that it can be piped to where it is needed.
-            _print(add_token(path, options.name, another=options.another))
+            print_line(add_token(path, options.name, another=options.another))
             sys.stderr.write(f"{options.name} can use this token from now on. It is kept nowhere: note it now.\n")
         case "remove":
             count = remove_tokens(path, options.name)
@@ -334,7 +178,48 @@ def _token(options: argparse.Namespace) -> int:
             sys.stderr.write(f"Removed {count}. Who used it is refused from now on; the tasks stay.\n")
         case _:
             for name in token_names(path):
-                _print(name)
+                print_line(name)
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    import functools
+
+    import anyio
+
+    from outpaint_mcp.doctor import Subject, as_json, as_text, attempt, examine, exit_code
+    from outpaint_mcp.providers import provider_classes
+    from outpaint_mcp.settings import (
+        environment_names,
+        environment_without_keys,
+        read_settings,
+        read_vendor_settings,
+    )
+
+    classes = provider_classes()
+    subject = Subject(
+        settings=attempt(read_settings),
+        vendors={name: attempt(functools.partial(read_vendor_settings, name)) for name in classes},
+        classes=classes,
+        variables=environment_names(),
+        environment=environment_without_keys(),
+    )
+    findings = anyio.run(examine, subject)
+    print_line(as_json(findings) if options.json else as_text(findings))
+    return exit_code(findings)
+
+
+def _install(options: argparse.Namespace) -> int:
+    from outpaint_mcp.install import Machine, carry_out, command_of, plan_change, told
+    from outpaint_mcp.providers import DEFAULT_ORDER
+    from outpaint_mcp.settings import environment_folders
+
+    command = command_of(sys.argv[0], sys.executable)
+    machine = Machine(Path.home(), sys.platform, environment_folders())
+    plan = plan_change(options.client, machine, command, uninstall=options.uninstall)
+    backup = None if options.only_print else carry_out(plan)
+    keys = [f"{name.upper()}_API_KEY" for name in DEFAULT_ORDER if name != "local"]
+    print_line(told(plan, command, keys, printed=options.only_print, backup=backup))
     return DONE
 
 
@@ -345,121 +230,17 @@ def _sandbox(options: argparse.Namespace) -> int:
     from outpaint_mcp.sandbox import SEEDS, SandboxSettings, environment, serve_sandbox
 
     def ready(base_url: str) -> None:
-        _print(f"# The sandbox listens on {base_url}; its index is there. Stop it with Ctrl-C.")
-        _print("# Point the server at it:")
+        print_line(f"# The sandbox listens on {base_url}; its index is there. Stop it with Ctrl-C.")
+        print_line("# Point the server at it:")
         for name, value in environment(base_url).items():
-            _print(f"export {name}={value}")
-        _print("# Finished tasks to extend, by provider:")
+            print_line(f"export {name}={value}")
+        print_line("# Finished tasks to extend, by provider:")
         for seed in SEEDS:
             if not seed.foreign:
-                _print(f"#   {seed.vendor:9} {seed.id:38} {seed.what}")
+                print_line(f"#   {seed.vendor:9} {seed.id:38} {seed.what}")
 
     try:
         anyio.run(serve_sandbox, options.host, options.port, SandboxSettings(seconds_per_state=options.seconds), ready)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The sandbox cannot be served: {error}.", "Try another --host or --port.") from None
     return DONE
-
-
-async def _until_final(service: "Service", task: Task, on_progress: "OnProgress") -> Task:
-    while not task.status.ends_a_wait:
-        task = await service.get_task(task.id, wait_seconds=WAIT_SECONDS, on_progress=on_progress)
-    return task
-
-
-async def _finish(service: "Service", task: Task, target: Path | None, *, as_json: bool) -> int:
-    from outpaint_mcp.wording import task_text
-
-    written = []
-    if task.status is Status.SUCCEEDED and target is not None:
-        for image in task.images:
-            data, mime_type = await service.image(task.id, image.index)
-            path = _numbered(target, image.index, len(task.images), mime_type)
-            try:
-                path.write_bytes(data)
-            except OSError as error:
-                advice = f"It is kept: outpaint-mcp task {task.id} -o FILE"
-                raise ConfigurationError(f"{path} cannot be written: {error.strerror}.", advice) from None
-            written.append(path)
-    if as_json:
-        _print(task.model_dump_json(indent=2))
-    else:
-        _print(task_text(task))
-        for path in written:
-            _print(f"Written: {path}")
-    if not task.status.ends_a_wait or task.status is Status.SUCCEEDED:
-        return DONE
-    return FAILED
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigurationError(f"--option {name!r} has no value.", "Write --option NAME=VALUE.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _image_argument(image: str | None) -> str | None:
-    """A path is meant from the working folder, and a shell has expanded what it could."""
-    if image is None or image.lower().startswith(("http://", "https://", "data:", "file:")):
-        return image
-    return str(Path(image).expanduser().absolute())
-
-
-def _default_output(image: str | None) -> Path:
-    """A new name in the working folder, after the picture's."""
-    stem = "outpainted"
-    if image is not None and not image.lower().startswith("data:"):
-        stem = (Path(image.partition("?")[0]).stem or "picture") + "-outpainted"
-    path, number = Path(f"{stem}.png"), 1
-    while list(path.parent.glob(f"{path.stem}.*")):
-        number += 1
-        path = Path(f"{stem}-{number}.png")
-    return path
-
-
-def _numbered(target: Path, index: int, count: int, mime_type: str) -> Path:
-    """Where an image goes: the suffix says what it is, and several are numbered."""
-    known = {"image/png": [".png"], "image/jpeg": [".jpg", ".jpeg"], "image/webp": [".webp"], "image/gif": [".gif"]}
-    fitting = known.get(mime_type, [target.suffix])
-    suffix = target.suffix if target.suffix.lower() in fitting else fitting[0]
-    return target.with_name(f"{target.stem}-{index}{suffix}" if count > 1 else f"{target.stem}{suffix}")
-
-
-@contextlib.contextmanager
-def _progress() -> Any:
-    """How far it is: a bar on a terminal where rich is installed, else a line now and then. On stderr."""
-    if sys.stderr.isatty():
-        try:
-            from rich.console import Console
-            from rich.progress import Progress
-        except ImportError:
-            pass
-        else:
-            with Progress(console=Console(stderr=True), transient=True) as bar:
-                row = bar.add_task("ordering", total=100)
-
-                async def show(percent: float, message: str) -> None:
-                    bar.update(row, completed=percent, description=message)
-
-                yield show
-            return
-    last = ""
-
-    async def tell(percent: float, message: str) -> None:
-        nonlocal last
-        line = f"{message} {percent:.0f} %"
-        if line != last:
-            last = line
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-
-    yield tell

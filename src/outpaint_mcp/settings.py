@@ -138,7 +138,10 @@ class Settings(BaseSettings):
         text = value.strip().lower() if _is_text(value) else ""
         for unit, seconds in (("min", 60), ("m", 60), ("h", 3600), ("s", 1)):
             if text.endswith(unit):
-                return float(text.removesuffix(unit)) * seconds
+                try:
+                    return float(text.removesuffix(unit)) * seconds
+                except ValueError:
+                    raise ValueError("must be a number of seconds, or like 30min or 2h") from None
         return value
 
     @field_validator("poll_seconds", mode="before")
@@ -199,6 +202,17 @@ def read_vendor_settings(name: str) -> VendorSettings:
 def environment_without_keys() -> dict[str, str]:
     """The process's environment for a child that needs no key."""
     return {name: value for name, value in os.environ.items() if not name.upper().endswith(("_API_KEY", "_SECRET"))}
+
+
+def environment_names() -> tuple[str, ...]:
+    """The names of the process's environment variables, without their values."""
+    return tuple(os.environ)
+
+
+def environment_folders() -> dict[str, str]:
+    """The variables that say where other programs keep their settings, where they are set."""
+    names = ("APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "COPILOT_HOME")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def _unreadable(prefix: str, error: ValidationError) -> ConfigurationError:

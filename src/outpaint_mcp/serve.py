@@ -1,0 +1,124 @@
+"""What `outpaint-mcp serve` does: stdin and stdout, or sockets, until the process is asked to end."""
+
+import contextlib
+import functools
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+
+from outpaint_mcp.building import build_http_app, build_metrics, configured, running_service
+from outpaint_mcp.errors import ConfigurationError, OutpaintError
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+    from outpaint_mcp.http_app import HttpApp
+
+
+def serve_stdio() -> None:
+    """Serve MCP on stdin and stdout until stdin ends."""
+    from outpaint_mcp.late import LateService
+    from outpaint_mcp.server import ResultShape, create_server
+    from outpaint_mcp.stdio import serve_stdio as serve
+
+    # The settings too are read when the service is opened: nothing before the tools' list depends on them.
+    settings = functools.cache(configured)
+
+    def shape() -> ResultShape:
+        return ResultShape(settings().resource_links, settings().preview)
+
+    server = create_server(LateService(lambda: running_service(settings())), shape)
+    anyio.run(serve, server)
+
+
+def serve_http(
+    *,
+    transport: str,
+    host: str,
+    port: int,
+    sse: bool,
+    insecure: bool,
+    public_url: str | None,
+    metrics_address: tuple[str, int] | None,
+) -> None:
+    """Serve MCP over HTTP until the process is asked to end.
+
+    Args:
+        transport: ``http`` or ``sse``.
+        host: the address to listen on.
+        port: 0 is any free one.
+        sse: with ``http``, whether SSE is served too.
+        insecure: whether strangers on the network may use it without a token.
+        public_url: where others reach it, if not as the settings say.
+        metrics_address: where metrics are served, if anywhere.
+
+    Raises:
+        ConfigurationError: an address cannot be listened on, or strangers could reach it unasked.
+    """
+    settings = configured(**({} if public_url is None else {"public_url": public_url}))
+    metrics = None if metrics_address is None else build_metrics()
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(_listener(host, port))
+        app = build_http_app(
+            settings,
+            host=listener.getsockname()[0],
+            port=listener.getsockname()[1],
+            transport=transport,
+            sse=sse,
+            insecure=insecure,
+            observer=metrics,
+        )
+        served = [(app.asgi, listener, app.paths)]
+        if metrics is not None and metrics_address is not None:
+            other = sockets.enter_context(_listener(*metrics_address))
+            served.append((app.for_operators(metrics), other, ("/metrics",)))
+        anyio.run(_run_http, app, served)
+
+
+def _listener(host: str, port: int) -> "socket.socket":
+    from outpaint_mcp.http_server import listening
+
+    try:
+        return listening("127.0.0.1" if host == "localhost" else host, port)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"{host} port {port} cannot be listened on: {error}.", "Try another address or port."
+        ) from None
+
+
+async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, tuple[str, ...]]]") -> None:
+    """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
+    from outpaint_mcp.http_server import base_url_of, serving
+
+    refusal: OutpaintError | None = None
+    async with contextlib.AsyncExitStack() as servers:
+        for asgi, listener, _ in served:
+            await servers.enter_async_context(serving(asgi, listener))
+        try:
+            async with app.running():
+                for _, listener, paths in served:
+                    for path in paths:
+                        what = "metrics" if path == "/metrics" else "MCP"
+                        sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
+                sys.stderr.flush()
+                await _asked_to_end()
+        except OutpaintError as error:
+            # Carried out of the task groups by hand: they would wrap it.
+            refusal = error
+    if refusal is not None:
+        raise refusal
+
+
+async def _asked_to_end() -> None:
+    """Until SIGINT or SIGTERM comes. The next one ends the process at once."""
+    if sys.platform == "win32":
+        # There are no such signals there: Ctrl-C interrupts.
+        await anyio.sleep_forever()
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
