@@ -1,8 +1,31 @@
 """What all tests share. Nothing here reaches beyond this machine."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+
+NOBODY = 65534
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def folder_of_an_ordinary_user() -> Iterator[Path]:
+    """A folder, and for the time of the test this process has the rights of a user whom modes of files bind."""
+    if not hasattr(os, "setresuid"):
+        pytest.skip("this system's files have no modes")
+    before = os.getresuid()
+    with tempfile.TemporaryDirectory() as name:
+        if before[0] == 0:
+            os.chown(name, NOBODY, -1)
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield Path(name)
+        finally:
+            os.setresuid(*before)

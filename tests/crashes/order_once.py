@@ -1,10 +1,11 @@
 """Places one order in a process of its own and follows it to the end; dies at the boundary that it is told.
 
 A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
-sandbox's base URL, the zoom, and the number of the boundary to die at (0: none). Prints each boundary as it is passed,
-and the task as JSON in the end.
+sandbox's base URL, the zoom, the number of the boundary to die at (0: none), and the vendor if it is not apimart. Prints
+each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
 """
 
+import json
 import os
 import random
 import signal
@@ -15,10 +16,13 @@ from typing import Any
 import anyio
 
 from outpaint_mcp.api_client import ApiClient
+from outpaint_mcp.errors import OutpaintError
 from outpaint_mcp.follower import Follower
 from outpaint_mcp.ordering import ServiceOptions
 from outpaint_mcp.pictures import KeptImage, Pictures
+from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
+from outpaint_mcp.providers.base import HttpProvider
 from outpaint_mcp.sandbox import environment, seed_id
 from outpaint_mcp.service import Service
 from outpaint_mcp.store import Record, Store
@@ -60,7 +64,9 @@ class MortalStore(Store):
         return saved
 
 
-class MortalVendor(Apimart):
+class Mortal(HttpProvider):
+    """A vendor's adapter that may not live to tell the answer."""
+
     boundaries: Boundaries
 
     async def start(self, order: Order) -> TaskUpdate:
@@ -76,6 +82,17 @@ class MortalVendor(Apimart):
         return update
 
 
+class MortalApimart(Mortal, Apimart):
+    pass
+
+
+class MortalApiframe(Mortal, Apiframe):
+    pass
+
+
+VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": MortalApiframe}
+
+
 class MortalPictures(Pictures):
     boundaries: Boundaries
 
@@ -86,26 +103,30 @@ class MortalPictures(Pictures):
         return kept
 
 
-async def main(folder: Path, base_url: str, zoom: float, die_at: int) -> None:
+async def main(folder: Path, base_url: str, zoom: float, die_at: int, name: str = "apimart") -> None:
     boundaries = Boundaries(die_at)
-    MortalStore.boundaries = MortalVendor.boundaries = MortalPictures.boundaries = boundaries
+    MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     variables = environment(base_url)
     async with ApiClient() as client:
-        vendor = MortalVendor(client, key=variables["APIMART_API_KEY"], base_url=variables["APIMART_BASE_URL"])
+        key, url = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
         service = Service(
             store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
             pictures=MortalPictures(folder, roots=(folder,), allow_private=True),
-            providers={"apimart": vendor},
-            options=ServiceOptions(auto=("apimart",), poll=(0.05, 0.05)),
+            providers={name: VENDORS[name](client, key=key, base_url=url)},
+            options=ServiceOptions(auto=(name,), poll=(0.05, 0.05)),
         )
         async with service.running(), Follower(service).running():
-            order = OutpaintRequest(task_id=seed_id("apimart", grid=True), provider="apimart", image_index=2, zoom=zoom)
-            task = await service.outpaint(order)
-            with anyio.move_on_after(40):
-                while task.status in (Status.QUEUED, Status.RUNNING):
-                    task = await service.get_task(task.id, wait_seconds=5)
-    sys.stdout.write(task.model_dump_json() + "\n")
+            order = OutpaintRequest(task_id=seed_id(name, grid=True), provider=name, image_index=2, zoom=zoom)
+            try:
+                task = await service.outpaint(order)
+                with anyio.move_on_after(40):
+                    while task.status in (Status.QUEUED, Status.RUNNING):
+                        task = await service.get_task(task.id, wait_seconds=5)
+                told = task.model_dump_json()
+            except OutpaintError as error:
+                told = json.dumps({"refused": error.code})
+    sys.stdout.write(told + "\n")
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])
