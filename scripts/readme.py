@@ -33,7 +33,7 @@ def settings() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None or field.default_factory is not None else f"`{field.default}`"
-        default = {"`True`": "`true`", "`False`": "`false`"}.get(default, default)
+        default = {"`True`": "`true`", "`False`": "`false`", "`()`": ""}.get(default, default)
         lines.append(f"| `OUTPAINT_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 
