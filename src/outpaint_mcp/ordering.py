@@ -99,11 +99,11 @@ class ServiceOptions:
     keep_images_bytes: int = 5 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Heard:
     """What a provider last said of an open task's order, as it stands in the store.
 
-    `until` is when the task's time is up. `lapses` is the store's count when it was heard: if it has risen since,
+    `asked_at` is when it said so, `until` when the task's time is up. `lapses` is the store's count when it was heard: if it has risen since,
     another process may have taken the task over.
     """
 
@@ -111,6 +111,7 @@ class _Heard:
     remote_id: str
     step: StepName
     update: TaskUpdate
+    asked_at: float
     until: float
     lapses: int
 
@@ -330,6 +331,7 @@ class Orders:
             if answer == heard.update and now < heard.until and heard.lapses == self._store.lapses:
                 # Nothing new: with thousands of open tasks, reading and writing them each time would be most of the
                 # work. The store's due time grows old, which matters to nobody but a process that takes over.
+                heard.asked_at = now
                 return now + self._interval(task_id, heard.provider, heard.step) * self._scatter()
         record = await self._store.get(task_id)
         if record is None:
@@ -411,7 +413,9 @@ class Orders:
         await self._save(record, durable=settled)
         if position == position_of(record) and not record.task.status.ends_a_wait:
             until = record.task.created_at.timestamp() + self._options.task_timeout
-            self._heard[task_id] = _Heard(provider, row.remote_id or "", row.name, answer, until, lapses)
+            self._heard[task_id] = _Heard(
+                provider, row.remote_id or "", row.name, answer, self._clock.now(), until, lapses
+            )
         return record.due_at
 
     async def _not_answered(self, record: Record, position: int, error: OutpaintError) -> float | None:
@@ -493,6 +497,18 @@ class Orders:
             return None
         self._calls_back.add(record.task.id)
         return webhook
+
+    def wanted(self, record: Record) -> None:
+        """Somebody asks for a task: where that is rare (it is unknown, or a call back is awaited), it is asked for now.
+
+        Never sooner after the last question than the provider's own interval.
+        """
+        task, now = record.task, self._clock.now()
+        if task.status is Status.UNKNOWN and record.due_at is not None:
+            self.on_schedule(task.id, now, task.provider)
+        elif (heard := self._heard.get(task.id)) is not None:
+            soonest = heard.asked_at + self._poll_times(heard.provider, heard.step)[1]
+            self.on_schedule(task.id, max(now, soonest), task.provider)
 
     def called_back(self, task: Task) -> None:
         """The provider called: what it said is asked for now, and from then on as if it never called."""

@@ -176,8 +176,8 @@ class Service:
             self._orders.place(record, understood)
         elif record.orders[0].state is OrderState.INTENDED and not record.task.status.is_final:
             self._orders.place_when_free(record, understood)
-        elif record.task.status is Status.UNKNOWN and record.due_at is not None:
-            self.schedule(task_id, now, record.task.provider)
+        else:
+            self._orders.wanted(record)
         with self._until_stopped(grace=LAST_ANSWER_SECONDS):
             await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
         remaining = wait_seconds - (self._clock.now() - now)
@@ -207,9 +207,7 @@ class Service:
         """
         with self._call():
             record = await self._find(task_id, provider or AUTO, caller)
-            if record.task.status is Status.UNKNOWN and record.due_at is not None:
-                # Somebody wants to know now.
-                self.schedule(record.task.id, self._clock.now(), record.task.provider)
+            self._orders.wanted(record)
             record = await self._wait(record.task.id, wait_seconds, on_progress) or record
             return self._view(record)
 

@@ -1,8 +1,8 @@
 """Places one order in a process of its own and follows it to the end; dies at the boundary that it is told.
 
 A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
-sandbox's base URL, the zoom, the number of the boundary to die at (0: none), and the vendor if it is not apimart. Prints
-each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
+sandbox's base URL, the zoom, the number of the boundary to die at (0: none), and the vendor if it is not apimart.
+Prints each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
 """
 
 import json
@@ -129,4 +129,4 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: int, name: str 
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])
+    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), (*sys.argv[5:], "apimart")[0])
