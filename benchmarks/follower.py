@@ -84,7 +84,7 @@ class JumpingClock:
             # As many turns of the loop as it takes from a sleeper's waking to its next sleep.
             for _ in range(12):
                 await anyio.lowlevel.checkpoint()
-            while self.is_busy() or not self._sleepers:
+            while self.is_busy() or not self._sleepers:  # noqa: ASYNC110 - threads have no event here
                 await anyio.sleep(0.0002)
             first, at = min(self._sleepers.items(), key=lambda sleeper: sleeper[1])
             if at > until:

@@ -41,11 +41,14 @@ class HangingProvider(CountingProvider):
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
+        self.is_full = anyio.Event()
 
     async def poll(self, remote_id: str) -> TaskUpdate:
         if not remote_id.startswith("r-"):
             return await super().poll(remote_id)
         self.asked += 1
+        if self.asked == AT_ONCE:
+            self.is_full.set()
         await anyio.sleep_forever()
         raise AssertionError
 
@@ -155,8 +158,7 @@ async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path)
         for number in range(AT_ONCE + 6):
             await service.outpaint(request(provider="hanging", prompt=f"{number}"))
         with anyio.fail_after(30):
-            while hanging.asked < AT_ONCE:
-                await anyio.sleep(0.01)
+            await hanging.is_full.wait()
         task = await service.outpaint(request(provider="other"))
         vendor.finish("r-0")
         done = await service.get_task(task.id, wait_seconds=20)

@@ -344,6 +344,36 @@ async def test_a_decoder_that_dies_costs_nobody_but_the_picture(tmp_path: Path) 
     assert files_in(tmp_path / "data") == []
 
 
+def noting(pids: Path, *, pictures: int | None = None) -> tuple[str, ...]:
+    """The decoder, which writes down its process id; it ends after so many pictures."""
+    code = f"import os; from outpaint_mcp import picture_process as p; open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    if pictures is not None:
+        code += f"; p.MOST = {pictures}"
+    return (sys.executable, "-c", f"{code}; p.main()")
+
+
+async def test_a_decoder_is_kept_for_the_next_picture_until_one_is_refused(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    async with Pictures(tmp_path / "data", roots=(), decoders=1, decoder=noting(pids)) as pictures:
+        for _ in range(3):
+            assert (await pictures.read(DATA_URI)).sha256 == SHA
+        assert len(pids.read_text().split()) == 1
+        assert isinstance(await refusal(pictures, "data:image/png;base64,aGVsbG8="), InvalidImageError)
+        await pictures.read(DATA_URI)
+        assert len(set(pids.read_text().split())) == 2
+    for pid in map(int, pids.read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_decoder_that_has_ended_meanwhile_is_replaced(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    async with Pictures(tmp_path / "data", roots=(), decoders=1, decoder=noting(pids, pictures=1)) as pictures:
+        for _ in range(3):
+            assert (await pictures.read(DATA_URI)).sha256 == SHA
+    assert len(pids.read_text().split()) == 3
+
+
 async def test_a_decoder_that_takes_for_ever_is_ended(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     forever = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"

@@ -14,7 +14,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -127,9 +127,7 @@ class Endpoint:
     def tidy(self, text: str) -> str:
         """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
         keys = [value.removeprefix("Bearer ") for value in self.headers.values()]
-        known = {form for secret in (*keys, *self.secrets) for form in (secret, unquote(secret)) if form}
-        for secret in sorted(known, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        text = hide(text, (*keys, *self.secrets))
         line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
 
@@ -377,6 +375,14 @@ def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManage
         record_exception=False,
         set_status_on_exception=False,
     )
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """The text without any of the secrets, percent-encoded or not."""
+    known = {form for secret in secrets for form in (secret, unquote(secret)) if form}
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def find_message(body: Any) -> str:

@@ -87,7 +87,7 @@ class Keys:
         try:
             document = json.loads(await self._fetch())
             found = [key for entry in document["keys"] if (key := _key_of(entry)) is not None]
-        except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+        except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             logger.error("the authorization server's keys cannot be had: %s", type(error).__name__)
             return
         self._keys = {key.key_id: key for key in found}
@@ -101,9 +101,11 @@ def _key_of(entry: Any) -> jwt.PyJWK | None:
     """A published key, if it is a public one to verify signatures with, of a kind that is taken here."""
     if not isinstance(entry, dict) or entry.get("kty") not in ("RSA", "EC", "OKP") or entry.get("use", "sig") != "sig":
         return None
+    if "alg" in entry and entry["alg"] not in ALGORITHMS:
+        return None
     try:
         return jwt.PyJWK(entry)
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError):
         return None
 
 

@@ -39,9 +39,11 @@ def configured(**given: Any) -> "Settings":
     settings = read_settings(**given)
     form = "%(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format=form, force=True)
-    # They log whole URLs and header values, in which secrets may stand.
+    # They log whole URLs, headers and messages, in which secrets may stand.
     for name in ("httpcore2", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mcp", "sse_starlette"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     return settings
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
+from anyio.abc import AsyncResource
 from mcp.server import MCPServer
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
@@ -46,6 +47,10 @@ SSE_PATH = "/sse"
 MESSAGES_PATH = "/messages/"
 STOP_SECONDS = 10.0
 """How long a stop waits for calls to return."""
+LAST_WORDS_SECONDS = 2.0
+"""How long it then waits for their answers to be sent."""
+SSE_SECONDS = 0.3
+"""How long an answer over SSE has to be sent in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,10 @@ class HttpApp:
         self._public_url = public_url
         self._webhooks: Webhooks | None = None
         self._open = False
+        self._posts = 0
+        self._no_posts = anyio.Event()
+        # The answers' side of each SSE connection; closing it ends the connection in good order.
+        self._streams: set[AsyncResource] = set()
         self.paths = ((MCP_PATH,) if door.streamable else ()) + ((SSE_PATH,) if door.sse else ())
         self._security = TransportSecuritySettings(allowed_hosts=list(door.hosts), allowed_origins=list(door.origins))
         self._sessions = StreamableHTTPSessionManager(
@@ -161,7 +170,17 @@ class HttpApp:
             refusal = await guard.validate_request(Request(scope))
             if refusal is None and not self._open and scope["path"] not in ("/healthz", "/readyz"):
                 refusal = PlainTextResponse("Not open", 503, {"Retry-After": "5"})
-            await (refusal or routes)(scope, receive, send)
+            if refusal is not None or scope["method"] != "POST":
+                await (refusal or routes)(scope, receive, send)
+                return
+            self._posts += 1
+            try:
+                await routes(scope, receive, send)
+            finally:
+                self._posts -= 1
+                if not self._posts:
+                    self._no_posts.set()
+                    self._no_posts = anyio.Event()
 
         self.asgi: ASGIApp = app
 
@@ -210,8 +229,16 @@ class HttpApp:
             # Whoever waits is answered before the doors close.
             with anyio.CancelScope(shield=True):
                 await service.stop(STOP_SECONDS)
-            self._open = False
-            self._end_subscriptions()
+                self._open = False
+                self._end_subscriptions()
+                with anyio.move_on_after(LAST_WORDS_SECONDS):
+                    if self._posts:
+                        await self._no_posts.wait()
+                if self._streams:
+                    # What was answered there is on its way; nothing says when it has been handed over.
+                    await anyio.sleep(SSE_SECONDS)
+                    for stream in list(self._streams):
+                        await stream.aclose()
 
     def _end_subscriptions(self) -> None:
         entry = self._inner.get_request_handler("subscriptions/listen")
@@ -241,13 +268,17 @@ class HttpApp:
 
     async def _serve_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._sse.connect_sse(scope, receive, send) as (read, write):
-            await serve_dual_era_loop(
-                self._inner,
-                read,
-                write,
-                lifespan_state=None,
-                init_options=self._inner.create_initialization_options(),
-            )
+            self._streams.add(write)
+            try:
+                await serve_dual_era_loop(
+                    self._inner,
+                    read,
+                    write,
+                    lifespan_state=None,
+                    init_options=self._inner.create_initialization_options(),
+                )
+            finally:
+                self._streams.discard(write)
 
     async def _healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok")

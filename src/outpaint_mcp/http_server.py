@@ -6,6 +6,7 @@ time, or that does not read the answer.
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import anyio
 import h11
 import uvicorn
-from anyio import abc
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,6 +26,8 @@ READ_SECONDS = 60.0
 MAX_HEAD_BYTES = 32 * 1024
 MAX_CONNECTIONS = 4096
 """How many connections are served at once; beyond them the answer is 503."""
+OTHER_FILES = 1024
+"""How many files the program may have open besides them."""
 BACKLOG = 2048
 
 
@@ -94,7 +96,8 @@ def listening(host: str, port: int) -> socket.socket:
         OSError: the address is not this machine's, or the port is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off only where it can see that the socket is TCP's.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -103,6 +106,20 @@ def listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def allow_many_files() -> None:
+    """Raise this process's own limit of open files, as far as it may, so that idle connections do not use them up."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def base_url_of(listener: socket.socket) -> str:
@@ -141,9 +158,12 @@ async def serving(
         timeout_graceful_shutdown=stop_seconds,
     )
     server = _Server(config)
+    ready = anyio.Event()
     async with anyio.create_task_group() as group:
-        await group.start(_serve, server, listener)
+        # Not group.start: cancelled meanwhile, it would wait for ever for what is shielded.
+        group.start_soon(_serve, server, listener, ready)
         try:
+            await ready.wait()
             yield
         finally:
             server.should_exit = True
@@ -157,9 +177,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(
-    server: uvicorn.Server, listener: socket.socket, *, task_status: abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, ready: anyio.Event) -> None:
     # uvicorn closes its sockets only if it is asked to stop, not if it is cancelled: hence the shield.
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as group:
@@ -167,4 +185,4 @@ async def _serve(
             # uvicorn gives no other sign.
             while not server.started:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-            task_status.started()
+            ready.set()

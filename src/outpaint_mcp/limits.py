@@ -45,8 +45,10 @@ class Limits:
         if self._per_minute is None:
             return
         now = self._seconds()
-        free_at = max(now, self._free_at.get(caller, now)) + 60 / self._per_minute
-        if free_at - now > 60:
+        each = 60 / self._per_minute
+        free_at = max(now, self._free_at.get(caller, now)) + each
+        # A thousandth of one forgives what adding fractions leaves over.
+        if free_at - now > 60 + each / 1000:
             wait = free_at - now - 60
             raise RateLimitedError(
                 f"More than {self._per_minute} requests came from you within a minute.",

@@ -45,6 +45,7 @@ from outpaint_mcp.task import (
 from outpaint_mcp.transitions import (
     failure_of,
     finished,
+    hiding,
     noted,
     position_of,
     steps_with,
@@ -103,8 +104,8 @@ class ServiceOptions:
 class _Heard:
     """What a provider last said of an open task's order, as it stands in the store.
 
-    `asked_at` is when it said so, `until` when the task's time is up. `lapses` is the store's count when it was heard: if it has risen since,
-    another process may have taken the task over.
+    `asked_at` is when it said so, `until` when the task's time is up. `lapses` is the store's count when it was heard:
+    if it has risen since, another process may have taken the task over.
     """
 
     provider: Provider
@@ -145,6 +146,7 @@ class Orders:
         self._webhooks: dict[str, Webhook] = {}
         self._pictures_at_hand: dict[str, Picture] = {}
         self._failures: dict[str, int] = {}
+        self._callbacks: dict[str, Webhook] = {}
         self._calls_back: set[str] = set()
         self._heard: dict[str, _Heard] = {}
         self.callback_for: Callable[[str, str], Webhook] | None = None
@@ -404,7 +406,8 @@ class Orders:
         before = record
         lapses = self._store.lapses
         row = record.orders[position]
-        record = updated(record, position, replace(answer, remote_id=row.remote_id), provider, self._now())
+        known = replace(hiding(answer, self._secrets_of(task_id)), remote_id=row.remote_id)
+        record = updated(record, position, known, provider, self._now())
         if record.task.status is Status.SUCCEEDED:
             record = await self.kept(record)
         if not record.task.status.is_final:
@@ -434,7 +437,9 @@ class Orders:
         record = self._rescheduled(record, provider, position)
         if record.task.status is not Status.UNKNOWN:
             wait = max(self._backoff(task_id), error.retry_after or 0)
-            record = replace(record, due_at=self._clock.now() + wait)
+            # Whatever a vendor names, a task's time is up when it is up.
+            out_of_time = record.task.created_at.timestamp() + self._options.task_timeout
+            record = replace(record, due_at=min(self._clock.now() + wait, out_of_time))
         await self._save(record, durable=False)
         return record.due_at
 
@@ -442,9 +447,10 @@ class Orders:
         """The record with its next due time; out of time it becomes unknown and is asked for rarely."""
         now = self._clock.now()
         age = now - record.task.created_at.timestamp()
+        if record.orders[position_of(record)].state is OrderState.INTENDED:
+            # A step is done, late or not: the next one is ordered.
+            return replace(record, due_at=now)
         if age < self._options.task_timeout and record.task.status is not Status.UNKNOWN:
-            if record.orders[position_of(record)].state is OrderState.INTENDED:
-                return replace(record, due_at=now)
             interval = self._interval(record.task.id, provider, record.orders[position].name)
             return replace(record, due_at=now + interval * self._scatter())
         task = record.task
@@ -495,8 +501,14 @@ class Orders:
         webhook = self.callback_for(provider.name, record.task.id)
         if not provider.takes_callback(webhook.url, kind):
             return None
+        self._callbacks[record.task.id] = webhook
         self._calls_back.add(record.task.id)
         return webhook
+
+    def _secrets_of(self, task_id: str) -> tuple[str, ...]:
+        """What a vendor was told with a task's order and must not be shown when the vendor repeats it."""
+        webhooks = (self._webhooks.get(task_id), self._callbacks.get(task_id))
+        return tuple(secret for webhook in webhooks if webhook is not None for secret in webhook.secrets)
 
     def wanted(self, record: Record) -> None:
         """Somebody asks for a task: where that is rare (it is unknown, or a call back is awaited), it is asked for now.
@@ -584,5 +596,6 @@ class Orders:
             self._webhooks.pop(task_id, None)
             self._pictures_at_hand.pop(task_id, None)
             self._failures.pop(task_id, None)
+            self._callbacks.pop(task_id, None)
             self._calls_back.discard(task_id)
         self.on_change(task_id)

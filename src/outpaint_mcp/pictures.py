@@ -4,26 +4,24 @@ Whatever comes in is first copied under our own folder, then decoded once in a p
 content: whoever sees ``<sha256>.<type>`` sees a whole picture that was checked. Knows nothing of tasks or providers.
 """
 
+import base64
 import hashlib
-import json
 import os
 import re
 import secrets
 import stat
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import DEVNULL
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import anyio
 import anyio.to_thread
 
+from outpaint_mcp.decoders import DECODER, Decoders
 from outpaint_mcp.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError
-from outpaint_mcp.picture_process import REFUSED
 from outpaint_mcp.picture_ref import copy_user_file, data_of, path_of, scheme_of
 from outpaint_mcp.safe_fetch import Resolve, SafeFetcher, resolve
 from outpaint_mcp.size_cap import MAX_BYTES
@@ -31,7 +29,6 @@ from outpaint_mcp.task import Picture
 
 _EXTENSIONS: Final = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 _STALE_SECONDS: Final = 3600.0
-DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.picture_process")
 
 Fill = Callable[[Path], Awaitable[None]]
 
@@ -59,7 +56,7 @@ class Pictures:
         fetch_timeout: for one URL with its redirects, in seconds.
         decode_timeout: for one decoding, in seconds.
         decoders: how many pictures are decoded at the same time.
-        decoder: the command line of the process that decodes; an action and a file are added.
+        decoder: the command line of the process that decodes.
         environment: that process's, by default this one's.
         max_bytes: the largest file that is taken in.
     """
@@ -84,10 +81,7 @@ class Pictures:
         self._incoming = folder / "incoming"
         self._roots = roots
         self._max_bytes = max_bytes
-        self._decode_timeout = decode_timeout
-        self._decoder = decoder
-        self._environment = environment
-        self._decoders = anyio.CapacityLimiter(decoders)
+        self._decoders = Decoders(at_once=decoders, seconds=decode_timeout, command=decoder, environment=environment)
         self._fetcher = SafeFetcher(
             max_bytes=max_bytes,
             allow_private=allow_private,
@@ -97,13 +91,12 @@ class Pictures:
         )
 
     async def __aenter__(self) -> Self:
+        """Keep what decodes a picture for the next one, until the block ends."""
+        await self._decoders.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Nothing is open between two calls: connections and processes end with the call that began them."""
+    async def __aexit__(self, *error: object) -> None:
+        await self._decoders.__aexit__(*error)
 
     async def read(self, ref: str, *, paths_allowed: bool = True) -> Picture:
         """Take in what a caller gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
@@ -174,7 +167,7 @@ class Pictures:
         Raises:
             InvalidImageError: it is no longer here.
         """
-        return await self._decode("preview", self.path_of(sha256, mime_type))
+        return base64.b64decode(await self._decoders.ask("preview", str(self.path_of(sha256, mime_type))))
 
     async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
         """Delete what was not taken in for so long, then the oldest until at most `max_bytes` are left.
@@ -201,7 +194,7 @@ class Pictures:
             async with self._part() as part:
                 await fill(part)
                 sha256, size = await _in_thread(_hash, part)
-                info = json.loads(await self._decode("size" if trusted else "measure", part))
+                info = await self._decoders.ask("size" if trusted else "measure", str(part))
                 path = folder / _file_name(sha256, info["mime_type"])
                 await _in_thread(_move, part, path)
         except OSError as error:
@@ -212,34 +205,13 @@ class Pictures:
     async def _part(self) -> AsyncIterator[Path]:
         """A name for a file of ours that nobody else has, gone afterwards."""
         part = self._incoming / secrets.token_hex(16)
-        await anyio.Path(self._incoming).mkdir(parents=True, exist_ok=True)
+        await anyio.Path(self._incoming.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+        await anyio.Path(self._incoming).mkdir(exist_ok=True)
         try:
             yield part
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.Path(part).unlink(missing_ok=True)
-
-    async def _decode(self, action: Literal["measure", "size", "preview"], path: Path) -> bytes:
-        async with self._decoders:
-            try:
-                with anyio.fail_after(self._decode_timeout):
-                    # All three streams are its own: the server's are the protocol's.
-                    done = await anyio.run_process(
-                        [*self._decoder, action, str(path)],
-                        stdin=DEVNULL,
-                        stderr=DEVNULL,
-                        env=self._environment,
-                        check=False,
-                    )
-            except TimeoutError:
-                raise InvalidImageError("The picture takes too long to decode.", "Give a simpler picture.") from None
-            except OSError as error:
-                raise ConfigurationError(f"The server can start no process ({error.strerror or error}).") from error
-        if done.returncode == REFUSED:
-            raise InvalidImageError(**json.loads(done.stdout))
-        if done.returncode != 0:
-            raise InvalidImageError("The picture cannot be decoded: its decoder broke off.", "Give another picture.")
-        return done.stdout
 
 
 def _write(part: Path, data: bytes) -> None:

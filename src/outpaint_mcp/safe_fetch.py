@@ -9,10 +9,11 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import anyio
+import httpcore2
 import httpx2
 
 from outpaint_mcp.errors import ForbiddenUrlError, InvalidImageError
@@ -28,6 +29,9 @@ _MAX_ADDRESSES_TRIED: Final = 4
 _MAX_HOST: Final = 253  # characters, by the rules of DNS
 _HOST_NAME: Final = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_PIECE: Final = 256 * 1024
+_MAX_HEAD: Final = 64 * 1024
+"""Bytes until an answer proper begins: before it a server may send any number of interim ones."""
 _HEADERS: Final = {
     "Accept": "image/*,*/*;q=0.5",
     # A compressed body would only be a way to send more than the cap; pictures are compressed already.
@@ -104,10 +108,12 @@ class SafeFetcher:
         for address in addresses:
             # A transport for each request: a connection is never shared by two names that live at one address,
             # of which only one was verified. Proxies are not asked: they would do a look-up of their own.
-            transport = httpx2.AsyncHTTPTransport(verify=self._verify(), trust_env=False)
+            head = _Head()
+            transport = _Transport(self._verify(), head)
             async with transport:
                 try:
                     response = await transport.handle_async_request(self._request(target, address))
+                    head.is_over = True
                 except (httpx2.ConnectError, httpx2.ConnectTimeout):
                     continue
                 except httpx2.TransportError as error:
@@ -168,12 +174,64 @@ class SafeFetcher:
         decode = _decoder(target, response.headers.get("content-encoding", ""))
         received = 0
         async for raw in response.aiter_raw():
-            for piece in decode(raw, self._max_bytes - received + 1):
+            for piece in decode(raw):
                 received += len(piece)
                 if received > self._max_bytes:
                     raise too_large(self._max_bytes)
                 await write(piece)
         return None
+
+
+class _Head:
+    """Counts what a server sends before its answer proper."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._received = 0
+
+    def count(self, received: int) -> None:
+        self._received += received
+        if not self.is_over and self._received > _MAX_HEAD:
+            raise httpcore2.RemoteProtocolError("the answer does not begin")
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    """httpx's, over connections whose heads are counted: it reads interim answers as long as they come."""
+
+    def __init__(self, ssl_context: ssl.SSLContext, head: _Head) -> None:
+        super().__init__(verify=ssl_context, trust_env=False)
+        self._pool = httpcore2.AsyncConnectionPool(ssl_context=ssl_context, network_backend=_Backend(head))
+
+
+class _Backend(httpcore2.AnyIOBackend):
+    def __init__(self, head: _Head) -> None:
+        self._head = head
+
+    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _Stream(await super().connect_tcp(*arguments, **options), self._head)
+
+
+class _Stream(httpcore2.AsyncNetworkStream):
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, head: _Head) -> None:
+        self._stream = stream
+        self._head = head
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        data = await self._stream.read(max_bytes if self._head.is_over else min(max_bytes, 4096), timeout)
+        self._head.count(len(data))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(self, *arguments: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(*arguments, **options), self._head)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 def _parse(url: str) -> httpx2.URL:
@@ -215,20 +273,22 @@ def _port(target: httpx2.URL) -> int:
     return target.port
 
 
-def _decoder(target: httpx2.URL, encoding: str) -> Callable[[bytes, int], Sequence[bytes]]:
-    """Undoes one layer of compression by a server that was asked for none, at most so many bytes at a time."""
+def _decoder(target: httpx2.URL, encoding: str) -> Callable[[bytes], Iterable[bytes]]:
+    """Undoes one layer of compression by a server that was asked for none, in pieces of at most `_PIECE`."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
-        return lambda raw, _most: (raw,)
+        return lambda raw: (raw,)
     if name not in ("gzip", "x-gzip", "deflate"):
         raise InvalidImageError(f"{_ascii_host(target)} sends the picture in an encoding that was not asked for.")
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
-    def inflate(raw: bytes, most: int) -> Sequence[bytes]:
-        try:
-            return (inflater.decompress(raw, most),)
-        except zlib.error as error:
-            raise _broken(target) from error
+    def inflate(raw: bytes) -> Iterator[bytes]:
+        while raw:
+            try:
+                yield inflater.decompress(raw, _PIECE)
+            except zlib.error as error:
+                raise _broken(target) from error
+            raw = inflater.unconsumed_tail
 
     return inflate
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import sys
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -58,6 +59,9 @@ def serve_http(
     Raises:
         ConfigurationError: an address cannot be listened on, or strangers could reach it unasked.
     """
+    from outpaint_mcp.http_server import allow_many_files
+
+    allow_many_files()
     settings = configured(**({} if public_url is None else {"public_url": public_url}))
     metrics = None if metrics_address is None else build_metrics()
     with contextlib.ExitStack() as sockets:
@@ -99,12 +103,13 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
             await servers.enter_async_context(serving(asgi, listener))
         try:
             async with app.running():
-                for _, listener, paths in served:
-                    for path in paths:
-                        what = "metrics" if path == "/metrics" else "MCP"
-                        sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
-                sys.stderr.flush()
-                await _asked_to_end()
+                with _signals() as first:
+                    for _, listener, paths in served:
+                        for path in paths:
+                            what = "metrics" if path == "/metrics" else "MCP"
+                            sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
+                    sys.stderr.flush()
+                    await first()
         except OutpaintError as error:
             # Carried out of the task groups by hand: they would wrap it.
             refusal = error
@@ -112,13 +117,14 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
         raise refusal
 
 
-async def _asked_to_end() -> None:
-    """Until SIGINT or SIGTERM comes. The next one ends the process at once."""
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], Awaitable[object]]]:
+    """Within the block SIGINT and SIGTERM end nothing; what is given waits for the first. After the block they do."""
     if sys.platform == "win32":
         # There are no such signals there: Ctrl-C interrupts.
-        await anyio.sleep_forever()
+        yield anyio.sleep_forever
+        return
     import signal
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
+        yield signals.__anext__

@@ -405,7 +405,8 @@ class Service:
         if image is None:
             raise InvalidRequestError(f"The task {record.task.id} has no image {index}.")
         kept = record.kept.get(index)
-        if kept is None or image.width is None or image.height is None:
+        here = kept is not None and await anyio.Path(self._pictures.path_of(kept.sha256, kept.mime_type)).exists()
+        if kept is None or not here or image.width is None or image.height is None:
             fresh = await self._orders.copy_of(record.task.provider, image.url)
             sha256, mime_type, width, height = fresh.sha256, fresh.mime_type, fresh.width, fresh.height
         else:

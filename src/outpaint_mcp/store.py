@@ -9,6 +9,7 @@ sqlite3 is imported when the file is opened and not before, since a server must 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -361,8 +362,8 @@ class Store:
         Args:
             record: the task as it is to stand.
             durable: whether to wait for the disk. What only a new question to the provider would tell again need not.
-            force: write even if another process took the task over meanwhile. Only for the answer to an order, which
-                nobody else has.
+            force: write even if another process took the task over meanwhile, and take it back: that process knows
+                of nothing to do. Only for the answer to an order, which nobody else has unless it has heard of it.
 
         Returns:
             False if the task is no longer this process's; then nothing was written.
@@ -372,8 +373,10 @@ class Store:
             task = record.task
             with _transaction(db):
                 written = db.execute(
-                    "UPDATE tasks SET status = ?, task = ?, reference = ?, is_grid = ?, finished_at = ?, due_at = ?,"
-                    " change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks) WHERE id = ? AND (owner = ? OR ?)",
+                    "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
+                    " due_at = ?6, owner = ?8, change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks)"
+                    " WHERE id = ?7 AND (owner = ?8 OR (?9 AND EXISTS (SELECT 1 FROM orders"
+                    " WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
                     (
                         task.status.value,
                         task.model_dump_json(),
@@ -610,7 +613,9 @@ class Store:
             return self._connection
         import sqlite3
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")

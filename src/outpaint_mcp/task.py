@@ -126,6 +126,11 @@ class Webhook:
     secret: str | None = field(default=None, repr=False)
     events: tuple[WebhookEvent, ...] = ()
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may repeat of it."""
+        return tuple(found for found in (self.secret, self.url.partition("?")[2]) if found)
+
 
 @dataclass(frozen=True, slots=True)
 class OutpaintRequest:

@@ -22,7 +22,8 @@ PREFIX = "opt_"
 LOOK_SECONDS = 1.0
 """How often the file is looked at for a change, at most."""
 MAX_BYTES = 1 << 20
-_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+([0-9a-f]{64})")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LINE = re.compile(rf"({_NAME.pattern})\s+([0-9a-f]{{64}})")
 
 
 class TokensFile:
@@ -62,8 +63,9 @@ class TokensFile:
         try:
             names, problems = _parsed(_text(self._path))
         except ConfigurationError as error:
-            # Who is in the file is not known: nobody is let in.
+            # Who is in the file is not known: nobody is let in until it can be read again.
             names, problems = {}, [str(error)]
+            self._stamp = None
         for problem in problems:
             logger.error("%s: %s", self._path.name, problem)
         self._names = names
@@ -87,7 +89,7 @@ def add_token(path: Path, name: str, *, another: bool = False) -> str:
     Raises:
         ConfigurationError: the name cannot be used, or the file cannot be written.
     """
-    if not _LINE.fullmatch(f"{name} {'0' * 64}"):
+    if _NAME.fullmatch(name) is None:
         raise ConfigurationError(
             f"{name[:80]!r} cannot be a name.", "Use letters, digits, '.', '_' and '-', 64 at most."
         )
@@ -117,7 +119,7 @@ def remove_tokens(path: Path, name: str) -> int:
         ConfigurationError: the file cannot be read or written.
     """
     lines = _text(path).splitlines(keepends=True)
-    kept = [line for line in lines if line.split()[:1] != [name]]
+    kept = [line for line in lines if _NAME.fullmatch(name) is None or line.split()[:1] != [name]]
     part = path.with_name(path.name + ".new")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

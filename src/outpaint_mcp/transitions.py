@@ -1,11 +1,12 @@
 """What an answer does to a record, and how a record is shown. Pure functions: nothing is asked, no clock is read."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from outpaint_mcp.api_client import hide
 from outpaint_mcp.errors import OrderUnconfirmedError, OutpaintError, ProviderUnavailableError, RateLimitedError
 from outpaint_mcp.pictures import KeptImage as Copy
 from outpaint_mcp.providers.base import Provider
@@ -15,6 +16,14 @@ from outpaint_mcp.task import Cost, Failure, Image, RemoteImage, Status, Step, T
 
 def touched(task: Task, now: datetime, **changes: Any) -> Task:
     return task.model_copy(update={**changes, "updated_at": now})
+
+
+def hiding(update: TaskUpdate, secrets: Iterable[str]) -> TaskUpdate:
+    """The answer without secrets of the order's, which a vendor's words may repeat."""
+    failure = update.failure
+    if failure is not None:
+        failure = failure.model_copy(update={"message": hide(failure.message, secrets)})
+    return replace(update, failure=failure, notes=tuple(hide(note, secrets) for note in update.notes))
 
 
 def updated(record: Record, position: int, update: TaskUpdate, provider: Provider, now: datetime) -> Record:

@@ -1,7 +1,8 @@
 """Places one order in a process of its own and follows it to the end; dies at the boundary that it is told.
 
 A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
-sandbox's base URL, the zoom, the number of the boundary to die at (0: none), and the vendor if it is not apimart.
+sandbox's base URL, the zoom, the boundary to die at (its name, dying when it is first passed; or its number; 0: none),
+and the vendor if it is not apimart.
 Prints each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
 """
 
@@ -30,7 +31,7 @@ from outpaint_mcp.task import Order, OutpaintRequest, Status, TaskUpdate
 
 
 class Boundaries:
-    def __init__(self, die_at: int) -> None:
+    def __init__(self, die_at: str) -> None:
         self._die_at = die_at
         self._passed = 0
 
@@ -38,7 +39,7 @@ class Boundaries:
         self._passed += 1
         sys.stdout.write(f"{self._passed} {name}\n")
         sys.stdout.flush()
-        if self._passed == self._die_at:
+        if self._die_at in (name, str(self._passed)):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -103,7 +104,7 @@ class MortalPictures(Pictures):
         return kept
 
 
-async def main(folder: Path, base_url: str, zoom: float, die_at: int, name: str = "apimart") -> None:
+async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str = "apimart") -> None:
     boundaries = Boundaries(die_at)
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     variables = environment(base_url)
@@ -129,4 +130,4 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: int, name: str 
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), (*sys.argv[5:], "apimart")[0])
+    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4], (*sys.argv[5:], "apimart")[0])

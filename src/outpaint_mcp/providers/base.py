@@ -245,6 +245,8 @@ class HttpProvider(Provider):
             parts = urlsplit(url)
             # Reading the port raises ValueError where it is no number.
             usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            # What is before an @ is taken for the host by some readers.
+            usable = usable and "@" not in parts.netloc
         except ValueError:
             usable = False
         if not usable or any(char.isspace() for char in url):
@@ -490,11 +492,10 @@ def _secrets_of(order: Order | None) -> tuple[str, ...]:
     """What an order holds that no message may repeat: a webhook's secret and query, the query of a picture's URL."""
     if order is None:
         return ()
-    urls = [order.webhook.url] if order.webhook else []
+    secrets = order.webhook.secrets if order.webhook else ()
     if isinstance(order.source, Picture) and order.source.url:
-        urls.append(order.source.url)
-    secret = order.webhook.secret if order.webhook else None
-    return tuple(found for found in (secret, *(url.partition("?")[2] for url in urls)) if found)
+        secrets += (order.source.url.partition("?")[2],)
+    return tuple(found for found in secrets if found)
 
 
 def _tidied(endpoint: Endpoint, update: TaskUpdate) -> TaskUpdate:
