@@ -346,7 +346,8 @@ async def test_a_decoder_that_dies_costs_nobody_but_the_picture(tmp_path: Path) 
 
 def noting(pids: Path, *, pictures: int | None = None) -> tuple[str, ...]:
     """The decoder, which writes down its process id; it ends after so many pictures."""
-    code = f"import os; from outpaint_mcp import picture_process as p; open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    note = f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    code = f"import os; from outpaint_mcp import picture_process as p; {note}"
     if pictures is not None:
         code += f"; p.MOST = {pictures}"
     return (sys.executable, "-c", f"{code}; p.main()")
