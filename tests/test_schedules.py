@@ -197,6 +197,9 @@ class MortalStore(Store):
         await self._life.cross(give_up=False)
         return done
 
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._run(work)
+
     def everything(self) -> list[Record]:
         """All that was ordered, the oldest first, at one moment."""
         db = self._open()

@@ -195,12 +195,18 @@ class Store:
         self._busy_seconds = busy_seconds
         self.lapses = 0
         self._alive_until = 0.0
+        # One connection that writes, since SQLite serialises writers anyway, and one that reads beside it: in WAL mode
+        # no reader waits for a writer, who waits for the disk. Each is used by one thread at a time.
         self._connection: sqlite3.Connection | None = None
-        # One connection, one thread at a time: SQLite serialises writers anyway.
         self._limiter = anyio.CapacityLimiter(1)
+        self._reader: sqlite3.Connection | None = None
+        self._read_limiter = anyio.CapacityLimiter(1)
 
     async def aclose(self) -> None:
         """Give up every task of this process and close the file."""
+        if self._reader is not None:
+            await anyio.to_thread.run_sync(self._reader.close, limiter=self._read_limiter)
+            self._reader = None
         if self._connection is not None:
             await self._run(self._release_all)
             await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
@@ -473,11 +479,11 @@ class Store:
     # Looking
 
     async def get(self, task_id: str) -> Record | None:
-        return await self._run(lambda db: self._load(db, task_id))
+        return await self._read(lambda db: self._load(db, task_id))
 
     async def find_remote(self, provider: str, remote_id: str, caller: str | None = None) -> Record | None:
         """The newest task one of whose orders has this id at the provider; of any caller if `caller` is None."""
-        return await self._run(lambda db: self._find_remote(db, provider, remote_id, caller))
+        return await self._read(lambda db: self._find_remote(db, provider, remote_id, caller))
 
     def _find_remote(
         self, db: "sqlite3.Connection", provider: str, remote_id: str, caller: str | None
@@ -498,7 +504,7 @@ class Store:
             )
             return [Task.model_validate_json(row[0]) for row in rows]
 
-        return await self._run(work)
+        return await self._read(work)
 
     async def changes(self, since: int) -> tuple[int, list[str]]:
         """The ids of the tasks that any process changed after change number `since`, and the newest number."""
@@ -508,10 +514,10 @@ class Store:
             newest = rows[-1][0] if rows else since
             return newest, [row[1] for row in rows]
 
-        return await self._run(work)
+        return await self._read(work)
 
     async def last_change(self) -> int:
-        return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
+        return await self._read(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
@@ -535,7 +541,7 @@ class Store:
                 {caller: Caps(usd, count) for caller, usd, count in used},
             )
 
-        return await self._run(work)
+        return await self._read(work)
 
     async def open_sources(self) -> set[str]:
         """The hashes of the pictures that open tasks are made from."""
@@ -544,7 +550,7 @@ class Store:
             rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
             return {row[0] for row in rows if row[0] is not None}
 
-        return await self._run(work)
+        return await self._read(work)
 
     def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
         row = db.execute(
@@ -587,36 +593,64 @@ class Store:
 
     async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
         def call() -> T:
-            import sqlite3
-
-            try:
+            with self._errors():
                 db = self._open()
                 # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
                 db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 return work(db)
-            except sqlite3.Error as error:
-                raise ConfigurationError(
-                    f"The store {self._path.name} cannot be used: {error}.",
-                    "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR: its disk space, its permissions "
-                    "and whether another program holds the file.",
-                ) from error
-            except OSError as error:
-                raise ConfigurationError(
-                    f"The data folder cannot be used: {error.strerror}.",
-                    "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
-                ) from error
 
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    async def _read(self, work: "Callable[[sqlite3.Connection], T]") -> T:
+        """Run `work`, which only reads, beside whatever is being written."""
+        if self._connection is None:
+            # The file is made and brought up to date by the one who writes.
+            await self._run(lambda db: None)
+
+        def call() -> T:
+            with self._errors():
+                if self._reader is None:
+                    self._reader = self._connected()
+                    self._reader.execute("PRAGMA query_only = ON")
+                # As one transaction: what it reads belongs together.
+                self._reader.execute("BEGIN")
+                try:
+                    return work(self._reader)
+                finally:
+                    self._reader.execute("COMMIT")
+
+        return await anyio.to_thread.run_sync(call, limiter=self._read_limiter)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"The store {self._path.name} cannot be used: {error}.",
+                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR: its disk space, its permissions "
+                "and whether another program holds the file.",
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(
+                f"The data folder cannot be used: {error.strerror}.",
+                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
+            ) from error
+
+    def _connected(self) -> "sqlite3.Connection":
+        import sqlite3
+
+        return sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
 
     def _open(self) -> "sqlite3.Connection":
         if self._connection is not None:
             return self._connection
-        import sqlite3
-
         # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
+        db = self._connected()
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
