@@ -195,9 +195,11 @@ def server(folder: Path, variables: dict[str, str], profile: Path | None) -> Ite
     profiled = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
     command = [sys.executable, *profiled, "-m", "outpaint_mcp", "serve", "--transport", "http", "--port", "0"]
     with log.open("wb") as stderr:
+        # A child begins on the cores of whoever starts it.
+        _pin(0, first=True)
         process = subprocess.Popen(command, env=variables, stderr=stderr)
+        _pin(0, first=False)
     try:
-        _pin(process.pid, first=True)
         said = "serves MCP on "
         while said not in log.read_text():
             assert process.poll() is None, log.read_text()
@@ -215,12 +217,12 @@ def server(folder: Path, variables: dict[str, str], profile: Path | None) -> Ite
             print(f"The server logged {len(more)} lines, the first: {more[0]}")
 
 
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def _pin(pid: int, *, first: bool) -> None:
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > SERVER_CORES:
-        os.sched_setaffinity(pid, cores[:SERVER_CORES] if first else cores[SERVER_CORES:])
+    if len(_CORES) > SERVER_CORES:
+        os.sched_setaffinity(pid, _CORES[:SERVER_CORES] if first else _CORES[SERVER_CORES:])
 
 
 # The figures
@@ -373,8 +375,8 @@ def report(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=500)
-    parser.add_argument("--over", type=float, default=0.0, help="seconds over which the orders are spread (default: 0)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long a vendor's task stays in each state")
+    parser.add_argument("--over", type=float, default=60.0, help="seconds over which the orders are spread (default: 60)")
+    parser.add_argument("--seconds", type=float, default=25.0, help="how long a vendor's task stays in each state (default: 25)")
     parser.add_argument("--poll", metavar="FIRST,INTERVAL", help="when vendors are asked (default: as for the vendor)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="have cProfile watch the server; slows it")
     options = parser.parse_args()

@@ -20,8 +20,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -52,18 +52,9 @@ class WatchedStore(Store):
     busy = 0
 
     async def _run(self, *arguments: Any, **options: Any) -> Any:
-        with self._counted():
-            return await super()._run(*arguments, **options)
-
-    async def _read(self, *arguments: Any) -> Any:
-        with self._counted():
-            return await super()._read(*arguments)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
         self.busy += 1
         try:
-            yield
+            return await super()._run(*arguments, **options)
         finally:
             self.busy -= 1
 

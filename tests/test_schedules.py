@@ -197,7 +197,7 @@ class MortalStore(Store):
         await self._life.cross(give_up=False)
         return done
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _look_up(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._run(work)
 
     def everything(self) -> list[Record]:

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from outpaint_mcp.task import Picture
 
 _EXTENSIONS: Final = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
 _STALE_SECONDS: Final = 3600.0
+_WRITE_BYTES: Final = 1 << 20
 
 Fill = Callable[[Path], Awaitable[None]]
 
@@ -55,7 +57,7 @@ class Pictures:
         resolver: looks host names up; by default the system's.
         fetch_timeout: for one URL with its redirects, in seconds.
         decode_timeout: for one decoding, in seconds.
-        decoders: how many pictures are decoded at the same time.
+        decoders: how many pictures are decoded at the same time; by default two, and never as many as there are cores.
         decoder: the command line of the process that decodes.
         environment: that process's, by default this one's.
         max_bytes: the largest file that is taken in.
@@ -71,7 +73,7 @@ class Pictures:
         fetch_timeout: float = 30.0,
         connect_timeout: float = 5.0,
         decode_timeout: float = 60.0,
-        decoders: int = 2,
+        decoders: int | None = None,
         decoder: tuple[str, ...] = DECODER,
         environment: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BYTES,
@@ -81,7 +83,8 @@ class Pictures:
         self._incoming = folder / "incoming"
         self._roots = roots
         self._max_bytes = max_bytes
-        self._decoders = Decoders(at_once=decoders, seconds=decode_timeout, command=decoder, environment=environment)
+        at_once = max(1, min(2, _cores() - 1)) if decoders is None else decoders
+        self._decoders = Decoders(at_once=at_once, seconds=decode_timeout, command=decoder, environment=environment)
         self._fetcher = SafeFetcher(
             max_bytes=max_bytes,
             allow_private=allow_private,
@@ -179,12 +182,20 @@ class Pictures:
 
     def _download(self, url: str) -> Fill:
         async def fill(part: Path) -> None:
-            async with await anyio.open_file(part, "wb") as file:
+            waiting = bytearray()
 
-                async def write(piece: bytes) -> None:
-                    await file.write(piece)
+            async def write(piece: bytes) -> None:
+                # A thread for every packet would take longer than the packets.
+                waiting.extend(piece)
+                if len(waiting) >= _WRITE_BYTES:
+                    await write_out()
 
-                await self._fetcher.fetch(url, write)
+            async def write_out() -> None:
+                await _in_thread(_append, part, bytes(waiting))
+                waiting.clear()
+
+            await self._fetcher.fetch(url, write)
+            await write_out()
 
         return fill
 
@@ -203,19 +214,33 @@ class Pictures:
 
     @asynccontextmanager
     async def _part(self) -> AsyncIterator[Path]:
-        """A name for a file of ours that nobody else has, gone afterwards."""
+        """A name for a file of ours that nobody else has. Moved away in the block, or gone if that breaks off."""
         part = self._incoming / secrets.token_hex(16)
-        await anyio.Path(self._incoming.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
-        await anyio.Path(self._incoming).mkdir(exist_ok=True)
+        await _in_thread(_make_folder, self._incoming)
         try:
             yield part
-        finally:
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await anyio.Path(part).unlink(missing_ok=True)
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _make_folder(folder: Path) -> None:
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
 
 
 def _write(part: Path, data: bytes) -> None:
     part.write_bytes(data)
+
+
+def _append(part: Path, data: bytes) -> None:
+    with part.open("ab") as file:
+        file.write(data)
 
 
 def _link(path: Path, part: Path) -> None:
@@ -236,6 +261,8 @@ def _hash(path: Path) -> tuple[str, int]:
 def _move(part: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)
+    # Where both are names of one file already, nothing was moved.
+    part.unlink(missing_ok=True)
     os.utime(path)  # `prune` goes by when a picture was last taken in
 
 

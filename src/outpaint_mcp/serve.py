@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from outpaint_mcp.http_app import HttpApp
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter's lock while another wants it."""
 
 
 def serve_stdio() -> None:
@@ -62,6 +66,8 @@ def serve_http(
     from outpaint_mcp.http_server import allow_many_files
 
     allow_many_files()
+    # Threads that wait for the disk want the interpreter's lock back at once, and so does whoever serves the callers.
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = configured(**({} if public_url is None else {"public_url": public_url}))
     metrics = None if metrics_address is None else build_metrics()
     with contextlib.ExitStack() as sockets:
@@ -103,6 +109,7 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
             await servers.enter_async_context(serving(asgi, listener))
         try:
             async with app.running():
+                _collect_rarely()
                 with _signals() as first:
                     for _, listener, paths in served:
                         for path in paths:
@@ -115,6 +122,17 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
             refusal = error
     if refusal is not None:
         raise refusal
+
+
+def _collect_rarely() -> None:
+    """Keep the garbage collector from holding every caller up, for 0.2 s at a time.
+
+    What is there when the server is ready stays, so it is not looked through again; and what is made for a request
+    mostly goes with it, without a collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @contextlib.contextmanager

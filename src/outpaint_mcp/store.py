@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from outpaint_mcp.errors import BudgetExceededError, ConfigurationError
@@ -195,17 +197,17 @@ class Store:
         self._busy_seconds = busy_seconds
         self.lapses = 0
         self._alive_until = 0.0
-        # One connection that writes, since SQLite serialises writers anyway, and one that reads beside it: in WAL mode
-        # no reader waits for a writer, who waits for the disk. Each is used by one thread at a time.
+        # One connection and one thread at a time: SQLite serialises writers anyway, and they wait for the disk.
         self._connection: sqlite3.Connection | None = None
         self._limiter = anyio.CapacityLimiter(1)
+        # Looking one task up takes a tenth of a millisecond, and in WAL mode waits for no writer. In a thread it would
+        # wait for the interpreter's lock again and again: seconds, while hundreds of callers are served.
         self._reader: sqlite3.Connection | None = None
-        self._read_limiter = anyio.CapacityLimiter(1)
 
     async def aclose(self) -> None:
         """Give up every task of this process and close the file."""
         if self._reader is not None:
-            await anyio.to_thread.run_sync(self._reader.close, limiter=self._read_limiter)
+            self._reader.close()
             self._reader = None
         if self._connection is not None:
             await self._run(self._release_all)
@@ -479,11 +481,11 @@ class Store:
     # Looking
 
     async def get(self, task_id: str) -> Record | None:
-        return await self._read(lambda db: self._load(db, task_id))
+        return await self._look_up(lambda db: self._load(db, task_id))
 
     async def find_remote(self, provider: str, remote_id: str, caller: str | None = None) -> Record | None:
         """The newest task one of whose orders has this id at the provider; of any caller if `caller` is None."""
-        return await self._read(lambda db: self._find_remote(db, provider, remote_id, caller))
+        return await self._look_up(lambda db: self._find_remote(db, provider, remote_id, caller))
 
     def _find_remote(
         self, db: "sqlite3.Connection", provider: str, remote_id: str, caller: str | None
@@ -504,7 +506,7 @@ class Store:
             )
             return [Task.model_validate_json(row[0]) for row in rows]
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def changes(self, since: int) -> tuple[int, list[str]]:
         """The ids of the tasks that any process changed after change number `since`, and the newest number."""
@@ -514,10 +516,10 @@ class Store:
             newest = rows[-1][0] if rows else since
             return newest, [row[1] for row in rows]
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def last_change(self) -> int:
-        return await self._read(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
+        return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
@@ -541,7 +543,7 @@ class Store:
                 {caller: Caps(usd, count) for caller, usd, count in used},
             )
 
-        return await self._read(work)
+        return await self._run(work)
 
     async def open_sources(self) -> set[str]:
         """The hashes of the pictures that open tasks are made from."""
@@ -550,7 +552,7 @@ class Store:
             rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
             return {row[0] for row in rows if row[0] is not None}
 
-        return await self._read(work)
+        return await self._run(work)
 
     def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
         row = db.execute(
@@ -601,25 +603,25 @@ class Store:
 
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
-    async def _read(self, work: "Callable[[sqlite3.Connection], T]") -> T:
-        """Run `work`, which only reads, beside whatever is being written."""
+    async def _look_up(self, work: "Callable[[sqlite3.Connection], T]") -> T:
+        """Run `work`, which reads a few rows, here and now; in the writer's turn if that cannot be at once."""
         if self._connection is None:
-            # The file is made and brought up to date by the one who writes.
-            await self._run(lambda db: None)
+            return await self._run(work)
+        await anyio.lowlevel.checkpoint()
+        import sqlite3
 
-        def call() -> T:
-            with self._errors():
-                if self._reader is None:
-                    self._reader = self._connected()
-                    self._reader.execute("PRAGMA query_only = ON")
-                # As one transaction: what it reads belongs together.
-                self._reader.execute("BEGIN")
-                try:
-                    return work(self._reader)
-                finally:
-                    self._reader.execute("COMMIT")
-
-        return await anyio.to_thread.run_sync(call, limiter=self._read_limiter)
+        try:
+            if self._reader is None:
+                self._reader = self._connected(seconds=0)
+                self._reader.execute("PRAGMA query_only = ON")
+            # As one transaction: what it reads belongs together.
+            self._reader.execute("BEGIN")
+            try:
+                return work(self._reader)
+            finally:
+                self._reader.execute("COMMIT")
+        except sqlite3.Error:
+            return await self._run(work)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -639,10 +641,10 @@ class Store:
                 "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
             ) from error
 
-    def _connected(self) -> "sqlite3.Connection":
+    def _connected(self, *, seconds: float) -> "sqlite3.Connection":
         import sqlite3
 
-        return sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(self._path, timeout=seconds, isolation_level=None, check_same_thread=False)
 
     def _open(self) -> "sqlite3.Connection":
         if self._connection is not None:
@@ -650,7 +652,7 @@ class Store:
         # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = self._connected()
+        db = self._connected(seconds=self._busy_seconds)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
