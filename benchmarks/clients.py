@@ -375,8 +375,12 @@ def report(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=500)
-    parser.add_argument("--over", type=float, default=60.0, help="seconds over which the orders are spread (default: 60)")
-    parser.add_argument("--seconds", type=float, default=25.0, help="how long a vendor's task stays in each state (default: 25)")
+    parser.add_argument(
+        "--over", type=float, default=60.0, help="seconds over which the orders are spread (default: 60)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="how long a vendor's task stays in each state (default: 8)"
+    )
     parser.add_argument("--poll", metavar="FIRST,INTERVAL", help="when vendors are asked (default: as for the vendor)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="have cProfile watch the server; slows it")
     options = parser.parse_args()

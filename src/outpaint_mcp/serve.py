@@ -132,7 +132,7 @@ def _collect_rarely() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(2_000, 20, 100)
 
 
 @contextlib.contextmanager

@@ -208,7 +208,8 @@ class Service:
         with self._call():
             record = await self._find(task_id, provider or AUTO, caller)
             self._orders.wanted(record)
-            record = await self._wait(record.task.id, wait_seconds, on_progress) or record
+            if wait_seconds > 0:
+                record = await self._wait(record.task.id, wait_seconds, on_progress) or record
             return self._view(record)
 
     async def status_of(self, task_id: str) -> tuple[str, Status] | None:

@@ -566,9 +566,12 @@ class Store:
             " ORDER BY position",
             (task_id,),
         ).fetchall()
-        kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
+        task = Task.model_validate_json(row[0])
+        kept: list[tuple[int, str, str]] = []
+        if task.images:
+            kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
         return Record(
-            task=Task.model_validate_json(row[0]),
+            task=task,
             caller=row[1],
             order_hash=row[2],
             plan=json.loads(row[3]),
