@@ -179,7 +179,16 @@ def build_http_app(
         ConfigurationError: strangers could reach it unasked, or a setting is wrong.
     """
     from outpaint_mcp.authentication import CallerVerifier, Keys, caller_of_request, fetch_keys
-    from outpaint_mcp.http_app import MCP_PATH, SSE_PATH, Door, HttpApp, hosts_of, is_loopback, origins_of
+    from outpaint_mcp.http_app import (
+        MCP_PATH,
+        SSE_PATH,
+        Door,
+        HttpApp,
+        hosts_of,
+        is_loopback,
+        is_unspecified,
+        origins_of,
+    )
     from outpaint_mcp.late import LateService
     from outpaint_mcp.limits import Limits
     from outpaint_mcp.server import ResultShape, create_server
@@ -190,6 +199,11 @@ def build_http_app(
     resource = (public_url or f"http://{shown_host}:{port}") + (SSE_PATH if transport == "sse" else MCP_PATH)
     tokens = None if settings.tokens_file is None else TokensFile(settings.tokens_file)
     oauth = _oauth(settings, resource)
+    if oauth is not None and public_url is None and is_unspecified(host):
+        raise ConfigurationError(
+            f"Where clients reach this server is not known: {host} is every address of this machine.",
+            "Set OUTPAINT_PUBLIC_URL: access tokens are issued for it.",
+        )
     asks = tokens is not None or oauth is not None
     if not asks and not insecure and not is_loopback(host):
         raise ConfigurationError(

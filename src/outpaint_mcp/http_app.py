@@ -112,6 +112,12 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else address.is_loopback
 
 
+def is_unspecified(host: str) -> bool:
+    """Whether an address stands for all of a machine's."""
+    address = _address(host)
+    return address is not None and address.is_unspecified
+
+
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)

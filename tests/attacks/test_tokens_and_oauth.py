@@ -22,6 +22,8 @@ from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 from starlette.types import Message, Receive, Scope, Send
 
 from outpaint_mcp.authentication import KEYS_AGAIN_SECONDS, KEYS_SECONDS, MAX_KEYS_BYTES, MAX_TOKEN, Keys, fetch_keys
+from outpaint_mcp.building import build_http_app
+from outpaint_mcp.errors import ConfigurationError
 from outpaint_mcp.http_server import listening, serving
 from outpaint_mcp.settings import Settings
 from outpaint_mcp.tokens import PREFIX, add_token, remove_tokens
@@ -512,3 +514,10 @@ async def test_no_secret_is_in_what_a_server_process_writes_while_it_tells_every
     assert "DEBUG" in log
     assert [word for word in (token, token[:-3], key) if word in log] == []
     assert [word for word in (secret, query) if word in log] == []
+
+
+def test_access_tokens_need_a_url_that_they_are_issued_for(tmp_path: Path) -> None:
+    oauth = {"oauth_issuer": "https://login.example", "oauth_jwks_url": "https://login.example/keys"}
+    with pytest.raises(ConfigurationError, match="OUTPAINT_PUBLIC_URL"):
+        build_http_app(settings_for(tmp_path, **oauth), host="0.0.0.0", port=8000)  # noqa: S104 - refused
+    build_http_app(settings_for(tmp_path, **oauth, public_url="https://here.example"), host="0.0.0.0", port=8000)  # noqa: S104
