@@ -336,7 +336,8 @@ async def test_a_file_that_claims_gigabytes_is_refused_before_it_is_read(picture
 
 async def test_a_decoder_that_dies_costs_nobody_but_the_picture(tmp_path: Path) -> None:
     suicide = (sys.executable, "-c", "import os; os.abort()")
-    for decoder in (suicide, (sys.executable, "-c", "raise SystemExit(1)")):
+    babbling = (sys.executable, "-c", "print('what?'); input()")
+    for decoder in (suicide, babbling, (sys.executable, "-c", "raise SystemExit(1)")):
         pictures = Pictures(tmp_path / "data", roots=(), decoder=decoder)
         error = await refusal(pictures, DATA_URI)
         assert isinstance(error, InvalidImageError)

@@ -18,6 +18,15 @@ from outpaint_mcp.errors import ConfigurationError, InvalidImageError
 
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.picture_process")
 _LONGEST_LINE: Final = 1 << 20
+_BROKE_OFF: Final = (
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+    anyio.IncompleteRead,
+    anyio.DelimiterNotFound,
+    ValueError,
+)
+"""Without an answer, or with one that cannot be read."""
 
 
 class Decoders:
@@ -96,18 +105,25 @@ class Decoders:
             assert process.stdout is not None  # noqa: S101
             await process.stdin.send(question)
             said = json.loads(await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", _LONGEST_LINE))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead):
+        except _BROKE_OFF:
             pass
-        finally:
-            if self._keeps and said is not None and "answer" in said:
-                self._idle.append(process)
-            else:
-                await _end(process)
+        except BaseException:
+            await _end(process, patience=0)
+            raise
+        if self._keeps and said is not None and "answer" in said:
+            self._idle.append(process)
+        else:
+            await _end(process)
         return said
 
 
-async def _end(process: Process) -> None:
+async def _end(process: Process, *, patience: float = 1.0) -> None:
+    """Let a process end, which it does when nothing more can come; or kill it."""
     with anyio.CancelScope(shield=True):
+        if process.stdin is not None:
+            await process.stdin.aclose()
+        with anyio.move_on_after(patience):
+            await process.wait()
         if process.returncode is None:
             process.kill()
         await process.aclose()
