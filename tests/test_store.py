@@ -157,3 +157,18 @@ async def test_two_processes_with_the_same_hundred_orders_send_each_once(tmp_pat
 
 async def test_a_cap_holds_under_fifty_parallel_calls_in_four_processes(tmp_path: Path) -> None:
     assert sum(await processes(tmp_path / "store.db", 4, "caps", "50", "37")) == 37
+
+
+def spoil(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(b"this is no database" * 1000)
+
+
+async def test_a_file_that_is_spoilt_while_it_is_open_is_a_clear_error(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db", "one")
+    made, _ = await claim(store, record("a", owner="one"))
+    spoil(tmp_path)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        await store.get(made.task.id)
+    with pytest.raises(ConfigurationError):
+        await store.aclose()
