@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 
 from outpaint_mcp.errors import BudgetExceededError
-from outpaint_mcp.store import Caps, OrderRow, Record, Store
+from outpaint_mcp.records import Caps, OrderRow, Record
+from outpaint_mcp.store import Store
 from outpaint_mcp.task import Status, Step, StepName, Task
 
 NOW = 1_800_000_000.0

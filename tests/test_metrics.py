@@ -19,9 +19,9 @@ from outpaint_mcp.errors import ProviderUnavailableError
 from outpaint_mcp.metrics import Metrics
 from outpaint_mcp.observer import Observer
 from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.records import Caps
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id
 from outpaint_mcp.service import Service
-from outpaint_mcp.store import Caps
 from outpaint_mcp.task import ApiCall, OutpaintRequest, Status
 
 KEY = "key-of-the-operator-0123456789"

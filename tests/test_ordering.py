@@ -20,8 +20,9 @@ from outpaint_mcp.errors import (
     RateLimitedError,
 )
 from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.records import Caps, OrderState
 from outpaint_mcp.service import Service, ServiceOptions
-from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Store
+from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Store
 from outpaint_mcp.task import Cost, OutpaintRequest, Status, StepName, Task, TaskUpdate
 
 from .counting import (

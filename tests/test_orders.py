@@ -15,8 +15,8 @@ from outpaint_mcp.errors import (
     ProviderUnavailableError,
     UnknownTaskError,
 )
+from outpaint_mcp.records import Caps
 from outpaint_mcp.service import Service
-from outpaint_mcp.store import Caps
 from outpaint_mcp.task import AspectRatio, OutpaintRequest, Status, StepName, Task, Webhook
 
 from .counting import (

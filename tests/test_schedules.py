@@ -36,10 +36,11 @@ from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.records import Caps, OrderState, Record
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id
 from outpaint_mcp.sandbox.tasks import Order as VendorsOrder
 from outpaint_mcp.service import Service
-from outpaint_mcp.store import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Record, Store
+from outpaint_mcp.store import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, Store
 from outpaint_mcp.task import OutpaintRequest, Status, StepName, Task
 
 T = TypeVar("T")

@@ -18,9 +18,10 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
 )
 from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.records import Caps, Record
 from outpaint_mcp.service import Service, ServiceOptions
 from outpaint_mcp.size_cap import MAX_BYTES
-from outpaint_mcp.store import Caps, Record, Store
+from outpaint_mcp.store import Store
 from outpaint_mcp.task import (
     Cost,
     Feature,

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from outpaint_mcp.errors import BudgetExceededError, ConfigurationError
-from outpaint_mcp.store import LEASE_SECONDS, MIGRATIONS, Caps, Record, Store
+from outpaint_mcp.records import Caps, Record
+from outpaint_mcp.store import LEASE_SECONDS, MIGRATIONS, Store
 
 from .claim_many import NOW, record
 

@@ -10,8 +10,9 @@ import pytest
 from outpaint_mcp.errors import ConfigurationError, InsufficientCreditsError, OrderUnconfirmedError, OutpaintError
 from outpaint_mcp.follower import Follower
 from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.records import Caps, Record
 from outpaint_mcp.service import Service, ServiceOptions
-from outpaint_mcp.store import Caps, Record, Store
+from outpaint_mcp.store import Store
 from outpaint_mcp.task import Status, Task
 
 from .claim_many import NOW, record

@@ -101,10 +101,11 @@ def build_service(
     from outpaint_mcp.api_client import ApiClient
     from outpaint_mcp.follower import Follower
     from outpaint_mcp.pictures import Pictures
+    from outpaint_mcp.records import Caps
     from outpaint_mcp.resolve import default_roots
     from outpaint_mcp.service import Service, ServiceOptions
     from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
-    from outpaint_mcp.store import Caps, Store
+    from outpaint_mcp.store import Store
 
     client = ApiClient(observer=observer)
     providers = build_providers(settings, client)

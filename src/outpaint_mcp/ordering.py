@@ -27,8 +27,9 @@ from outpaint_mcp.errors import (
 from outpaint_mcp.picture_ref import path_of
 from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.records import Caps, OrderState, Record
 from outpaint_mcp.resolve import Understood, order_from_plan
-from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Caps, OrderState, Record, Store
+from outpaint_mcp.store import LEASE_SECONDS, UNSENT_SECONDS, Store
 from outpaint_mcp.task import (
     Failure,
     Image,

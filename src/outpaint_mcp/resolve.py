@@ -19,7 +19,7 @@ from outpaint_mcp.errors import (
     UnsupportedFeatureError,
 )
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.store import Record
+from outpaint_mcp.records import Record
 from outpaint_mcp.task import (
     AUTO,
     AspectRatio,

@@ -14,8 +14,9 @@ from outpaint_mcp.errors import InvalidRequestError, OutpaintError, ProviderUnav
 from outpaint_mcp.ordering import OnSchedule, Orders, ServiceOptions
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.records import Caps, OrderRow, OrderState, Record
 from outpaint_mcp.resolve import Resolver, Understood
-from outpaint_mcp.store import UNSENT_SECONDS, Caps, OrderRow, OrderState, Record, Store
+from outpaint_mcp.store import UNSENT_SECONDS, Store
 from outpaint_mcp.task import (
     AUTO,
     OnProgress,

@@ -10,7 +10,7 @@ from outpaint_mcp.api_client import hide
 from outpaint_mcp.errors import OrderUnconfirmedError, OutpaintError, ProviderUnavailableError, RateLimitedError
 from outpaint_mcp.pictures import KeptImage as Copy
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.store import KeptImage, OrderRow, Record
+from outpaint_mcp.records import KeptImage, OrderRow, Record
 from outpaint_mcp.task import Cost, Failure, Image, RemoteImage, Status, Step, Task, TaskUpdate
 
 

@@ -24,9 +24,10 @@ from outpaint_mcp.pictures import KeptImage, Pictures
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.base import HttpProvider
+from outpaint_mcp.records import Record
 from outpaint_mcp.sandbox import environment, seed_id
 from outpaint_mcp.service import Service
-from outpaint_mcp.store import Record, Store
+from outpaint_mcp.store import Store
 from outpaint_mcp.task import Order, OutpaintRequest, Status, TaskUpdate
 
 

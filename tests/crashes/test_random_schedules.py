@@ -15,8 +15,9 @@ from typing import Any
 import anyio
 import pytest
 
+from outpaint_mcp.records import OrderState, Record
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
-from outpaint_mcp.store import OrderState, Record, Store
+from outpaint_mcp.store import Store
 from outpaint_mcp.task import Status, StepName
 
 SCRIPT = Path(__file__).with_name("order_once.py")
