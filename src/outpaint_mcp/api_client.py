@@ -344,7 +344,7 @@ class ApiClient:
                 transport=self._transport,
                 timeout=httpx2.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.pool),
                 # Each idle connection is looked at for every request, with two system calls.
-                limits=httpx2.Limits(max_connections=100, max_keepalive_connections=4),
+                limits=httpx2.Limits(max_connections=100, max_keepalive_connections=10),
             )
             # A vendor's cookies are nobody's business: every request stands for itself.
             self._session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))

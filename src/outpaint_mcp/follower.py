@@ -22,7 +22,7 @@ TIDY_SECONDS = 6 * 3600.0
 """How often old pictures are deleted."""
 AT_ONCE = 64
 """How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.02
 """How long it sleeps at least: tasks that fall due one after another are begun together."""
 
 
