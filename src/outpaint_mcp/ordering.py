@@ -340,6 +340,7 @@ class Orders:
         if record is None:
             return None
         if not record.mine and not await self._store.own(task_id, now=self._clock.now()):
+            self._heard.pop(task_id, None)
             return None
         if record.task.status is Status.SUCCEEDED and record.due_at is not None:
             return await self._keep_the_rest(record)
@@ -568,7 +569,7 @@ class Orders:
         return await self._pictures.keep(url)
 
     async def _keep_the_rest(self, record: Record) -> float | None:
-        """Try again to copy the images of a task that succeeded, for an hour."""
+        """Try again to copy the images of a task that succeeded, until it is two hours old."""
         record = await self.kept(record)
         if self._clock.now() - record.task.created_at.timestamp() > COPY_UNTIL:
             record = replace(record, due_at=None)

@@ -1,6 +1,6 @@
 """Reads, checks and keeps images; the only module that opens a user's file or an image URL.
 
-Whatever comes in is first copied under our own folder, then decoded once in a process of its own, then named by its
+Whatever comes in is first copied under our own folder, then decoded once by another process, then named by its
 content: whoever sees ``<sha256>.<type>`` sees a whole picture that was checked. Knows nothing of tasks or providers.
 """
 
