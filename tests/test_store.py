@@ -1,8 +1,13 @@
+import contextlib
+import functools
 import sqlite3
 import sys
+import threading
+import time
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from outpaint_mcp.errors import BudgetExceededError, ConfigurationError
@@ -58,6 +63,41 @@ async def test_a_file_that_another_program_holds_is_said(tmp_path: Path) -> None
     _, may_send = await claim(store, record("a", owner="one"))
     await store.aclose()
     assert may_send
+
+
+async def test_a_process_that_writes_nearly_all_the_time_keeps_no_other_out(tmp_path: Path) -> None:
+    path, done = tmp_path / "store.db", threading.Event()
+    store = Store(path, "one")
+    await store.renew(now=NOW)
+
+    def write() -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        while not done.is_set():
+            with contextlib.suppress(sqlite3.OperationalError):
+                other.execute("BEGIN IMMEDIATE")
+                time.sleep(0.03)
+                other.execute("COMMIT")
+            time.sleep(0.0005)
+        other.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, write)
+        try:
+            for _ in range(20):
+                await store.renew(now=NOW)
+        finally:
+            done.set()
+    await store.aclose()
+
+
+async def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
+    for attempt in range(20):
+        stores = [Store(tmp_path / f"{attempt}.db", f"{number}") for number in range(4)]
+        async with anyio.create_task_group() as opening:
+            for store in stores:
+                opening.start_soon(functools.partial(store.renew, now=NOW))
+        for store in stores:
+            await store.aclose()
 
 
 async def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ sqlite3 is imported when the file is opened and not before, since a server must 
 
 import json
 import os
+import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +40,13 @@ REUSE_SECONDS = 600.0
 
 UNSENT_SECONDS = 600.0
 """How long an order that was intended but never sent waits for the same call before it is released."""
+
+BUSY_PAUSE_SECONDS = (0.001, 0.005)
+"""How long to wait, by chance, before another look whether the file is free.
+
+SQLite's own waiting ends at looks 0.1 s apart, which find a busy process between two transactions so rarely that it can
+keep all others out for longer than they wait; and it does not wait at all while the file is being made.
+"""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -517,12 +526,23 @@ class Store:
     # The file
 
     async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
+        """Run `work`, one transaction or a few reads, in a thread; again while another process is writing."""
+
         def call() -> T:
+            import sqlite3
+
+            until = time.monotonic() + self._busy_seconds
             with self._errors():
-                db = self._open()
-                # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
-                db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                return work(db)
+                while True:
+                    try:
+                        db = self._open()
+                        # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
+                        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                        return work(db)
+                    except sqlite3.OperationalError as error:
+                        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                            raise
+                    time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
 
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
@@ -535,7 +555,7 @@ class Store:
 
         try:
             if self._reader is None:
-                self._reader = self._connected(seconds=0)
+                self._reader = self._connected()
                 self._reader.execute("PRAGMA query_only = ON")
             # As one transaction: what it reads belongs together.
             self._reader.execute("BEGIN")
@@ -564,10 +584,11 @@ class Store:
                 "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
             ) from error
 
-    def _connected(self, *, seconds: float) -> "sqlite3.Connection":
+    def _connected(self) -> "sqlite3.Connection":
         import sqlite3
 
-        return sqlite3.connect(self._path, timeout=seconds, isolation_level=None, check_same_thread=False)
+        # It waits for nobody: see BUSY_PAUSE_SECONDS.
+        return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
 
     def _open(self) -> "sqlite3.Connection":
         if self._connection is not None:
@@ -575,7 +596,7 @@ class Store:
         # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = self._connected(seconds=self._busy_seconds)
+        db = self._connected()
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA foreign_keys = ON")
