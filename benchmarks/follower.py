@@ -5,44 +5,51 @@ Two runs, each in a process of its own:
 * *virtual clock*: a provider in memory answers at once and the clock jumps from one due time to the next, so that what
   is measured is the follower alone: microseconds for each question, and the share of a core that this is at the
   vendors' own interval of 5 s (2,000 questions a second).
-* *real time*: the package's sandbox, in another process, is asked over HTTP. The same number of questions at the same
-  rate from a bare loop over the same adapter is the measure of what the requests themselves cost; the rest is ours.
+* *real time*: the package's sandbox, in another process, is asked over HTTP. At the same time a bare loop over the same
+  adapter, in a process of its own with a sandbox of its own, asks for as many tasks as often, as unevenly as tasks that
+  know nothing of each other fall due: what that takes is what the requests themselves cost; the rest is ours. Both are
+  read at the same moments, window by window, since what a request costs varies from one minute to the next by more than
+  the goal. A second bare loop is compared with the first in the same way: that is the error of the measurement.
 
 Goals: under 150 MB resident, and under 5 % of one core beyond the requests themselves.
 
-Run: ``.venv/bin/python benchmarks/follower.py [--tasks 10000] [--seconds 60] [--interval 30] [--changing 0]``
+Run: ``.venv/bin/python benchmarks/follower.py [--tasks 10000] [--windows 24] [--interval 30] [--changing 0]``
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
 
 from outpaint_mcp.api_client import ApiClient
 from outpaint_mcp.clock import Clock, SystemClock
-from outpaint_mcp.follower import Follower
+from outpaint_mcp.follower import TICK_SECONDS, Follower
 from outpaint_mcp.observer import Observer
 from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+from outpaint_mcp.serve import collect_rarely
 from outpaint_mcp.service import Service, ServiceOptions
 from outpaint_mcp.store import Store
-from outpaint_mcp.task import Order, OutpaintRequest, Status, TaskUpdate
+from outpaint_mcp.task import Order, OutpaintRequest, Parent, Status, StepName, TaskUpdate
 
 VIRTUAL_INTERVAL = 5.0
+WINDOW_SECONDS = 5.0
 GRID = seed_id("legnext", grid=True)
 
 
@@ -169,21 +176,24 @@ async def place(service: Service, count: int) -> None:
             calls.start_soon(place_some)
 
 
-async def virtual(tasks: int, seconds: float, changing: float) -> Measured:
+async def virtual(tasks: int, windows: int, changing: float) -> list[Measured]:
     clock, lags = JumpingClock(), Lags()
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         async with ApiClient() as client:
             vendor = MemoryVendor(client, changing)
             async with following(Path(folder), vendor, clock, VIRTUAL_INTERVAL, lags) as service:
                 await place(service, tasks)
+                collect_rarely()
                 # The first answers stand in the store, and the tasks are spread over the interval.
                 await clock.run(4 * VIRTUAL_INTERVAL)
-                vendor.polls = 0
-                lags.seconds.clear()
-                began = time.process_time()
-                await clock.run(seconds)
-                core = (time.process_time() - began) / seconds
-                return Measured(core, vendor.polls / seconds, resident(), lags.seconds)
+                for _ in range(windows):
+                    asked, told, cpu = vendor.polls, len(lags.seconds), time.process_time()
+                    await clock.run(WINDOW_SECONDS)
+                    core, questions = time.process_time() - cpu, vendor.polls - asked
+                    late = lags.seconds[told:]
+                    found.append(Measured(core / WINDOW_SECONDS, questions / WINDOW_SECONDS, resident(), late))
+    return found
 
 
 def serve(port: Connection) -> None:
@@ -209,39 +219,101 @@ async def sandbox_process() -> AsyncIterator[str]:
         process.join()
 
 
-async def real_time(tasks: int, seconds: float, interval: float) -> tuple[Measured, Measured]:
-    """The follower's cost, and that of the requests themselves."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Processor seconds used and questions asked, until `at` (seconds of the monotonic clock), and resident bytes."""
+
+    at: float
+    cpu: float
+    asked: int
+    resident: int
+
+    def until(self, later: "Reading", lags: list[float]) -> Measured:
+        seconds = later.at - self.at
+        return Measured((later.cpu - self.cpu) / seconds, (later.asked - self.asked) / seconds, later.resident, lags)
+
+
+def read(asked: int) -> Reading:
+    return Reading(time.monotonic(), time.process_time(), asked, resident())
+
+
+async def real_time(tasks: int, windows: int, interval: float) -> list[list[Measured]]:
+    """For each window: what following costs, and what each of two bare loops that ask as often does."""
     lags = Lags()
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         async with sandbox_process() as base_url, ApiClient() as client:
-            variables = environment(base_url)
-            vendor = Legnext(client, key=variables["LEGNEXT_API_KEY"], base_url=variables["LEGNEXT_BASE_URL"])
+            vendor = legnext(client, base_url)
             async with following(Path(folder), vendor, SystemClock(), interval, lags) as service:
-                print(f"placing {tasks} orders ...", flush=True)
+                print(f"placing {tasks} orders ...", file=sys.stderr, flush=True)
                 await place(service, tasks)
-                await anyio.sleep(2 * interval)
-                lags.seconds.clear()
-                began, cpu = time.perf_counter(), time.process_time()
-                await anyio.sleep(seconds)
-                elapsed, used = time.perf_counter() - began, time.process_time() - cpu
-                followed = Measured(used / elapsed, len(lags.seconds) / elapsed, resident(), list(lags.seconds))
-                recent = await service.recent(limit=tasks)
-            ids = [task.remote_id for task in recent if task.remote_id and task.remote_id != GRID]
-            return followed, await bare(vendor, ids, followed.questions, seconds)
+                collect_rarely()
+                async with bare_process(tasks, interval, 1) as first, bare_process(tasks, interval, 2) as second:
+                    # All are under way, and spread over the interval by its jitter.
+                    await anyio.sleep(2 * interval)
+                    before = [read(len(lags.seconds)), await first(), await second()]
+                    for _ in range(windows):
+                        told = len(lags.seconds)
+                        await anyio.sleep(WINDOW_SECONDS)
+                        after = [read(len(lags.seconds)), await first(), await second()]
+                        late = [lags.seconds[told:], [], []]
+                        found.append([one.until(*rest) for one, *rest in zip(before, after, late, strict=True)])
+                        before = after
+    return found
 
 
-async def bare(vendor: Provider, ids: list[str], rate: float, seconds: float) -> Measured:
-    """The same questions at the same rate, with nothing around them."""
-    asked = 0
-    began, cpu = time.perf_counter(), time.process_time()
-    async with anyio.create_task_group() as asking:
-        while (elapsed := time.perf_counter() - began) < seconds:
-            while asked < elapsed * rate:
-                asking.start_soon(vendor.poll, ids[asked % len(ids)])
-                asked += 1
-            await anyio.sleep(0.02)
-    elapsed, used = time.perf_counter() - began, time.process_time() - cpu
-    return Measured(used / elapsed, asked / elapsed, resident(), [])
+def legnext(client: ApiClient, base_url: str) -> Legnext:
+    variables = environment(base_url)
+    return Legnext(client, key=variables["LEGNEXT_API_KEY"], base_url=variables["LEGNEXT_BASE_URL"])
+
+
+@asynccontextmanager
+async def bare_process(tasks: int, interval: float, seed: int) -> AsyncIterator[Callable[[], Awaitable[Reading]]]:
+    """A process that asks for so many tasks every `interval`, with nothing around it; what is given reads it."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=ask_bare, args=(theirs, tasks, interval, seed))
+    process.start()
+
+    async def read_it() -> Reading:
+        ours.send(True)
+        return cast(Reading, await anyio.to_thread.run_sync(ours.recv))
+
+    try:
+        # It answers from when it has orders to ask for.
+        await read_it()
+        yield read_it
+    finally:
+        ours.send(False)
+        process.join()
+
+
+def ask_bare(port: Connection, tasks: int, interval: float, seed: int) -> None:
+    uneven = random.Random(seed)  # noqa: S311 (a benchmark that is the same each time)
+
+    async def run() -> None:
+        async with sandbox_process() as base_url, ApiClient() as client:
+            vendor = legnext(client, base_url)
+            ids = [(await vendor.start(an_order(number))).remote_id or "" for number in range(tasks)]
+            collect_rarely()
+            asked, due_at = 0, time.monotonic()
+            async with anyio.create_task_group() as asking:
+                while True:
+                    while due_at <= time.monotonic():
+                        asking.start_soon(vendor.poll, ids[asked % tasks])
+                        asked += 1
+                        due_at += uneven.expovariate(tasks / interval)
+                    if port.poll():
+                        if not port.recv():
+                            return
+                        port.send(read(asked))
+                    await anyio.sleep(TICK_SECONDS)
+
+    anyio.run(run)
+
+
+def an_order(number: int) -> Order:
+    parent = Parent(GRID, index=1, is_grid=True)
+    return Order(key=f"bare-{number}", step=StepName.OUTPAINT, source=parent, zoom=1.5, prompt=f"order {number}")
 
 
 def resident() -> int:
@@ -264,36 +336,55 @@ def _apart(result: Connection, measure: Callable[..., Any], arguments: Iterable[
     result.send(anyio.run(measure, *arguments))
 
 
-def row(name: str, measured: Measured) -> str:
-    lags = sorted(measured.lags)
+def row(name: str, measured: Sequence[Measured]) -> str:
+    """One row of the table: medians over the windows, and the most memory."""
+    lags = sorted(itertools.chain.from_iterable(one.lags for one in measured))
     late = ""
     if lags:
         late = f"{1000 * statistics.median(lags):.0f} / {1000 * lags[int(0.99 * len(lags))]:.0f} ms"
-    each = 1e6 * measured.core / measured.questions
-    share, size = f"{100 * measured.core:.1f} %", f"{measured.resident / 1e6:.0f} MB"
-    return f"| {name} | {measured.questions:.0f} | {share} | {each:.0f} | {size} | {late} |"
+    core = statistics.median(one.core for one in measured)
+    questions = statistics.median(one.questions for one in measured)
+    share, size = f"{100 * core:.1f} %", f"{max(one.resident for one in measured) / 1e6:.0f} MB"
+    return f"| {name} | {questions:.0f} | {share} | {1e6 * core / questions:.0f} | {size} | {late} |"
+
+
+def beyond(measured: Sequence[Measured], bare: Sequence[Measured]) -> str:
+    """What was used beyond the bare loop in the same windows, of one core: the median, and the middle half.
+
+    One asked a little more than the other: they are compared per question.
+    """
+    shares = [
+        100 * one.questions * (one.core / one.questions - other.core / other.questions)
+        for one, other in zip(measured, bare, strict=True)
+    ]
+    low, middle, high = statistics.quantiles(shares, n=4)
+    return f"{middle:.1f} % of a core (half of the {len(shares)} windows from {low:.1f} to {high:.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each run measures")
+    parser.add_argument("--windows", type=int, default=24, help=f"how many times {WINDOW_SECONDS:g} s are measured")
     parser.add_argument("--interval", type=float, default=30.0, help="seconds between questions in real time")
     parser.add_argument("--changing", type=float, default=0.0, help="share of the virtual answers that are new")
     parser.add_argument("--only", choices=("virtual", "real"))
     options = parser.parse_args()
     rows = []
+    comparisons = []
     if options.only != "real":
-        rows.append(row("virtual clock", apart(virtual, options.tasks, options.seconds, options.changing)))
+        rows.append(row("virtual clock", apart(virtual, options.tasks, options.windows, options.changing)))
     if options.only != "virtual":
-        followed, requests = apart(real_time, options.tasks, options.seconds, options.interval)
-        rows += [row("real time", followed), row("the requests alone", requests)]
-        # A little more or less was asked: compared per question.
-        beyond = followed.core - requests.core * followed.questions / requests.questions
-        rows.append(f"\nBeyond the requests themselves: {100 * beyond:.1f} % of a core")
+        windows = apart(real_time, options.tasks, options.windows, options.interval)
+        followed, bare, other = ([window[which] for window in windows] for which in range(3))
+        rows += [row("real time", followed), row("the requests alone", bare), row("the same again", other)]
+        comparisons = [
+            "",
+            f"Beyond the requests themselves: {beyond(followed, bare)}",
+            f"The same again beyond the requests alone: {beyond(other, bare)}",
+        ]
     print("| run | questions/s | of one core | us each | resident | late, median / 99 % |")
     print("|---|---|---|---|---|---|")
-    print("\n".join(rows))
+    print("\n".join([*rows, *comparisons]))
 
 
 if __name__ == "__main__":

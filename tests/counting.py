@@ -198,14 +198,22 @@ def raising(error: Exception, *, times: int = 1) -> Callable[[object], None]:
     return act
 
 
-def service_over(folder: Path, *providers: Provider, clock: MovedClock, owner: str = "one", **options: Any) -> Service:
+def service_over(
+    folder: Path,
+    *providers: Provider,
+    clock: MovedClock,
+    owner: str = "one",
+    store: Store | None = None,
+    jitter: Callable[[], float] = lambda: 0.5,
+    **options: Any,
+) -> Service:
     return Service(
-        store=Store(folder / "store.db", owner),
+        store=store or Store(folder / "store.db", owner),
         pictures=Pictures(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
         clock=clock,
-        jitter=lambda: 0.5,
+        jitter=jitter,
     )
 
 

@@ -98,27 +98,6 @@ async def test_a_failed_question_is_noted_and_the_note_goes_with_the_next_answer
         assert (await service.get_task(task.id)).status is Status.SUCCEEDED
 
 
-@pytest.mark.parametrize(("jitter", "factor"), [(0.0, 0.95), (0.5, 1.0), (1.0, 1.05)])
-async def test_questions_scatter_by_a_twentieth_around_the_providers_interval(
-    tmp_path: Path, clock: MovedClock, jitter: float, factor: float
-) -> None:
-    vendor = CountingProvider()
-    service = Service(
-        store=Store(tmp_path / "store.db", "one"),
-        pictures=Pictures(tmp_path, roots=(tmp_path,), allow_private=True),
-        providers={vendor.name: vendor},
-        options=ServiceOptions(auto=(vendor.name,)),
-        clock=clock,
-        jitter=lambda: jitter,
-    )
-    async with service.running():
-        task = await service.outpaint(request())
-        for said_before in (False, True):
-            due_at = await service.advance(task.id)
-            assert due_at is not None
-            assert due_at - clock.now() == pytest.approx(INTERVAL * factor), said_before
-
-
 async def test_a_vendor_that_names_a_time_is_not_asked_before(tmp_path: Path, clock: MovedClock) -> None:
     vendor = CountingProvider()
     service = service_over(tmp_path, vendor, clock=clock)

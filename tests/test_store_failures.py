@@ -9,14 +9,21 @@ import pytest
 
 from outpaint_mcp.errors import ConfigurationError, InsufficientCreditsError, OrderUnconfirmedError, OutpaintError
 from outpaint_mcp.follower import Follower
-from outpaint_mcp.pictures import Pictures
 from outpaint_mcp.records import Caps, Record
-from outpaint_mcp.service import Service, ServiceOptions
 from outpaint_mcp.store import Store
 from outpaint_mcp.task import Status, Task
 
 from .claim_many import NOW, record
-from .counting import GRID, CountingProvider, IdempotentProvider, MovedClock, UpscalingProvider, raising, running
+from .counting import (
+    GRID,
+    CountingProvider,
+    IdempotentProvider,
+    MovedClock,
+    UpscalingProvider,
+    raising,
+    running,
+    service_over,
+)
 from .test_orders import final, request
 
 FULL = "The store store.db cannot be used: database or disk is full."
@@ -51,23 +58,12 @@ def store(tmp_path: Path) -> FillingStore:
     return FillingStore(tmp_path / "store.db", "one")
 
 
-def service_on(store: Store, folder: Path, vendor: CountingProvider, clock: MovedClock, **options: Any) -> Service:
-    return Service(
-        store=store,
-        pictures=Pictures(folder, roots=(folder,), allow_private=True),
-        providers={vendor.name: vendor},
-        options=ServiceOptions(auto=(vendor.name,), **options),
-        clock=clock,
-        jitter=lambda: 0.5,
-    )
-
-
 async def test_an_accepted_order_whose_answer_cannot_be_stored_is_kept_until_it_can(
     tmp_path: Path, clock: MovedClock, store: FillingStore
 ) -> None:
     vendor = CountingProvider()
     answered: list[Task] = []
-    async with running(service_on(store, tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
 
         async def call() -> None:
             answered.append(await service.outpaint(request()))
@@ -88,7 +84,7 @@ async def test_an_accepted_order_whose_answer_cannot_be_stored_is_kept_until_it_
         assert (await service.outpaint(request())).id == task.id
         vendor.finish("r-0")
         assert (await final(service, clock, task)).status is Status.SUCCEEDED
-    async with running(service_on(Store(tmp_path / "store.db", "two"), tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, owner="two", clock=clock), clock) as service:
         assert (await service.get_task(task.id)).remote_id == "r-0"
     assert len(vendor.orders) == 1
 
@@ -97,7 +93,7 @@ async def test_the_answer_to_a_second_step_is_kept_until_it_can_be_stored_too(
     tmp_path: Path, clock: MovedClock, store: FillingStore
 ) -> None:
     vendor = UpscalingProvider()
-    async with running(service_on(store, tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
         task = await service.outpaint(request(task_id=GRID, image_index=1))
         vendor.finish("r-0")
 
@@ -131,7 +127,7 @@ async def test_a_refusal_and_a_lost_answer_are_kept_until_they_can_be_stored_too
     vendor = CountingProvider()
     vendor.after_start = raising(error)
     heard: list[OutpaintError | Task] = []
-    async with running(service_on(store, tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
 
         async def call() -> None:
             try:
@@ -156,7 +152,7 @@ async def test_an_answer_to_a_question_that_cannot_be_stored_is_asked_for_again(
     tmp_path: Path, clock: MovedClock, store: FillingStore
 ) -> None:
     vendor = CountingProvider()
-    service = service_on(store, tmp_path, vendor, clock)
+    service = service_over(tmp_path, vendor, store=store, clock=clock)
     async with service.running(), Follower(service, clock=clock).running():
         task = await service.outpaint(request())
         vendor.finish("r-0")
@@ -176,7 +172,7 @@ async def test_an_order_that_cannot_be_noted_as_sent_is_refused_unsent_and_sent_
 ) -> None:
     vendor = CountingProvider()
     store.full_before_sending = True
-    async with running(service_on(store, tmp_path, vendor, clock, caps=Caps(orders=1)), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock, caps=Caps(orders=1)), clock) as service:
         with pytest.raises(ConfigurationError, match="full"):
             await service.outpaint(request())
         assert vendor.orders == []
@@ -192,11 +188,11 @@ async def test_what_was_never_sent_waits_ten_minutes_for_the_same_call_and_then_
 ) -> None:
     vendor = CountingProvider()
     store.full_before_sending = True
-    async with running(service_on(store, tmp_path, vendor, clock, caps=Caps(orders=1)), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock, caps=Caps(orders=1)), clock) as service:
         with pytest.raises(ConfigurationError):
             await service.outpaint(request())
         (unsent,) = [task for task in await service.recent() if task.status is Status.QUEUED]
-    two = service_on(Store(tmp_path / "store.db", "two"), tmp_path, vendor, clock, caps=Caps(orders=1))
+    two = service_over(tmp_path, vendor, owner="two", clock=clock, caps=Caps(orders=1))
     await clock.move(minutes * 60)
     async with running(two, clock) as service:
         await clock.move(1)
@@ -216,7 +212,7 @@ async def test_an_order_asked_for_again_before_its_release_is_left_to_wait(
 ) -> None:
     vendor = CountingProvider()
     store.full_before_sending = True
-    async with running(service_on(store, tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
         with pytest.raises(ConfigurationError):
             await service.outpaint(request())
         (unsent,) = [task for task in await service.recent() if task.status is Status.QUEUED]
@@ -230,7 +226,7 @@ async def test_a_question_asked_under_the_same_key_needs_no_second_note_on_the_d
 ) -> None:
     vendor = IdempotentProvider()
     vendor.after_start = raising(OrderUnconfirmedError("The connection broke."))
-    async with running(service_on(store, tmp_path, vendor, clock), clock) as service:
+    async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
         task = await service.outpaint(request())
         store.full_before_sending = True
         vendor.finish("r-0")

@@ -491,8 +491,10 @@ class Orders:
         return interval * CALLED_BACK_FACTOR if task_id in self._calls_back else interval
 
     def _scatter(self) -> float:
-        """A factor near 1, so that tasks that were ordered together are not asked for together for ever."""
-        return 0.95 + 0.1 * self._jitter()
+        """A factor just below 1, so that tasks that were ordered together are not asked for together for ever, and what
+        is done is heard of within the provider's interval.
+        """
+        return 0.95 + 0.05 * self._jitter()
 
     def _own_webhook(self, record: Record, order: Order) -> Webhook | None:
         """Where the provider is to tell us that the order is done; None where it cannot, or tells the caller."""

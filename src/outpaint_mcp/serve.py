@@ -109,7 +109,7 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
             await servers.enter_async_context(serving(asgi, listener))
         try:
             async with app.running():
-                _collect_rarely()
+                collect_rarely()
                 with _signals() as first:
                     for _, listener, paths in served:
                         for path in paths:
@@ -124,7 +124,7 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
         raise refusal
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Keep the garbage collector from holding every caller up, for 0.2 s at a time.
 
     What is there when the server is ready stays, so it is not looked through again; and what is made for a request
