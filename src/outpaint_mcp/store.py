@@ -1,29 +1,21 @@
-"""Tasks, their orders and the budget, on disk. The only module that knows SQL; it knows no provider and no clock.
+"""Tasks, their orders and the budget, on disk. The only module that knows their tables; it knows no provider and no
+clock, and leaves the file to `database`.
 
 Several processes may share one file: whatever must hold between them is one conditional statement or one
 ``BEGIN IMMEDIATE`` transaction. Every task belongs to at most one living process (its owner), which alone advances it;
 an owner is alive while its lease is renewed. An order goes through the states of `OrderState`, and each change that
 money hangs on is on disk (``synchronous=FULL``) before the next thing happens.
-
-sqlite3 is imported when the file is opened and not before, since a server must answer `tools/list` quickly.
 """
 
 import json
-import os
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
-
-from outpaint_mcp.errors import BudgetExceededError, ConfigurationError
+from outpaint_mcp.database import Database, transaction
+from outpaint_mcp.errors import BudgetExceededError
 from outpaint_mcp.records import Caps, Counts, KeptImage, OrderRow, OrderState, Record
 from outpaint_mcp.task import Cost, Status, StepName, Task
 
@@ -40,13 +32,6 @@ REUSE_SECONDS = 600.0
 
 UNSENT_SECONDS = 600.0
 """How long an order that was intended but never sent waits for the same call before it is released."""
-
-BUSY_PAUSE_SECONDS = (0.001, 0.005)
-"""How long to wait, by chance, before another look whether the file is free.
-
-SQLite's own waiting ends at looks 0.1 s apart, which find a busy process between two transactions so rarely that it can
-keep all others out for longer than they wait; and it does not wait at all while the file is being made.
-"""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -102,10 +87,10 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX tasks_open ON tasks (owner, due_at) WHERE due_at IS NOT NULL;
     """,
 )
-"""What takes a file from each schema version to the next; the version is kept in ``PRAGMA user_version``."""
+"""What takes a file from each schema version to the next."""
 
 
-class Store:
+class Store(Database):
     """The store in one SQLite file; made on first use.
 
     Args:
@@ -120,31 +105,19 @@ class Store:
     def __init__(
         self, path: Path, owner: str, *, migrations: Sequence[str] = MIGRATIONS, busy_seconds: float = 5.0
     ) -> None:
-        self._path = path
+        super().__init__(path, migrations=migrations, busy_seconds=busy_seconds)
         self._owner = owner
-        self._migrations = migrations
-        self._busy_seconds = busy_seconds
         self.lapses = 0
         self._alive_until = 0.0
-        # One connection and one thread at a time: SQLite serialises writers anyway, and they wait for the disk.
-        self._connection: sqlite3.Connection | None = None
-        self._limiter = anyio.CapacityLimiter(1)
-        # Looking one task up takes a tenth of a millisecond, and in WAL mode waits for no writer. In a thread it would
-        # wait for the interpreter's lock again and again: seconds, while hundreds of callers are served.
-        self._reader: sqlite3.Connection | None = None
 
     async def aclose(self) -> None:
         """Give up every task of this process and close the file."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        if self._connection is not None:
+        if self.is_open:
             await self._run(self._release_all)
-            await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
-            self._connection = None
+        await super().aclose()
 
     def _release_all(self, db: "sqlite3.Connection") -> None:
-        with _transaction(db):
+        with transaction(db):
             db.execute("UPDATE tasks SET owner = NULL WHERE owner = ?", (self._owner,))
             db.execute("DELETE FROM owners WHERE owner = ?", (self._owner,))
 
@@ -165,7 +138,7 @@ class Store:
         """
 
         def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
-            with _transaction(db):
+            with transaction(db):
                 self._renew(db, now)
                 found = self._newest_equal(db, record)
                 if found is not None:
@@ -278,7 +251,7 @@ class Store:
         """
 
         def work(db: "sqlite3.Connection") -> bool:
-            with _transaction(db):
+            with transaction(db):
                 marked = db.execute(
                     "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
                     " AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND owner = ?3)",
@@ -308,7 +281,7 @@ class Store:
 
         def work(db: "sqlite3.Connection") -> bool:
             task = record.task
-            with _transaction(db):
+            with transaction(db):
                 written = db.execute(
                     "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
                     " due_at = ?6, owner = ?8, change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks)"
@@ -348,7 +321,7 @@ class Store:
         """Keep a task that was made elsewhere; if the caller has it already, the one that stands is returned."""
 
         def work(db: "sqlite3.Connection") -> Record:
-            with _transaction(db):
+            with transaction(db):
                 self._renew(db, now)
                 remote_id = record.task.remote_id
                 found = self._find_remote(db, record.task.provider, remote_id or "", record.caller)
@@ -367,7 +340,7 @@ class Store:
         """Make a task this process's if its owner is gone (or it is this process's already)."""
 
         def work(db: "sqlite3.Connection") -> bool:
-            with _transaction(db):
+            with transaction(db):
                 self._renew(db, now)
                 return self._take_over(db, task_id, now)
 
@@ -384,7 +357,7 @@ class Store:
         """
 
         def work(db: "sqlite3.Connection") -> list[tuple[str, float, str]]:
-            with _transaction(db):
+            with transaction(db):
                 self._renew(db, now)
                 rows = db.execute(
                     "UPDATE tasks SET owner = ?1 WHERE due_at IS NOT NULL AND (owner IS NULL OR "
@@ -523,114 +496,9 @@ class Store:
             mine=row[7] == self._owner,
         )
 
-    # The file
-
-    async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
-        """Run `work`, one transaction or a few reads, in a thread; again while another process is writing."""
-
-        def call() -> T:
-            import sqlite3
-
-            until = time.monotonic() + self._busy_seconds
-            with self._errors():
-                while True:
-                    try:
-                        db = self._open()
-                        # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
-                        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                        return work(db)
-                    except sqlite3.OperationalError as error:
-                        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
-                            raise
-                    time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
-
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
-
-    async def _look_up(self, work: "Callable[[sqlite3.Connection], T]") -> T:
-        """Run `work`, which reads a few rows, here and now; in the writer's turn if that cannot be at once."""
-        if self._connection is None:
-            return await self._run(work)
-        await anyio.lowlevel.checkpoint()
-        import sqlite3
-
-        try:
-            if self._reader is None:
-                self._reader = self._connected()
-                self._reader.execute("PRAGMA query_only = ON")
-            # As one transaction: what it reads belongs together.
-            self._reader.execute("BEGIN")
-            try:
-                return work(self._reader)
-            finally:
-                self._reader.execute("COMMIT")
-        except sqlite3.Error:
-            return await self._run(work)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        import sqlite3
-
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise ConfigurationError(
-                f"The store {self._path.name} cannot be used: {error}.",
-                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR: its disk space, its permissions "
-                "and whether another program holds the file.",
-            ) from error
-        except OSError as error:
-            raise ConfigurationError(
-                f"The data folder cannot be used: {error.strerror}.",
-                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
-            ) from error
-
-    def _connected(self) -> "sqlite3.Connection":
-        import sqlite3
-
-        # It waits for nobody: see BUSY_PAUSE_SECONDS.
-        return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
-
-    def _open(self) -> "sqlite3.Connection":
-        if self._connection is not None:
-            return self._connection
-        # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = self._connected()
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA foreign_keys = ON")
-            self._migrate(db)
-        except BaseException:
-            db.close()
-            raise
-        self._connection = db
-        return db
-
-    def _migrate(self, db: "sqlite3.Connection") -> None:
-        if _version(db) == len(self._migrations):
-            return
-        with _transaction(db):
-            # Read again inside the transaction: another process may have migrated the file meanwhile.
-            version = _version(db)
-            if version > len(self._migrations):
-                raise ConfigurationError(
-                    f"The store {self._path.name} was written by a newer outpaint-mcp (schema {version}, "
-                    f"this one knows {len(self._migrations)}).",
-                    "Update outpaint-mcp, or give it another OUTPAINT_DATA_DIR.",
-                )
-            for step in self._migrations[version:]:
-                for statement in step.split(";"):
-                    db.execute(statement)
-            db.execute(f"PRAGMA user_version = {len(self._migrations)}")
-
 
 def _json(cost: Cost | None) -> str | None:
     return None if cost is None else cost.model_dump_json()
-
-
-def _version(db: "sqlite3.Connection") -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _answers_for(found: Record, now: float, *, repeat: bool) -> bool:
@@ -644,16 +512,3 @@ def _answers_for(found: Record, now: float, *, repeat: bool) -> bool:
         return True
     finished = found.task.finished_at
     return status is Status.SUCCEEDED and finished is not None and now - finished.timestamp() < REUSE_SECONDS
-
-
-@contextmanager
-def _transaction(db: "sqlite3.Connection") -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        # A full disk makes SQLite roll back by itself.
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
