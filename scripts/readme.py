@@ -42,7 +42,7 @@ def codes() -> str:
     """The errors, from their classes."""
     lines = ["| code | what to do, if the error does not say more |", "|---|---|"]
     for one in vars(errors).values():
-        if isinstance(one, type) and hasattr(one, "code"):
+        if isinstance(one, type) and "code" in vars(one):
             lines.append(f"| `{one.code}` | {one.default_advice} |")
     return "\n".join(lines)
 

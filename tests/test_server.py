@@ -188,6 +188,46 @@ async def test_a_refusal_is_a_tool_error_with_its_code_and_what_to_do(
     assert json.loads(recent.text) == [], "nothing was ordered"
 
 
+@pytest.mark.parametrize("before", [" ", "\u00a0", "\n"])
+async def test_a_picture_given_as_data_is_neither_shown_nor_stored_though_a_space_stands_before_it(
+    tmp_path: Path, before: str
+) -> None:
+    data = base64.b64encode(picture(tmp_path).read_bytes()).decode()
+    async with connected(settings_for(tmp_path)) as client:
+        result = await client.call_tool("outpaint", {"image": f"{before}data:image/png;base64,{data}"})
+        (recent,) = (await client.read_resource("outpaint://tasks")).contents
+        stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("store.db*"))
+    assert result.structured_content is not None
+    assert result.structured_content["request"]["image"].startswith("data:image/png;sha256=")
+    assert isinstance(recent, TextResourceContents)
+    assert data not in recent.text
+    assert data.encode() not in stored
+
+
+async def test_ids_and_providers_are_read_without_spaces_and_capitals(tmp_path: Path) -> None:
+    async with connected(settings_for(tmp_path)) as client:
+        task = (await client.call_tool("outpaint", {"image": str(picture(tmp_path))})).structured_content
+        for changes in ({}, {"provider": " Local\n"}, {"provider": "AUTO"}):
+            found = await client.call_tool("get_task", {"task_id": f" {task['id']}\u00a0", **changes})
+            assert found.structured_content["id"] == task["id"]
+        again = await client.call_tool("outpaint", {"task_id": f" {task['id']} ", "zoom": 1.5})
+        assert again.structured_content["request"]["task_id"] == task["id"]
+        for tool in ("get_task", "outpaint"):
+            empty = await client.call_tool(tool, {"task_id": " "})
+            assert text_of(empty).startswith("[invalid_request] The task_id is empty.")
+
+
+async def test_a_provider_that_is_not_the_tasks_is_refused_naming_the_one_that_is(tmp_path: Path) -> None:
+    async with connected(settings_for(tmp_path)) as client:
+        task = (await client.call_tool("outpaint", {"image": str(picture(tmp_path))})).structured_content
+        for provider, told in (("piapi", "is of local, not of piapi"), ("nobody", "no provider 'nobody'")):
+            other = await client.call_tool("get_task", {"task_id": task["id"], "provider": provider})
+            assert text_of(other).startswith("[invalid_request]")
+            assert told in text_of(other)
+        unknown = await client.call_tool("get_task", {"task_id": "op-none", "provider": "local"})
+        assert text_of(unknown).startswith("[unknown_task]")
+
+
 async def test_a_one_pixel_picture_gives_a_right_answer(tmp_path: Path) -> None:
     async with connected(settings_for(tmp_path)) as client:
         result = await client.call_tool("outpaint", {"image": str(picture(tmp_path, width=1, height=1))})

@@ -1,20 +1,28 @@
 """The built wheel over real stdio."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import venv
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
+from outpaint_mcp.building import running_service
+from outpaint_mcp.errors import ConfigurationError
+from outpaint_mcp.late import LateService
+from outpaint_mcp.service import Service
 from outpaint_mcp.stdio import serve_streams
 
 from .serving import ERAS, picture, server_for, settings_for
@@ -73,6 +81,14 @@ def initialize(server: StdioServerParameters) -> list[str]:
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/list"},
     ]
+    with started(server) as process:
+        lines = [answer for request in requests if (answer := ask(process, json.dumps(request)))]
+        rest, _ = process.communicate(timeout=30)
+        return [*lines, *rest.splitlines()]
+
+
+@contextlib.contextmanager
+def started(server: StdioServerParameters) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [server.command, *server.args],
         env=server.env,
@@ -82,20 +98,20 @@ def initialize(server: StdioServerParameters) -> list[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
     try:
-        lines = []
-        for request in requests:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            if "id" in request:
-                lines.append(process.stdout.readline())
-        rest, _ = process.communicate(timeout=30)
-        return [*lines, *rest.splitlines()]
+        yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
+
+
+def ask(process: "subprocess.Popen[str]", line: str) -> str:
+    """Send a line; what comes back, unless it is a notification."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    return "" if '"notifications/' in line else process.stdout.readline()
 
 
 def test_stdout_holds_the_protocol_and_nothing_else(installed: StdioServerParameters) -> None:
@@ -113,6 +129,95 @@ def test_the_wheel_in_a_clean_environment_answers_initialize(wheel: Path, tmp_pa
     command = str(tmp_path / "clean" / "bin" / "outpaint-mcp")
     answers = initialize(StdioServerParameters(command=command, args=[], env=environment, cwd=tmp_path))
     assert json.loads(answers[0])["result"]["serverInfo"]["name"] == "outpaint-mcp"
+
+
+HELLO = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        },
+    }
+)
+INITIALIZED = '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "id_"),
+    [
+        ('{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"outpaint \\ud83d"}}', -32700, 7),
+        ("{bad", -32700, None),
+        ('{"jsonrpc":"2.0","id":9,"method":"tools/list","params":{"n":' + "9" * 5000 + "}}", -32700, None),
+        ("[" * 20_000, -32700, None),
+        ('[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]', -32600, None),
+        ('{"jsonrpc":"2.0","id":"a","method":5}', -32600, "a"),
+        ('{"jsonrpc":"1.0","id":8,"method":"tools/list"}', -32600, 8),
+    ],
+)
+def test_a_line_that_is_no_request_is_answered_and_the_next_one_too(
+    installed: StdioServerParameters, line: str, code: int, id_: int | str | None
+) -> None:
+    with started(installed) as process:
+        ask(process, HELLO)
+        ask(process, INITIALIZED)
+        answer = json.loads(ask(process, line))
+        assert (answer["error"]["code"], answer["id"]) == (code, id_)
+        assert json.loads(ask(process, '{"jsonrpc":"2.0","id":"b","method":"ping"}'))["id"] == "b"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_signal_ends_it_though_stdin_stays_open(
+    installed: StdioServerParameters, number: signal.Signals, opened: bool
+) -> None:
+    with started(installed) as process:
+        ask(process, HELLO)
+        ask(process, INITIALIZED)
+        if opened:
+            request = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_providers"}}
+            assert "legnext" in ask(process, json.dumps(request))
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+async def test_what_goes_wrong_while_the_service_is_opened_is_told_to_whoever_calls() -> None:
+    @contextlib.asynccontextmanager
+    async def broken() -> AsyncIterator[Service]:
+        raise OverflowError("the key is sk-secret")
+        yield
+
+    late = LateService(broken)
+    async with late.running():
+        with pytest.raises(ConfigurationError, match="OverflowError") as told:
+            await late.get()
+    assert "sk-secret" not in str(told.value)
+
+
+async def test_ending_it_waits_until_the_service_has_closed(tmp_path: Path) -> None:
+    closed = False
+
+    @contextlib.asynccontextmanager
+    async def slow() -> AsyncIterator[Service]:
+        nonlocal closed
+        async with running_service(settings_for(tmp_path)) as service:
+            yield service
+        await anyio.lowlevel.checkpoint()
+        closed = True
+
+    late = LateService(slow)
+    async with late.running():
+        await late.get()
+        await late.end()
+        assert closed
+        with pytest.raises(RuntimeError, match="ended"):
+            await late.get()
 
 
 async def test_a_client_that_discovers_first_and_shakes_hands_then_is_served(tmp_path: Path) -> None:

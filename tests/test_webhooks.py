@@ -1,5 +1,6 @@
 """Callbacks at the level of orders: what is heeded, and what it leads to, over a vendor that counts its questions."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 
 from outpaint_mcp.api_client import ApiClient
 from outpaint_mcp.errors import InvalidRequestError
+from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.providers.piapi import Piapi
+from outpaint_mcp.providers.vtrix import Vtrix
 from outpaint_mcp.service import Service
 from outpaint_mcp.task import OutpaintRequest, SourceKind, Status, StepName, Task, Webhook
 from outpaint_mcp.webhooks import AGAIN_SECONDS, Webhooks
@@ -25,6 +29,9 @@ class CallingProvider(CountingProvider):
 
     def takes_callback(self, url: str, kind: SourceKind) -> bool:
         return kind is SourceKind.TASK and url.startswith("https:")
+
+    def callback_token(self, task_id: str) -> str:
+        return hashlib.sha256(f"{self.name}/{task_id}".encode()).hexdigest()
 
     def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
         try:
@@ -89,20 +96,37 @@ async def ordered(service: Service, vendor: CountingProvider, **changes: Any) ->
 
 @pytest.mark.parametrize("public_url", [PUBLIC, f"{PUBLIC}/"])
 async def test_an_address_is_under_the_public_url_and_names_its_provider(service: Service, public_url: str) -> None:
-    made = Webhooks(public_url, service).callback_for("legnext", "op-1")
-    assert made.url.startswith(f"{PUBLIC}/webhooks/legnext/")
+    made = Webhooks(public_url, service).callback_for("counting", "op-1")
+    assert made.url.startswith(f"{PUBLIC}/webhooks/counting/")
     assert len(token_of(made)) == 64
     assert made.secret == token_of(made), "so that no message repeats it"
     assert "?" not in made.url
 
 
-async def test_every_order_and_every_process_has_a_token_of_its_own(service: Service) -> None:
-    one, other = Webhooks(PUBLIC, service), Webhooks(PUBLIC, service)
-    addresses = [
-        (here, task, name) for here in (one, other) for task in ("op-1", "op-2") for name in ("vtrix", "piapi")
-    ]
-    tokens = {token_of(here.callback_for(name, task)) for here, task, name in addresses}
-    assert len(tokens) == len(addresses)
+async def test_every_order_of_every_vendor_and_key_has_a_token_of_its_own_which_a_restart_leaves_as_it_is() -> None:
+    def tokens() -> list[str]:
+        client = ApiClient()
+        return [
+            kind(client, key=key).callback_token(task)
+            for kind in (Vtrix, Piapi, Apiframe)
+            for key in ("one", "two")
+            for task in ("op-1", "op-2")
+        ]
+
+    assert len(set(tokens())) == 12
+    assert tokens() == tokens()
+
+
+async def test_without_a_key_no_callback_is_genuine(tmp_path: Path, clock: MovedClock) -> None:
+    class Keyless(CallingProvider):
+        def callback_token(self, task_id: str) -> str:
+            return Legnext(ApiClient(), key=None).callback_token(task_id)
+
+    vendor = Keyless()
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        webhooks = Webhooks(PUBLIC, service, seconds=clock.now)
+        await ordered(service, vendor)
+        assert not await webhooks.receive("counting", "", {}, body("r-0"))
 
 
 async def test_an_order_goes_out_with_its_address(
@@ -293,19 +317,24 @@ async def test_a_callback_that_is_not_genuine_leads_to_nothing(
     assert vendor.polls == ["r-0"]
 
 
-async def test_an_address_dies_with_the_process_and_its_task_is_asked_for(
+async def test_a_callback_is_heeded_after_a_restart_and_its_task_is_asked_for_in_any_case(
     tmp_path: Path, vendor: CallingProvider, clock: MovedClock
 ) -> None:
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as first:
         first.call_back_to(Webhooks(PUBLIC, first, seconds=clock.now).callback_for)
         task = await ordered(first, vendor)
-    vendor.finish("r-0")
+        other = await ordered(first, vendor, zoom=1.9)
+    for remote_id in ("r-0", "r-1"):
+        vendor.finish(remote_id)
     async with running(service_over(tmp_path, vendor, clock=clock, owner="two"), clock) as second:
         anew = Webhooks(PUBLIC, second, seconds=clock.now)
         second.call_back_to(anew.callback_for)
-        assert not await anew.receive("counting", token_of(vendor.orders[0].webhook), {}, body("r-0"))
-        await clock.move(31)
+        assert await anew.receive("counting", token_of(vendor.orders[0].webhook), {}, body("r-0"))
+        await clock.move(0)
+        assert vendor.polls == ["r-0"]
         assert (await second.get_task(task.id)).status is Status.SUCCEEDED
+        await clock.move(31)
+        assert (await second.get_task(other.id)).status is Status.SUCCEEDED
 
 
 # What is told of it

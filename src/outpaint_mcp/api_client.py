@@ -33,6 +33,7 @@ from outpaint_mcp.errors import (
     InsufficientCreditsError,
     InvalidImageError,
     InvalidRequestError,
+    KeyConflictError,
     OrderUnconfirmedError,
     OutpaintError,
     ProviderUnavailableError,
@@ -235,6 +236,7 @@ class ApiClient:
         asked for again.
 
         Raises:
+            KeyConflictError: it was taken, or another under the same key was.
             OrderUnconfirmedError: it may or may not have been taken.
             OutpaintError: it was certainly not taken.
         """
@@ -247,7 +249,7 @@ class ApiClient:
                 raise outcome.error
             doubtful = True
             if not idempotent or attempt >= MAX_ATTEMPTS or not await self._wait(attempt, outcome.error):
-                _raise_unconfirmed(endpoint, outcome.error)
+                _raise_unconfirmed(endpoint, outcome)
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _order_once(
@@ -488,8 +490,10 @@ def _unreadable(endpoint: Endpoint, answer: _Answer) -> OutpaintError:
     )
 
 
-def _raise_unconfirmed(endpoint: Endpoint, error: OutpaintError) -> NoReturn:
-    raise OrderUnconfirmedError(
+def _raise_unconfirmed(endpoint: Endpoint, failed: _Failed) -> NoReturn:
+    error = failed.error
+    kind = KeyConflictError if failed.status == 409 else OrderUnconfirmedError
+    raise kind(
         f"Whether {endpoint.title} took the order is not known: {error.message}",
         provider_code=error.provider_code,
         retry_after=error.retry_after,

@@ -111,7 +111,7 @@ class OutpaintArguments(ToolArguments):
         """The arguments as a request.
 
         Raises:
-            InvalidRequestError: a webhook's secret or events without its URL.
+            InvalidRequestError: a webhook's secret or events without its URL; an id of spaces.
         """
         webhook = None
         if self.webhook_url is not None:
@@ -119,8 +119,8 @@ class OutpaintArguments(ToolArguments):
         elif self.webhook_secret is not None or self.webhook_events is not None:
             raise InvalidRequestError("webhook_secret and webhook_events go with webhook_url.")
         return OutpaintRequest(
-            task_id=self.task_id,
-            image=self.image,
+            task_id=None if self.task_id is None else _id(self.task_id),
+            image=None if self.image is None else self.image.strip(),
             provider=self.provider.strip().lower(),
             image_index=self.image_index,
             zoom=float(self.zoom),
@@ -144,9 +144,26 @@ class GetTaskArguments(ToolArguments):
         float, Field(ge=0, le=MAX_WAIT_SECONDS, description="Wait up to this long for the task to be finished")
     ] = 0
 
+    def named(self) -> tuple[str, str | None]:
+        """The id, and the provider whose id it is said to be; None where it is not said.
+
+        Raises:
+            InvalidRequestError: an id of spaces.
+        """
+        provider = None if self.provider is None else self.provider.strip().lower()
+        return _id(self.task_id), None if provider == AUTO else provider
+
 
 class ListProvidersArguments(ToolArguments):
     """None."""
+
+
+def _id(text: str) -> str:
+    # Spaces alone: an id with a line end or another control character is refused, not mended.
+    found = text.strip(" \u00a0")
+    if not found:
+        raise InvalidRequestError("The task_id is empty.")
+    return found
 
 
 class CheckedArguments(FuncMetadata):

@@ -126,7 +126,7 @@ def build_service(
         providers=providers,
         options=ServiceOptions(
             auto=settings.providers or tuple(providers),
-            may_leave=settings.providers is not None,
+            may_leave=bool(settings.providers),
             adopt=not over_http if settings.adopt is None else settings.adopt,
             paths_allowed=not over_http,
             caps=Caps(settings.max_usd_per_day, settings.max_orders_per_day),

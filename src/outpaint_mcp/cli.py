@@ -1,7 +1,10 @@
 """The command line. Owns stdout: when it serves stdio, stdout is the protocol's alone."""
 
 import argparse
+import contextlib
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,20 +13,57 @@ from outpaint_mcp import __version__
 from outpaint_mcp.building import build_service, configured
 from outpaint_mcp.errors import ConfigurationError, OutpaintError
 from outpaint_mcp.task import MAX_ZOOM, MIN_ZOOM, AspectRatio
-from outpaint_mcp.terminal import DONE, REFUSED, list_tasks, outpaint, print_line, show_task
+from outpaint_mcp.terminal import (
+    DONE,
+    FAILED,
+    REFUSED,
+    StdoutError,
+    check_working_folder,
+    flush,
+    list_tasks,
+    outpaint,
+    print_line,
+    show_task,
+    tell_line,
+)
+
+INTERRUPTED, READER_GONE = 130, 141
+"""Exit codes as shells have them for whom SIGINT or SIGPIPE ended."""
+LOOPBACK = "127.0.0.1"
+SERVE_PORT = 8000
+MAX_LISTED = 10_000
+"""Tasks that are listed at once at the most."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 the task failed, 2 refused."""
-    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line; returns the exit code: 0 done, 1 the task failed or cannot be written, 2 refused."""
     try:
+        options = _parsed(sys.argv[1:] if arguments is None else arguments)
         command: Callable[[argparse.Namespace], int] = options.run
         return command(options)
     except OutpaintError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        tell_line(str(error))
         return REFUSED
+    except StdoutError as error:
+        if error.reader_gone:
+            return READER_GONE
+        tell_line(f"outpaint-mcp: {error}")
+        return FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit:
+        # A help text that nobody reads any more is no mistake of anybody's.
+        if sys.stdout is not None:
+            try:
+                flush(sys.stdout)
+            except OSError as error:
+                raise StdoutError(error) from None
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,13 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve MCP")
     serve.add_argument("--transport", choices=["stdio", "http", "sse"], default="stdio")
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8000, help="default: 8000; 0 is any free one")
+    serve.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=_port, help="default: 8000; 0 is any free one")
     serve.add_argument("--with-sse", action="store_true", help="with http: serve the older SSE at /sse too")
     serve.add_argument("--insecure", action="store_true", help="let anybody on the network use it without a token")
     serve.add_argument("--public-url", metavar="URL", help="where others reach it; vendors then call back there")
-    serve.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on a port of its own")
-    serve.add_argument("--metrics-host", default="127.0.0.1", help="the address for it (default: 127.0.0.1)")
+    serve.add_argument(
+        "--metrics-port", type=_port, metavar="PORT", help="serve Prometheus metrics on a port of its own"
+    )
+    serve.add_argument("--metrics-host", help="the address for it (default: 127.0.0.1)")
     serve.set_defaults(run=_serve)
 
     token = commands.add_parser("token", help="make and remove the bearer tokens that callers over HTTP need")
@@ -80,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
     tasks = commands.add_parser("tasks", help="list the newest tasks")
     tasks.add_argument("--json", action="store_true")
-    tasks.add_argument("--limit", type=int, default=20)
+    tasks.add_argument("--limit", type=_limit, default=20, help=f"how many, 1 to {MAX_LISTED} (default: 20)")
     tasks.set_defaults(run=list_tasks)
 
     providers = commands.add_parser("providers", help="show who can do what")
@@ -89,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sandbox = commands.add_parser("sandbox", help="serve the five vendors' protocols on this machine, to try them")
     sandbox.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
-    sandbox.add_argument("--port", type=int, default=8765, help="default: 8765; 0 is any free one")
+    sandbox.add_argument("--port", type=_port, default=8765, help="default: 8765; 0 is any free one")
     sandbox.add_argument(
-        "--seconds", type=float, default=0.6, help="how long a task stays in each state (default: 0.6)"
+        "--seconds", type=_seconds, default=0.6, help="how long a task stays in each state (default: 0.6)"
     )
     sandbox.set_defaults(run=_sandbox)
 
@@ -108,20 +150,62 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write the image")
+    parser.add_argument(
+        "-o", "--output", type=_output, metavar="FILE", help="where to write the image: a file, or a folder"
+    )
     parser.add_argument("--json", action="store_true", help="print the task as JSON")
 
 
 def _zoom(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not MIN_ZOOM <= value <= MAX_ZOOM:
-        raise argparse.ArgumentTypeError("must lie between 1 and 2")
+        raise argparse.ArgumentTypeError(f"must lie between {MIN_ZOOM:g} and {MAX_ZOOM:g}")
     return value
 
 
-def _ratio(text: str) -> AspectRatio:
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _number(text: str) -> float:
     try:
-        return AspectRatio.parse(text)
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _limit(text: str) -> int:
+    return _whole(text, 1, MAX_LISTED)
+
+
+def _whole(text: str, lowest: int, highest: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not lowest <= value <= highest:
+        raise argparse.ArgumentTypeError(f"must lie between {lowest} and {highest}")
+    return value
+
+
+def _output(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the file's name is empty")
+    if text.endswith(("/", os.sep)) and not os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+    return Path(text)
+
+
+def _ratio(text: str) -> str:
+    try:
+        return str(AspectRatio.parse(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -133,21 +217,30 @@ def _serve(options: argparse.Namespace) -> int:
     from outpaint_mcp.serve import serve_http, serve_stdio
 
     if options.transport == "stdio":
+        http_only = ("host", "port", "with_sse", "insecure", "public_url", "metrics_port", "metrics_host")
+        # Without a command there are none of them.
+        values = ((name, getattr(options, name, None)) for name in http_only)
+        given = [name for name, value in values if value is not None and value is not False]
+        if given:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise ConfigurationError(f"Over stdio there is no {flags}.", "Give --transport http or sse too.")
         serve_stdio()
         return DONE
+    metrics_host = LOOPBACK if options.metrics_host is None else options.metrics_host
     serve_http(
         transport=options.transport,
-        host=options.host,
-        port=options.port,
+        host=LOOPBACK if options.host is None else options.host,
+        port=SERVE_PORT if options.port is None else options.port,
         sse=options.with_sse,
         insecure=options.insecure,
         public_url=options.public_url,
-        metrics_address=None if options.metrics_port is None else (options.metrics_host, options.metrics_port),
+        metrics_address=None if options.metrics_port is None else (metrics_host, options.metrics_port),
     )
     return DONE
 
 
 def _providers(options: argparse.Namespace) -> int:
+    check_working_folder()
     settings = configured()
     from outpaint_mcp.wording import providers_text
 
@@ -230,6 +323,11 @@ def _sandbox(options: argparse.Namespace) -> int:
     from outpaint_mcp.sandbox import SEEDS, SandboxSettings, environment, serve_sandbox
 
     def ready(base_url: str) -> None:
+        # It serves whether or not anybody reads where.
+        with contextlib.suppress(StdoutError):
+            tell(base_url)
+
+    def tell(base_url: str) -> None:
         print_line(f"# The sandbox listens on {base_url}; its index is there. Stop it with Ctrl-C.")
         print_line("# Point the server at it:")
         for name, value in environment(base_url).items():

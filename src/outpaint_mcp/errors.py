@@ -20,6 +20,7 @@
         ├── ProviderUnavailableError      provider_unavailable
         ├── UnexpectedResponseError       unexpected_response
         ├── OrderUnconfirmedError         order_unconfirmed
+        │   └── KeyConflictError              (the same code)
         └── TimedOutError                 timed_out
 
 A provider can refuse for the same reasons as we do (a bad parameter, an unknown task), so a `RefusedError`
@@ -143,6 +144,10 @@ class OrderUnconfirmedError(ProviderError):
 
     code = "order_unconfirmed"
     default_advice = "Check with get_task; ordering again with repeat=true may pay twice."
+
+
+class KeyConflictError(OrderUnconfirmedError):
+    """The provider holds an order under our key whose body was another: asking again the same way cannot find it."""
 
 
 class TimedOutError(ProviderError):

@@ -5,16 +5,19 @@ So it is imported, built and started after the first answer, or with the first c
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import anyio
 
-from outpaint_mcp.errors import OutpaintError
+from outpaint_mcp.errors import ConfigurationError, OutpaintError
 
 if TYPE_CHECKING:
     from outpaint_mcp.service import Service
+
+logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 2.0
 """How long after the start the service is opened at the latest."""
@@ -34,6 +37,8 @@ class LateService:
         self._wanted = anyio.Event()
         self._listed = anyio.Event()
         self._ready = anyio.Event()
+        self._stop = anyio.Event()
+        self._ended = anyio.Event()
         self._service: Service | None = None
         self._error: OutpaintError | None = None
         self.on_open: Callable[[Service], None] = lambda service: None
@@ -56,8 +61,6 @@ class LateService:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        stop = anyio.Event()
-
         async def open_soon() -> None:
             with anyio.move_on_after(OPEN_SECONDS):
                 await self._listed.wait()
@@ -65,20 +68,24 @@ class LateService:
             self._wanted.set()
 
         async def host() -> None:
-            await self._wanted.wait()
-            if stop.is_set():
-                return
             try:
+                await self._wanted.wait()
+                if self._stop.is_set():
+                    return
                 async with self._opened() as self._service:
                     self.on_open(self._service)
                     self._ready.set()
-                    await stop.wait()
+                    await self._stop.wait()
             except OutpaintError as error:
                 # Told to whoever calls: a host shows a tool's error, and hides a server that did not start.
                 self._error = error
+            except Exception as error:
+                logger.exception("the service broke off")
+                self._error = ConfigurationError(f"The server cannot start ({type(error).__name__}): see its log.")
             finally:
                 self._service = None
                 self._ready.set()
+                self._ended.set()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(open_soon)
@@ -86,6 +93,14 @@ class LateService:
             try:
                 yield
             finally:
-                stop.set()
-                self._listed.set()
-                self._wanted.set()
+                self._close()
+
+    def _close(self) -> None:
+        self._stop.set()
+        self._listed.set()
+        self._wanted.set()
+
+    async def end(self) -> None:
+        """Close the service before its block ends; orders that are being sent get their answers first."""
+        self._close()
+        await self._ended.wait()

@@ -18,6 +18,7 @@ from outpaint_mcp.clock import Clock
 from outpaint_mcp.errors import (
     ConfigurationError,
     InvalidRequestError,
+    KeyConflictError,
     OrderUnconfirmedError,
     OutpaintError,
     TimedOutError,
@@ -54,6 +55,7 @@ from outpaint_mcp.transitions import (
     updated,
     with_kept,
     with_order,
+    without_note,
 )
 
 logger = logging.getLogger(__name__)
@@ -64,11 +66,18 @@ UPSCALE_POLL = (2.0, 2.0)
 LATE_POLL_SECONDS = 600.0
 LATE_POLL_UNTIL = 24 * 3600.0
 """A task that ran out of time is asked for every 10 minutes until it is a day old."""
+KEY_VALID_SECONDS = 23 * 3600.0
+"""How old a task may be whose lost order is asked for again under its key.
+
+Apiframe forgets a key after 24 hours, and the same request is a new order then. The hour between is for clocks that
+differ and for requests that hang.
+"""
 KEEP_SECONDS = 15.0
 """How long a finished task waits for its images to be copied before it is reported; the copying may go on later."""
 COPY_AGAIN_SECONDS = 60.0
 COPY_UNTIL = 2 * 3600.0
 COPY_NOTE = "Some images could not be copied yet: the provider's URLs may expire."
+QUESTION_FAILED = "The last question to"
 FORGOTTEN_AFTER = 3
 """How often in a row a provider must say that it does not know a task before it is believed."""
 MAX_BACKOFF_SECONDS = 10.0
@@ -268,8 +277,9 @@ class Orders:
         except OrderUnconfirmedError as error:
             return await self._settle_unconfirmed(record, position, error)
         except OutpaintError as error:
-            if again and not isinstance(error, InvalidRequestError):
-                # The question was refused, not the order: that it may have been taken is as true as before.
+            if again and (not isinstance(error, InvalidRequestError) or isinstance(order.source, Picture)):
+                # The question was refused, not the order (or the upload before it): that it may have been taken is as
+                # true as before.
                 return await self._settle_unconfirmed(record, position, OrderUnconfirmedError(error.message))
             await self._settle_refused(record, position, error)
             if position == 0:
@@ -302,13 +312,11 @@ class Orders:
 
     async def _settle_unconfirmed(self, record: Record, position: int, error: OrderUnconfirmedError) -> float | None:
         """The order may have been taken: the task is unknown and keeps its reservation."""
-        provider = self._providers[record.task.provider]
         record = with_order(record, position, state=OrderState.UNCONFIRMED)
         failure = failure_of(error)
-        now = self._clock.now()
         due_at: float | None = None
-        if provider.idempotent and now - record.task.created_at.timestamp() < LATE_POLL_UNTIL:
-            due_at = now + self._backoff(record.task.id) * 6
+        if self._may_ask_again(record) and not isinstance(error, KeyConflictError):
+            due_at = self._clock.now() + self._backoff(record.task.id) * 6
         task = touched(
             record.task,
             self._now(),
@@ -351,24 +359,32 @@ class Orders:
             return None
         position = position_of(record)
         row = record.orders[position]
-        idempotent = self._providers[record.task.provider].idempotent
         match row.state:
             case OrderState.INTENDED if position == 0:
                 return await self._release_unsent(record)
             case OrderState.INTENDED:
                 return await self._send(record, position)
-            case OrderState.SENT if not idempotent:
+            case OrderState.SENT | OrderState.UNCONFIRMED if self._may_ask_again(record):
+                return await self._ask_again(record, position)
+            case OrderState.SENT:
                 # The process that sent it is gone, and with it the answer.
                 lost = OrderUnconfirmedError("The server stopped before the provider's answer to the order arrived.")
                 return await self._settle_unconfirmed(record, position, lost)
-            case OrderState.SENT | OrderState.UNCONFIRMED if idempotent:
-                return await self._ask_again(record, position)
+            case OrderState.UNCONFIRMED if record.due_at is not None:
+                lost = OrderUnconfirmedError("The order was not found in the time in which its key is remembered.")
+                return await self._settle_unconfirmed(record, position, lost)
             case OrderState.ACCEPTED:
                 if answer is None or heard is None or heard.remote_id != row.remote_id:
                     answer = await self._answer(self._providers[record.task.provider], row.remote_id or "")
                 return await self._take_answer(record, position, answer)
             case _:
                 return None
+
+    def _may_ask_again(self, record: Record) -> bool:
+        """Whether an order whose answer was lost can be asked for again without placing it twice."""
+        provider = self._providers[record.task.provider]
+        age = self._clock.now() - record.task.created_at.timestamp()
+        return provider.idempotent and (age < KEY_VALID_SECONDS or not provider.costs_money)
 
     async def _ask_again(self, record: Record, position: int) -> float | None:
         """Ask for an order again whose answer was lost, under the same key, where that cannot place it twice."""
@@ -405,7 +421,7 @@ class Orders:
         if isinstance(answer, OutpaintError):
             return await self._not_answered(record, position, answer)
         self._failures.pop(task_id, None)
-        before = record
+        before = record = without_note(record, QUESTION_FAILED)
         lapses = self._store.lapses
         row = record.orders[position]
         known = replace(hiding(answer, self._secrets_of(task_id)), remote_id=row.remote_id)
@@ -428,9 +444,7 @@ class Orders:
         task_id = record.task.id
         provider = self._providers[record.task.provider]
         count = self._failures[task_id] = self._failures.get(task_id, 0) + 1
-        record = noted(
-            record, f"The last question to {provider.title} failed: {error.message}", replacing="The last question"
-        )
+        record = noted(record, f"{QUESTION_FAILED} {provider.title} failed: {error.message}", replacing=QUESTION_FAILED)
         if isinstance(error, UnknownTaskError) and count >= FORGOTTEN_AFTER:
             failure = Failure(
                 code=UnknownTaskError.code, message=f"{provider.title} does not know the task.", retryable=False
@@ -520,11 +534,17 @@ class Orders:
         Never sooner after the last question than the provider's own interval.
         """
         task, now = record.task, self._clock.now()
+        provider = self._providers.get(task.provider)
+        if provider is None:
+            return
         if task.status is Status.UNKNOWN and record.due_at is not None:
-            self.on_schedule(task.id, now, task.provider)
+            asked_at = task.updated_at.timestamp()
         elif (heard := self._heard.get(task.id)) is not None:
-            soonest = heard.asked_at + self._poll_times(heard.provider, heard.step)[1]
-            self.on_schedule(task.id, max(now, soonest), task.provider)
+            asked_at = heard.asked_at
+        else:
+            return
+        step = task.steps[position_of(record)].name
+        self.on_schedule(task.id, max(now, asked_at + self._poll_times(provider, step)[1]), task.provider)
 
     def called_back(self, task: Task) -> None:
         """The provider called: what it said is asked for now, and from then on as if it never called."""

@@ -126,7 +126,7 @@ class Pictures:
                 lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes), self._sources
             )
         url = ref if scheme in ("http", "https") else None
-        return Picture(kept.sha256, kept.mime_type, kept.width, kept.height, str(kept.path), url)
+        return Picture(kept.sha256, kept.mime_type, kept.width, kept.height, str(kept.path), url, kept.size)
 
     async def keep(self, url: str) -> KeptImage:
         """Fetch a result's http(s) URL, check the image and keep it.

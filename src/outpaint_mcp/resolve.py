@@ -18,6 +18,7 @@ from outpaint_mcp.errors import (
     OutpaintError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.picture_ref import scheme_of
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.records import Record
 from outpaint_mcp.task import (
@@ -62,7 +63,7 @@ class Understood:
             "caller": caller,
             "provider": self.provider.name,
             "source": named,
-            "zoom": float(request.zoom),
+            "zoom": float(request.zoom) if self.provider.sends_zoom(request) else None,
             "aspect_ratio": str(request.aspect_ratio) if request.aspect_ratio else None,
             "prompt": request.prompt,
             "options": self.provider.identity_options(request.provider_options),
@@ -104,7 +105,8 @@ class Understood:
         request = self.request
         image = request.image
         if image is not None and isinstance(self.source, Picture):
-            if image[:5].lower() == "data:":
+            image = image.strip()
+            if scheme_of(image) == "data":
                 image = f"data:{self.source.mime_type};sha256={self.source.sha256}"
             elif self.source.url is not None:
                 image = without_query(image)
@@ -153,6 +155,7 @@ class Resolver:
         providers: all of them by name.
         auto: the names of those that `auto` tries, in this order.
         may_leave: whether `auto` may hand a file or a ``data:`` picture to a provider that is not on this machine.
+        prices: the operator's prices in USD per order, by provider, in place of the providers' own.
     """
 
     def __init__(
@@ -164,6 +167,7 @@ class Resolver:
         find_task: FindTask,
         read_picture: ReadPicture,
         image_of: ImageOf,
+        prices: Mapping[str, float] | None = None,
     ) -> None:
         self._providers = providers
         self._auto = [providers[name] for name in auto if name in providers]
@@ -171,6 +175,7 @@ class Resolver:
         self._find_task = find_task
         self._read_picture = read_picture
         self._image_of = image_of
+        self._prices = prices or {}
 
     async def understand(self, request: OutpaintRequest) -> Understood:
         """Decide who extends what, and refuse what cannot be done.
@@ -180,7 +185,7 @@ class Resolver:
         """
         if (request.task_id is None) == (request.image is None):
             raise InvalidRequestError("Give exactly one of task_id and image.")
-        if len(json.dumps(dict(request.provider_options)).encode()) > MAX_OPTIONS_BYTES:
+        if _size_of(request.provider_options) > MAX_OPTIONS_BYTES:
             raise InvalidRequestError("provider_options is larger than 8 KB.")
         if request.provider != AUTO and request.provider not in self._providers:
             raise InvalidRequestError(
@@ -193,6 +198,13 @@ class Resolver:
         return await self._from_picture(request)
 
     async def _from_task(self, request: OutpaintRequest, task_id: str) -> Understood:
+        if request.provider != AUTO and not task_id.startswith("op-"):
+            # Its own id may have to be asked for and taken in first: not for what is refused whatever the answer is.
+            named = self._providers[request.provider]
+            if SourceKind.TASK in named.features:
+                self._check(named, request, SourceKind.TASK)
+            else:
+                self._check(named, replace(request, image_index=None), SourceKind.PICTURE)
         record = await self._find_task(task_id, request.provider)
         task = record.task
         if task.status in (Status.QUEUED, Status.RUNNING, Status.UNKNOWN):
@@ -237,13 +249,20 @@ class Resolver:
             return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
         # Whoever cannot do it whatever the picture is, is left out before the picture is read.
         able, refusals = self._sift(self._auto, lambda one: one.check(request, SourceKind.PICTURE))
+        stays = not self._may_leave and scheme_of((request.image or "").strip()) not in ("http", "https")
+        if stays:
+            # Why another would not take a picture that it never gets is no reason.
+            refusals = {name: error for name, error in refusals.items() if not self._providers[name].leaves_machine}
         if not able:
-            raise self._nobody(refusals)
+            raise self._nobody(refusals, stays=stays)
         picture = await self._read_picture(request.image or "")
-        if picture.url is None and not self._may_leave:
+        if stays:
             kept_here = [one for one in able if not one.leaves_machine]
+            others, _ = self._sift(able, lambda one: one.check_picture(request, picture))
+            if not kept_here and not others:
+                raise self._nobody(refusals, stays=True)
             if not kept_here:
-                names = " and ".join(one.name for one in able)
+                names = " and ".join(one.name for one in others)
                 raise UnsupportedFeatureError(
                     "No provider on this machine can do this, and a file or data: picture leaves it only on purpose.",
                     f"Name a provider ({names} can do it), or have the operator set OUTPAINT_PROVIDERS.",
@@ -252,7 +271,7 @@ class Resolver:
         able, more = self._sift(able, lambda one: one.check_picture(request, picture))
         for provider in able:
             return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
-        raise self._nobody(refusals | more)
+        raise self._nobody(more | refusals, stays=stays)
 
     def _check(self, provider: Provider, request: OutpaintRequest, kind: SourceKind) -> None:
         """Refuse what the named provider cannot do, naming those that can."""
@@ -297,24 +316,46 @@ class Resolver:
                 able.append(provider)
         return able, refusals
 
-    def _nobody(self, refusals: Mapping[str, OutpaintError]) -> OutpaintError:
-        """One refusal out of many: a ready provider's about the values given, else all of them, each in a sentence."""
+    def _nobody(self, refusals: Mapping[str, OutpaintError], *, stays: bool) -> OutpaintError:
+        """One refusal out of many: a ready provider's about the values given, else all of them, each in a sentence.
+
+        Args:
+            refusals: by provider; of several about the values the first is taken.
+            stays: whether the picture may not leave this machine unless a provider is named.
+        """
         for name, error in refusals.items():
             if isinstance(error, InvalidRequestError) and not self._providers[name].needs:
                 return error
         reasons = " ".join(dict.fromkeys(error.message for error in refusals.values()))
+        if stays:
+            return UnsupportedFeatureError(
+                f"No provider on this machine can do this. {reasons}".rstrip(),
+                "Change the argument that is in the way, or name a provider that may have the picture (list_providers "
+                "shows who can).",
+            )
         return UnsupportedFeatureError(
             f"No provider that is ready can do this. {reasons}",
             "Change the argument that is in the way, or have the operator set a key (list_providers shows who can).",
         )
 
-    @staticmethod
-    def _upscale_note(provider: Provider, request: OutpaintRequest, index: int) -> str:
-        usd = provider.usd_for(request).get(StepName.UPSCALE)
+    def _upscale_note(self, provider: Provider, request: OutpaintRequest, index: int) -> str:
+        usd = self._prices.get(provider.name, provider.usd_for(request).get(StepName.UPSCALE))
         price = f"about ${usd:g}" if usd is not None else f"see the price: {provider.price}"
         return (
             f"{provider.title} extends upscaled images only: image {index} is upscaled first, as a paid step ({price})."
         )
+
+
+def _size_of(options: Mapping[str, Any]) -> int:
+    """How many bytes the options are as compact JSON.
+
+    Raises:
+        InvalidRequestError: they cannot be written as JSON.
+    """
+    try:
+        return len(json.dumps(dict(options), ensure_ascii=False, separators=(",", ":")).encode())
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidRequestError("provider_options must be what JSON can say.") from None
 
 
 def default_roots(home: Path, data_dir: Path, working: Path) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gc
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ SWITCH_SECONDS = 0.0005
 
 
 def serve_stdio() -> None:
-    """Serve MCP on stdin and stdout until stdin ends."""
+    """Serve MCP on stdin and stdout until stdin ends, or the process is asked to end."""
     from outpaint_mcp.late import LateService
     from outpaint_mcp.server import ResultShape, create_server
     from outpaint_mcp.stdio import serve_stdio as serve
@@ -35,8 +36,22 @@ def serve_stdio() -> None:
     def shape() -> ResultShape:
         return ResultShape(settings().resource_links, settings().preview)
 
-    server = create_server(LateService(lambda: running_service(settings())), shape)
-    anyio.run(serve, server)
+    late = LateService(lambda: running_service(settings()))
+
+    async def end_when_asked() -> None:
+        with _signals() as first:
+            number = await first()
+            await late.end()
+        # A thread waits for the next line of stdin; nothing but the end of the process ends it.
+        os._exit(128 + int(number))
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end_when_asked)
+            await serve(create_server(late, shape))
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run)
 
 
 def serve_http(
@@ -136,7 +151,7 @@ def collect_rarely() -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], Awaitable[object]]]:
+def _signals() -> Iterator[Callable[[], Awaitable[int]]]:
     """Within the block SIGINT and SIGTERM end nothing; what is given waits for the first. After the block they do."""
     if sys.platform == "win32":
         # There are no such signals there: Ctrl-C interrupts.

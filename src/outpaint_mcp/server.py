@@ -234,10 +234,11 @@ class _Tools:
         try:
             if isinstance(call, InvalidRequestError):
                 raise call
+            task_id, provider = call.named()
             with self._waiting(call.wait_seconds):
                 task = await (await self._late.get()).get_task(
-                    call.task_id,
-                    provider=call.provider,
+                    task_id,
+                    provider=provider,
                     caller=self._caller_of(),
                     wait_seconds=call.wait_seconds,
                     on_progress=_progress(ctx),

@@ -3,9 +3,10 @@
 import contextlib
 import random
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import anyio
 
@@ -29,9 +30,11 @@ from outpaint_mcp.task import (
     Task,
     Webhook,
 )
-from outpaint_mcp.transitions import new_id, updated, view, with_kept, with_links
+from outpaint_mcp.transitions import new_id, updated, view, with_kept
 
 __all__ = ["LOCAL_CALLER", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
+
+T = TypeVar("T")
 
 LOCAL_CALLER = "local"
 """The caller on stdio and on the command line."""
@@ -159,20 +162,13 @@ class Service:
     async def _outpaint(
         self, request: OutpaintRequest, caller: str, wait_seconds: float, on_progress: OnProgress | None
     ) -> Task:
-        understood = await self._resolver(caller).understand(request)
+        began = self._clock.now()
+        progress = _Progress(on_progress, self._clock)
+        understood = await progress.during(self._resolver(caller).understand(request), "reading the request")
         if self.stopping:
             raise ProviderUnavailableError("The server is stopping.", "Nothing was ordered. Call again in a minute.")
-        made = self._new_record(understood, caller)
-        now = self._clock.now()
-        record, may_send = await self._store.claim(
-            made,
-            now=now,
-            repeat=request.repeat,
-            caps=self._options.caps,
-            count_orders=understood.provider.costs_money,
-        )
+        record, may_send = await self._claim(understood, caller)
         task_id = record.task.id
-        again = task_id != made.task.id
         if may_send:
             self._orders.place(record, understood)
         elif record.orders[0].state is OrderState.INTENDED and not record.task.status.is_final:
@@ -180,16 +176,36 @@ class Service:
         else:
             self._orders.wanted(record)
         with self._until_stopped(grace=LAST_ANSWER_SECONDS):
-            await self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
-        remaining = wait_seconds - (self._clock.now() - now)
-        record = await self._wait(task_id, remaining, on_progress) or record
+            answered = self._orders.placed(task_id, max(wait_seconds, PLACING_SECONDS))
+            await progress.during(answered, f"{record.task.provider}: placing the order")
+        remaining = wait_seconds - (self._clock.now() - began)
+        record = await self._wait(task_id, remaining, progress) or record
         notes: tuple[str, ...] = ()
-        if again:
+        if not may_send:
             notes = (
                 "This is the task of the same order, placed before: nothing new was ordered. "
                 "repeat=true orders it anew, once this one is final.",
             )
         return self._view(record, notes)
+
+    async def _claim(self, understood: Understood, caller: str) -> tuple[Record, bool]:
+        """The task that stands for an order, and whether its first order is ours to send."""
+
+        async def claim() -> tuple[Record, bool]:
+            return await self._store.claim(
+                self._new_record(understood, caller),
+                now=self._clock.now(),
+                repeat=understood.request.repeat,
+                caps=self._options.caps,
+                count_orders=understood.provider.costs_money,
+            )
+
+        record, may_send = await claim()
+        if may_send and self._clock.now() - record.task.created_at.timestamp() >= UNSENT_SECONDS:
+            # Intended long ago and never sent: it is released, and this is an order of today.
+            await self._orders.advance(record.task.id)
+            return await claim()
+        return record, may_send
 
     async def get_task(
         self,
@@ -204,13 +220,20 @@ class Service:
 
         Raises:
             UnknownTaskError: there is none with this id, or it is another caller's.
+            InvalidRequestError: there is no such provider, or the task is not its.
             OutpaintError: a provider's own id could not be looked up.
         """
         with self._call():
             record = await self._find(task_id, provider or AUTO, caller)
+            if provider is not None and record.task.provider != provider:
+                own = record.task.provider
+                raise InvalidRequestError(
+                    f"The task {record.task.id} is of {own}, not of {provider}.", f"Leave provider out, or give {own}."
+                )
             self._orders.wanted(record)
             if wait_seconds > 0:
-                record = await self._wait(record.task.id, wait_seconds, on_progress) or record
+                progress = _Progress(on_progress, self._clock)
+                record = await self._wait(record.task.id, wait_seconds, progress) or record
             return self._view(record)
 
     async def status_of(self, task_id: str) -> tuple[str, Status] | None:
@@ -220,7 +243,7 @@ class Service:
 
     async def recent(self, *, caller: str = LOCAL_CALLER, limit: int = 20) -> list[Task]:
         """The caller's newest tasks, newest first."""
-        return [with_links(task, self._options.paths_allowed) for task in await self._store.recent(caller, limit)]
+        return [self._view(record) for record in await self._store.recent(caller, limit)]
 
     def list_providers(self) -> list[ProviderInfo]:
         """Who can do what, in the order in which `auto` tries them."""
@@ -311,6 +334,10 @@ class Service:
         """
         self._orders.callback_for = callback_for
 
+    def callback_token(self, provider: str, task_id: str) -> str:
+        """What marks a provider's callback about a task as genuine."""
+        return self._providers[provider].callback_token(task_id)
+
     async def task_called_about(self, provider: str, headers: Mapping[str, str], body: bytes) -> str:
         """Our id of the task that a provider's callback is about.
 
@@ -352,10 +379,13 @@ class Service:
             find_task=find,
             read_picture=read,
             image_of=self._image_of,
+            prices=self._options.prices,
         )
 
     async def _find(self, task_id: str, provider: str, caller: str) -> Record:
         """A task by our id, or by its provider's own; the latter is adopted if it is not in the store yet."""
+        if provider != AUTO and provider not in self._providers:
+            raise InvalidRequestError(f"There is no provider {provider[:60]!r}.", f"Use {', '.join(self._providers)}.")
         if task_id.startswith("op-"):
             record = await self._store.get(task_id)
             if record is None or record.caller != caller:
@@ -366,12 +396,13 @@ class Service:
                 f"{task_id[:80]!r} is not one of this server's ids (op-...).",
                 "If it is a provider's own id, name the provider.",
             )
-        if provider not in self._providers:
-            raise InvalidRequestError(f"There is no provider {provider[:60]!r}.", f"Use {', '.join(self._providers)}.")
-        known = await self._store.find_remote(provider, task_id, caller)
+        known = await self._store.find_remote(provider, task_id, caller, last=True)
         if known is not None:
             return known
-        if not self._options.adopt or await self._store.find_remote(provider, task_id) is not None:
+        other = await self._store.find_remote(provider, task_id)
+        # The first step of a task of the caller's own is taken in as a task by itself: its image has been paid too.
+        mine = other is not None and other.caller == caller
+        if not mine and (other is not None or not self._options.adopt):
             raise UnknownTaskError(f"There is no task {task_id[:80]!r} of {provider}.")
         return await self._adopt(self._providers[provider], task_id, caller)
 
@@ -413,9 +444,9 @@ class Service:
             sha256, mime_type, width, height = fresh.sha256, fresh.mime_type, fresh.width, fresh.height
         else:
             sha256, mime_type, width, height = kept.sha256, kept.mime_type, image.width, image.height
-        path = self._pictures.path_of(sha256, mime_type)
+        path = anyio.Path(self._pictures.path_of(sha256, mime_type))
         url = image.url if image.url.startswith(("http://", "https://")) else None
-        return Picture(sha256, mime_type, width, height, str(path), url)
+        return Picture(sha256, mime_type, width, height, str(path), url, (await path.stat()).st_size)
 
     def _new_record(self, understood: Understood, caller: str) -> Record:
         now = self._clock.now()
@@ -430,14 +461,13 @@ class Service:
             created_at=at,
             updated_at=at,
         )
+        request = understood.request
+        if isinstance(understood.source, Picture):
+            # Another provider's image costs what a picture of one's own does.
+            request = replace(request, task_id=None, image=understood.source.path)
+        usd = understood.provider.usd_for(request)
         orders = tuple(
-            OrderRow(
-                position,
-                name,
-                usd=self._options.prices.get(
-                    understood.provider.name, understood.provider.usd_for(understood.request).get(name)
-                ),
-            )
+            OrderRow(position, name, usd=self._options.prices.get(understood.provider.name, usd.get(name)))
             for position, name in enumerate(understood.steps)
         )
         return Record(
@@ -477,23 +507,16 @@ class Service:
         for task_id in changed:
             self.changed(task_id)
 
-    async def _wait(self, task_id: str, seconds: float, on_progress: OnProgress | None) -> Record | None:
+    async def _wait(self, task_id: str, seconds: float, progress: "_Progress") -> Record | None:
         """Wait until a task ends a wait, for at most `seconds`, reporting progress."""
         deadline = self._clock.now() + seconds
-        shown = 0.0
         while True:
             change = self._changed.setdefault(task_id, _Change())
             record = await self._store.get(task_id)
             remaining = deadline - self._clock.now()
             if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
                 return record
-            if on_progress is not None:
-                percent = min(self._percent(record), 99.0)
-                if percent <= shown:
-                    # Hosts want it rising; a little more says that it is alive.
-                    percent = shown + (100 - shown) * 0.02
-                shown = percent
-                await on_progress(percent, f"{record.task.provider}: {record.task.status.value}")
+            await progress.report(self._percent(record), f"{record.task.provider}: {record.task.status.value}")
             with self._until_stopped():
                 await self._pause(change.event, min(remaining, PROGRESS_SECONDS))
 
@@ -529,8 +552,7 @@ class Service:
         return min(95.0, 95 * (self._clock.now() - record.task.created_at.timestamp()) / usual)
 
     def _view(self, record: Record, notes: tuple[str, ...] = ()) -> Task:
-        provider = self._providers.get(record.task.provider)
-        return view(record, provider, notes, paths=self._options.paths_allowed)
+        return view(record, notes, paths=self._options.paths_allowed)
 
 
 class _Change:
@@ -538,3 +560,45 @@ class _Change:
 
     def __init__(self) -> None:
         self.event = anyio.Event()
+
+
+class _Progress:
+    """What one call tells of its progress: ever more, and at least every PROGRESS_SECONDS."""
+
+    def __init__(self, on_progress: OnProgress | None, clock: Clock) -> None:
+        self._on_progress = on_progress
+        self._clock = clock
+        self._shown = 0.0
+
+    async def report(self, percent: float, message: str) -> None:
+        if self._on_progress is None:
+            return
+        percent = min(percent, 99.0)
+        if percent <= self._shown:
+            # Hosts want it rising; a little more says that it is alive.
+            percent = self._shown + (100 - self._shown) * 0.02
+        self._shown = percent
+        await self._on_progress(percent, message)
+
+    async def during(self, work: Awaitable[T], message: str) -> T:
+        """Wait for `work`, and say so meanwhile."""
+        if self._on_progress is None:
+            return await work
+        outcome: list[T] = []
+        failure: Exception | None = None
+        async with anyio.create_task_group() as both:
+            both.start_soon(self._tell, message)
+            try:
+                outcome.append(await work)
+            except Exception as error:
+                # Carried out of the task group by hand, which would wrap it.
+                failure = error
+            both.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return outcome[0]
+
+    async def _tell(self, message: str) -> None:
+        while True:
+            await self._clock.sleep(PROGRESS_SECONDS)
+            await self.report(0, message)

@@ -1,5 +1,6 @@
 """The environment, read once. The only reader of the environment; only cli.py builds one."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -95,17 +96,21 @@ class Settings(BaseSettings):
     max_request_mb: float = Field(
         default=16,
         gt=0,
+        le=1e6,
         description="Over HTTP: the largest request; a `data:` picture is a third larger than its file.",
     )
-    keep_images_days: float = Field(default=30, gt=0, description="How long images are kept.")
+    keep_images_days: float = Field(default=30, gt=0, le=1e6, description="How long images are kept.")
     keep_images_gb: float = Field(
-        default=5, gt=0, description="How much all kept images may take; the oldest go first."
+        default=5, gt=0, le=1e6, description="How much all kept images may take; the oldest go first."
     )
 
     @field_validator("providers", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return tuple(name.strip().lower() for name in value.split(",") if name.strip()) if _is_text(value) else value
+        if _is_text(value):
+            value = tuple(name.strip().lower() for name in value.split(",") if name.strip())
+        # A list of nobody is no leave to hand pictures out.
+        return None if value is not None and len(value) == 0 else value
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
@@ -152,8 +157,8 @@ class Settings(BaseSettings):
     @field_validator("poll_seconds")
     @classmethod
     def _not_a_storm(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and (value[0] < 0 or value[1] < 0.01):
-            raise ValueError("first must not be negative and interval must be at least 0.01")
+        if value is not None and not (all(map(math.isfinite, value)) and value[0] >= 0 and value[1] >= 0.01):
+            raise ValueError("first must not be negative and interval must be at least 0.01, both of them finite")
         return value
 
 

@@ -1,11 +1,15 @@
 """Serves one client over stdin and stdout, also one that changes its mind about the protocol's era.
 
 A well-known host asks `server/discover` first, which opens the modern protocol, and then shakes hands all the same. The
-SDK decides the era once a connection; here an `initialize` after it begins a new conversation on the same streams.
+SDK decides the era once a connection; here an `initialize` after it begins a new conversation on the same streams. And
+a line that is no message is answered: whoever sent it waits.
 """
 
+import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -14,7 +18,8 @@ from mcp.server import MCPServer
 from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCRequest
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, JSONRPCRequest
+from pydantic import ValidationError
 
 Incoming = SessionMessage | Exception
 
@@ -66,6 +71,9 @@ async def serve_streams(
                     pending = None
                 ended = True
                 async for message in read:
+                    if isinstance(message, Exception):
+                        await write.send(_answer_to(message))
+                        continue
                     if not shaken and _is_handshake(message):
                         if asked:
                             pending, ended = message, False
@@ -73,6 +81,24 @@ async def serve_streams(
                         shaken = True
                     asked = asked or _is_request(message)
                     await to_loop.send(message)
+
+
+def _answer_to(error: Exception) -> SessionMessage:
+    """The answer to a line that is no message, under the id that the line has, if it can be read."""
+    refusal = ErrorData(code=PARSE_ERROR, message="The line is not JSON that can be read.")
+    sent: Any = None
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False)
+        if found[0]["type"] == "json_invalid":
+            # Python's own reader takes more, such as half of a surrogate pair where a text was cut in an emoji.
+            with contextlib.suppress(ValueError, RecursionError):
+                sent = json.loads(found[0]["input"])
+        else:
+            refusal = ErrorData(code=INVALID_REQUEST, message="The line is no JSON-RPC request.")
+            sent = next((one["input"] for one in found if isinstance(one["input"], dict)), None)
+    id_ = sent.get("id") if isinstance(sent, dict) else None
+    known = id_ if isinstance(id_, str | int) and not isinstance(id_, bool) else None
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=known, error=refusal))
 
 
 def _is_request(message: Incoming) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from outpaint_mcp.database import Database, transaction
 from outpaint_mcp.errors import BudgetExceededError
 from outpaint_mcp.records import Caps, Counts, KeptImage, OrderRow, OrderState, Record
-from outpaint_mcp.task import Cost, Status, StepName, Task
+from outpaint_mcp.task import Cost, StepName, Task
 
 if TYPE_CHECKING:
     import sqlite3
@@ -140,14 +140,11 @@ class Store(Database):
         def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
             with transaction(db):
                 self._renew(db, now)
-                found = self._newest_equal(db, record)
+                found = self._standing(db, record, now, repeat=repeat)
                 if found is not None:
                     state = found.orders[0].state if found.orders else OrderState.ACCEPTED
-                    if state is OrderState.INTENDED and not found.task.status.is_final:
-                        # Never sent. Unless another process is about to, it is ours to send, on its reservation.
-                        return found, self._take_over(db, found.task.id, now)
-                    if _answers_for(found, now, repeat=repeat):
-                        return found, False
+                    # Never sent: unless another process is about to, it is ours to send, on its reservation.
+                    return found, state is OrderState.INTENDED and self._take_over(db, found.task.id, now)
                 orders = record.orders
                 if count_orders:
                     day = datetime.fromtimestamp(now, UTC).date().isoformat()
@@ -159,10 +156,18 @@ class Store(Database):
 
         return await self._run(work, durable=True)
 
-    def _newest_equal(self, db: "sqlite3.Connection", record: Record) -> Record | None:
+    def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
+        """The newest task that answers for the same order made again.
+
+        One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows
+        what became, until a newer one has succeeded.
+        """
         row = db.execute(
-            "SELECT id FROM tasks WHERE caller = ? AND order_hash = ? ORDER BY created_at DESC, rowid DESC LIMIT 1",
-            (record.caller, record.order_hash),
+            "SELECT id FROM tasks WHERE caller = ?1 AND order_hash = ?2 AND (status IN ('queued', 'running') OR (NOT ?3"
+            " AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS (SELECT 1 FROM tasks"
+            " AS later WHERE later.caller = ?1 AND later.order_hash = ?2 AND later.status = 'succeeded'"
+            " AND later.rowid > tasks.rowid)))) ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (record.caller, record.order_hash, repeat, now - REUSE_SECONDS),
         ).fetchone()
         return None if row is None else self._load(db, row[0])
 
@@ -324,7 +329,7 @@ class Store(Database):
             with transaction(db):
                 self._renew(db, now)
                 remote_id = record.task.remote_id
-                found = self._find_remote(db, record.task.provider, remote_id or "", record.caller)
+                found = self._find_remote(db, record.task.provider, remote_id or "", record.caller, last=True)
                 if found is None:
                     self._insert(db, record, now)
                     db.executemany(
@@ -385,28 +390,38 @@ class Store(Database):
     async def get(self, task_id: str) -> Record | None:
         return await self._look_up(lambda db: self._load(db, task_id))
 
-    async def find_remote(self, provider: str, remote_id: str, caller: str | None = None) -> Record | None:
-        """The newest task one of whose orders has this id at the provider; of any caller if `caller` is None."""
-        return await self._look_up(lambda db: self._find_remote(db, provider, remote_id, caller))
+    async def find_remote(
+        self, provider: str, remote_id: str, caller: str | None = None, *, last: bool = False
+    ) -> Record | None:
+        """The newest task one of whose orders has this id at the provider.
+
+        Args:
+            provider: whose id it is.
+            remote_id: the id.
+            caller: whose task; anybody's if None.
+            last: only if it is the id of the task's last order, whose images are the task's.
+        """
+        return await self._look_up(lambda db: self._find_remote(db, provider, remote_id, caller, last=last))
 
     def _find_remote(
-        self, db: "sqlite3.Connection", provider: str, remote_id: str, caller: str | None
+        self, db: "sqlite3.Connection", provider: str, remote_id: str, caller: str | None, *, last: bool
     ) -> Record | None:
         row = db.execute(
-            "SELECT task_id FROM orders WHERE provider = ?1 AND remote_id = ?2 AND (?3 IS NULL OR caller = ?3)"
-            " ORDER BY task_id DESC LIMIT 1",
-            (provider, remote_id, caller),
+            "SELECT task_id FROM orders JOIN tasks ON id = task_id WHERE orders.provider = ?1 AND remote_id = ?2"
+            " AND (?3 IS NULL OR orders.caller = ?3) AND (NOT ?4 OR position = (SELECT MAX(position) FROM orders AS one"
+            " WHERE one.task_id = id)) ORDER BY created_at DESC, tasks.rowid DESC LIMIT 1",
+            (provider, remote_id, caller, last),
         ).fetchone()
         return None if row is None else self._load(db, row[0])
 
-    async def recent(self, caller: str, limit: int) -> list[Task]:
+    async def recent(self, caller: str, limit: int) -> list[Record]:
         """The caller's newest tasks, newest first."""
 
-        def work(db: "sqlite3.Connection") -> list[Task]:
+        def work(db: "sqlite3.Connection") -> list[Record]:
             rows = db.execute(
-                "SELECT task FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (caller, limit)
-            )
-            return [Task.model_validate_json(row[0]) for row in rows]
+                "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (caller, limit)
+            ).fetchall()
+            return [record for row in rows if (record := self._load(db, row[0])) is not None]
 
         return await self._run(work)
 
@@ -499,16 +514,3 @@ class Store(Database):
 
 def _json(cost: Cost | None) -> str | None:
     return None if cost is None else cost.model_dump_json()
-
-
-def _answers_for(found: Record, now: float, *, repeat: bool) -> bool:
-    """Whether a task that stands answers for the same order made again."""
-    status = found.task.status
-    if status in (Status.QUEUED, Status.RUNNING):
-        return True
-    if repeat:
-        return False
-    if status is Status.UNKNOWN:
-        return True
-    finished = found.task.finished_at
-    return status is Status.SUCCEEDED and finished is not None and now - finished.timestamp() < REUSE_SECONDS

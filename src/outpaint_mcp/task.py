@@ -183,7 +183,8 @@ class Parent:
 class Picture:
     """A picture of one's own as the source, read, checked and measured. Width and height in pixels, as displayed.
 
-    `url` is the public http(s) URL it came from, or None for a file or a ``data:`` URI. `path` is our own copy.
+    `url` is the public http(s) URL it came from, or None for a file or a ``data:`` URI. `path` is our own copy, `size`
+    its bytes, or 0 where nobody counted them.
     """
 
     sha256: str
@@ -192,6 +193,7 @@ class Picture:
     height: int
     path: str
     url: str | None = field(default=None, repr=False)
+    size: int = 0
 
 
 class StepName(StrEnum):

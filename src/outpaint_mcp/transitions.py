@@ -31,6 +31,10 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     last = position == len(record.orders) - 1
     for note in update.notes:
         record = noted(record, note)
+    if update.cost is not None:
+        usd = record.orders[position].usd if update.cost.usd is None else update.cost.usd
+        record = with_order(record, position, cost=update.cost, usd=usd)
+        record = replace(record, task=touched(record.task, now, cost=_summed(record.orders)))
     if update.status is Status.FAILED or update.status is Status.CANCELLED:
         failure = update.failure
         if failure is None and update.status is Status.FAILED:
@@ -38,10 +42,6 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         return released(finished(record, update.status, position, failure, now), position, update, provider)
     task = record.task
     changes: dict[str, Any] = {"steps": steps_with(record, position, update.status, update.remote_id)}
-    if update.cost is not None:
-        usd = record.orders[position].usd if update.cost.usd is None else update.cost.usd
-        record = with_order(record, position, cost=update.cost, usd=usd)
-        changes["cost"] = _summed(record.orders)
     if update.status is not Status.UNKNOWN and task.failure is not None:
         changes["failure"] = None
     if not last:
@@ -90,8 +90,13 @@ def released(record: Record, position: int, update: TaskUpdate, provider: Provid
     return replace(record, orders=orders)
 
 
-def next_step(task: Task, provider: Provider | None) -> str:
-    """What the caller should do now, in one sentence or two."""
+def next_step(task: Task, *, asked_again: bool) -> str:
+    """What the caller should do now, in one sentence or two.
+
+    Args:
+        task: as it stands.
+        asked_again: whether an order whose answer was lost is asked for again.
+    """
     match task.status:
         case Status.QUEUED | Status.RUNNING:
             return f"Not finished. Call get_task with task_id={task.id} and wait_seconds=25; do not order again."
@@ -108,7 +113,7 @@ def next_step(task: Task, provider: Provider | None) -> str:
         case Status.CANCELLED:
             return "It was cancelled; it may be ordered again."
         case _ if task.failure is not None and task.failure.code == OrderUnconfirmedError.code:
-            if provider is not None and provider.idempotent:
+            if asked_again:
                 return (
                     f"The order is being asked for again under the same key, which cannot pay twice. "
                     f"Call get_task with task_id={task.id} in a minute."
@@ -157,10 +162,17 @@ def with_order(record: Record, position: int, **changes: Any) -> Record:
 
 def noted(record: Record, note: str, *, replacing: str | None = None) -> Record:
     """The record with one more note, in place of one that begins with `replacing`; never the same note twice."""
-    notes = tuple(one for one in record.task.notes if replacing is None or not one.startswith(replacing))
-    if note in notes:
+    if replacing is not None:
+        record = without_note(record, replacing)
+    if note in record.task.notes:
         return record
-    return replace(record, task=record.task.model_copy(update={"notes": (*notes, note)}))
+    return replace(record, task=record.task.model_copy(update={"notes": (*record.task.notes, note)}))
+
+
+def without_note(record: Record, beginning: str) -> Record:
+    """The record without the notes that begin so."""
+    notes = tuple(one for one in record.task.notes if not one.startswith(beginning))
+    return replace(record, task=record.task.model_copy(update={"notes": notes}))
 
 
 def _summed(orders: tuple[OrderRow, ...]) -> Cost | None:
@@ -217,7 +229,8 @@ def with_links(task: Task, paths: bool = True) -> Task:
     return task.model_copy(update={"images": tuple(linked(image) for image in task.images)})
 
 
-def view(record: Record, provider: Provider | None, notes: tuple[str, ...] = (), *, paths: bool = True) -> Task:
+def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True) -> Task:
     """The task as its caller sees it: with links, `notes` added, and what to do next."""
     task = with_links(record.task, paths)
-    return task.model_copy(update={"notes": (*task.notes, *notes), "next": next_step(task, provider)})
+    next_ = next_step(task, asked_again=record.due_at is not None)
+    return task.model_copy(update={"notes": (*task.notes, *notes), "next": next_})

@@ -50,10 +50,10 @@ async def records_in(folder: Path) -> list[Record]:
     """Every task that was ordered, the oldest first."""
     store = Store(folder / "store.db", "reader")
     try:
-        found = [await store.get(task.id) for task in reversed(await store.recent("local", 100))]
+        found = await store.recent("local", 100)
     finally:
         await store.aclose()
-    return [record for record in found if record is not None and record.order_hash is not None]
+    return [record for record in reversed(found) if record.order_hash is not None]
 
 
 def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:

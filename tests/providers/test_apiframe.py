@@ -1,12 +1,15 @@
 """Apiframe's wire, shapes and oddities."""
 
+import base64
 import hashlib
 import hmac
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from outpaint_mcp.api_client import MAX_ATTEMPTS
 from outpaint_mcp.errors import (
@@ -22,7 +25,8 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
     UnsupportedFeatureError,
 )
-from outpaint_mcp.providers.apiframe import Apiframe
+from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.providers.apiframe import MAX_PICTURE_BYTES, Apiframe
 from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, StepName, Webhook
 
 from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
@@ -121,7 +125,8 @@ OWN = OutpaintRequest(image="a.png")
     [
         ({"zoom": 1.0}, InvalidRequestError, "1:1"),
         ({"zoom": 2.0, "aspect_ratio": SQUARE}, InvalidRequestError, "1:1"),
-        ({"zoom": 2.0, "aspect_ratio": AspectRatio(16, 9)}, InvalidRequestError, "only aspect_ratio"),
+        ({"zoom": 2.0, "aspect_ratio": AspectRatio(16, 9)}, UnsupportedFeatureError, "16:9 .* its aspect_ratio is 1:1"),
+        ({"zoom": 1.0, "aspect_ratio": AspectRatio(16, 9)}, UnsupportedFeatureError, "16:9 .* its aspect_ratio is 1:1"),
         ({"zoom": 1.7}, UnsupportedFeatureError, "1, 1.5 or 2"),
         ({"webhook": HOOK}, UnsupportedFeatureError, "webhook"),
     ],
@@ -140,6 +145,33 @@ def test_a_square_picture_cannot_be_made_square() -> None:
     provider.check_picture(request, picture(800, 600))
     with pytest.raises(InvalidRequestError, match="square already"):
         provider.check_picture(request, picture(800, 800))
+
+
+def test_a_picture_of_more_than_25_mb_is_refused_and_one_of_unknown_size_is_not() -> None:
+    provider, _ = of(Apiframe)
+    for size in (0, MAX_PICTURE_BYTES):
+        provider.check_picture(OWN, picture(size=size))
+    with pytest.raises(UnsupportedFeatureError, match=r"up to 25 MB; this one has 27,000,000 bytes") as refused:
+        provider.check_picture(OWN, picture(size=27_000_000))
+    assert "smaller picture" in refused.value.advice
+    # Another provider may do what this one cannot, whatever else is wrong here.
+    with pytest.raises(UnsupportedFeatureError):
+        provider.check_picture(replace(OWN, zoom=1.0, aspect_ratio=SQUARE), picture(800, 800, size=27_000_000))
+
+
+@pytest.mark.parametrize("source", ["file", "data"])
+async def test_a_picture_that_was_read_is_measured_against_the_limit(source: str, tmp_path: Path) -> None:
+    # Pixels that cannot be packed: three bytes each.
+    noise = Image.frombytes("RGB", (3000, 3000), os.urandom(27_000_000))
+    path = tmp_path / "noise.png"
+    noise.save(path, compress_level=1)
+    ref = str(path) if source == "file" else f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    provider, _ = of(Apiframe)
+    async with Pictures(tmp_path / "data", roots=(tmp_path,)) as pictures:
+        own = await pictures.read(ref)
+    assert own.size == path.stat().st_size
+    with pytest.raises(UnsupportedFeatureError, match="25 MB"):
+        provider.check_picture(OWN, own)
 
 
 def test_what_is_refused_of_a_task() -> None:
@@ -161,6 +193,21 @@ async def test_the_key_and_the_paths() -> None:
     submit, fetch = vendor.requests
     assert submit.headers["x-api-key"] == KEY
     assert str(fetch.url) == f"https://api.apiframe.ai/v2/jobs/{UUID}"
+
+
+@pytest.mark.parametrize("remote_id", ["d758", "", "op-1", UUID[:-1], f"{UUID}0", f"{UUID}/x", f"{UUID} "])
+async def test_an_id_that_is_no_uuid_is_unknown_and_not_asked_for(remote_id: str) -> None:
+    # The vendor's own answer is a 400, which reads as if an argument were wrong.
+    provider, vendor = of(Apiframe, (400, {"error": "Invalid request", "details": {"id": ["Invalid uuid"]}}))
+    with pytest.raises(UnknownTaskError, match="Apiframe"):
+        await provider.poll(remote_id)
+    assert vendor.requests == []
+
+
+async def test_a_uuid_is_asked_for_in_any_case_and_as_it_is() -> None:
+    provider, vendor = of(Apiframe, (200, {"id": UUID, "status": "PROCESSING"}))
+    await provider.poll(UUID.upper())
+    assert vendor.requests[0].url.path == f"/v2/jobs/{UUID.upper()}"
 
 
 async def test_a_lost_answer_is_asked_for_under_the_same_key() -> None:

@@ -45,6 +45,21 @@ def test_a_button_decides_in_place_of_the_zoom_and_the_caller_is_told() -> None:
     assert provider.notes_for(REQUEST) == ()
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_an_empty_button_is_none_and_the_zoom_decides(nothing: str | None) -> None:
+    provider, _ = of(Apimart)
+    options = {"custom_id": nothing}
+    assert (provider.build_submit(order(options=options)).json or {})["zoom_ratio"] == 1.5
+    assert provider.notes_for(replace(REQUEST, provider_options=options)) == ()
+    with pytest.raises(UnsupportedFeatureError, match=r"1\.5 or 2"):
+        provider.check(replace(REQUEST, zoom=1.7, provider_options=options), SourceKind.TASK)
+
+
+def test_with_a_button_any_zoom_is_taken_since_none_is_sent() -> None:
+    provider, _ = of(Apimart)
+    provider.check(replace(REQUEST, zoom=1.7, provider_options={"custom_id": "MJ::Outpaint::50"}), SourceKind.TASK)
+
+
 def test_an_upscale_goes_without_the_callers_options() -> None:
     provider, _ = of(Apimart)
     upscale = order(step=StepName.UPSCALE, speed="fast", options={"custom_id": "MJ::Outpaint::50"})

@@ -16,7 +16,7 @@ from outpaint_mcp.errors import (
     UnsupportedFeatureError,
 )
 from outpaint_mcp.providers.legnext import Legnext
-from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, Webhook
+from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, StepName, Webhook
 
 from .published import job
 from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
@@ -126,6 +126,13 @@ def test_a_tasks_image_needs_no_prompt_and_another_providers_image_has_its_url_l
     provider, _ = of(Legnext)
     provider.check(OutpaintRequest(task_id=UUID), SourceKind.TASK)
     provider.check(OutpaintRequest(task_id=UUID, prompt="x"), SourceKind.PICTURE)
+
+
+def test_the_published_price_is_a_tasks_images_and_that_of_a_picture_of_ones_own_is_unknown() -> None:
+    provider, _ = of(Legnext)
+    assert provider.usd_for(OutpaintRequest(task_id=UUID)) == {StepName.OUTPAINT: 0.08}
+    assert StepName.OUTPAINT not in provider.usd_for(PAINT), "a cap in USD counts it as 0.08"
+    assert "of an own picture not published" in provider.price
 
 
 def test_what_is_refused_of_a_very_picture() -> None:

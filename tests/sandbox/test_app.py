@@ -66,6 +66,7 @@ async def test_images_that_are_not_there_are_404(sandbox: Sandbox, connect: Conn
         f"legnext/{single}/1.png",
         f"legnext/{single}/-1.png",
         f"legnext/{single}/01.png",
+        f"legnext/{single}/.png",
         f"legnext/{single}/upload.png",
         "legnext/nobody/0.png",
         f"apimart/{single}/0.png",

@@ -252,6 +252,19 @@ async def test_apiframe_takes_a_file_and_a_data_uri(tmp_path: Path) -> None:
     assert outpaints == ["Zoom out 1.5x", "Make square"]
 
 
+async def test_a_lost_order_for_an_own_picture_is_found_again_with_the_same_upload(tmp_path: Path) -> None:
+    request = OutpaintRequest(image=str(picture(tmp_path, width=300, height=200)), provider="apiframe", zoom=1.5)
+    async with market(tmp_path, read_timeout=0.5) as at:
+        # One more than are sent at once.
+        at.fault("apiframe", "submit", fault="drop", accepted=True, times=5)
+        task = await at.service.outpaint(request)
+        assert task.status is Status.UNKNOWN
+        with anyio.fail_after(30):
+            while (await at.service.get_task(task.id)).status is not Status.SUCCEEDED:  # noqa: ASYNC110 (asking is the point)
+                await anyio.sleep(0.1)
+        assert at.sandbox.order_count("apiframe", "outpaint") == 1
+
+
 @pytest.mark.parametrize("vendor", ["legnext", "vtrix"])
 async def test_a_picture_by_its_url_is_centred_on_a_larger_canvas(tmp_path: Path, vendor: str) -> None:
     async with market(tmp_path) as at:

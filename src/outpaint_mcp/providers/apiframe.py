@@ -6,11 +6,19 @@ Extends an upsampled image; a picture of one's own is uploaded and extended by i
 import hashlib
 import hmac
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from outpaint_mcp.api_client import refusal
-from outpaint_mcp.errors import InsufficientCreditsError, InvalidRequestError, NotReadyError, OutpaintError
+from outpaint_mcp.errors import (
+    InsufficientCreditsError,
+    InvalidRequestError,
+    NotReadyError,
+    OutpaintError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
 from outpaint_mcp.providers.answers import (
     Answer,
     Id,
@@ -42,6 +50,9 @@ from outpaint_mcp.task import (
 )
 
 SQUARE = AspectRatio(1, 1)
+# "Up to 25 MB"; in which unit is not said. By the smaller one `auto` goes on to another provider where the vendor might
+# refuse the upload, after which nobody else would be tried.
+MAX_PICTURE_BYTES = 25_000_000
 DIRECTIONS = {1.0: "Make square", 1.5: "Zoom out 1.5x", 2.0: "Zoom out 2x"}
 
 
@@ -134,12 +145,21 @@ class Apiframe(HttpProvider):
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
+        if kind is SourceKind.PICTURE and request.aspect_ratio not in (None, SQUARE):
+            limits = self.limits(kind)[Feature.ASPECT_RATIO]
+            raise UnsupportedFeatureError(
+                f"Apiframe cannot make aspect_ratio {request.aspect_ratio} for a picture of one's own: "
+                f"its aspect_ratio is {limits}."
+            )
         if kind is SourceKind.PICTURE and (request.zoom == 1) != (request.aspect_ratio == SQUARE):
             raise InvalidRequestError("With Apiframe zoom 1 and aspect_ratio 1:1 go together (make square).")
-        if kind is SourceKind.PICTURE and request.aspect_ratio not in (None, SQUARE):
-            raise InvalidRequestError("Apiframe's only aspect_ratio is 1:1, with zoom 1.")
 
     def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+        if picture.size > MAX_PICTURE_BYTES:
+            raise UnsupportedFeatureError(
+                f"Apiframe takes pictures of one's own of up to 25 MB; this one has {picture.size:,} bytes.",
+                "Give a smaller picture, or name a provider that takes larger ones.",
+            )
         if request.zoom == 1 and picture.width == picture.height:
             raise InvalidRequestError("The picture is square already.", "Give a zoom of 1.5 or 2.")
 
@@ -180,6 +200,11 @@ class Apiframe(HttpProvider):
         return url
 
     def build_fetch(self, remote_id: str) -> ApiCall:
+        # Its jobs' ids are UUIDs; any other is answered with a 400, as a bad order is, and not with a 404.
+        try:
+            uuid.UUID(remote_id)
+        except ValueError:
+            raise UnknownTaskError("Apiframe can have no task of this id: its ids are UUIDs.") from None
         return ApiCall("GET", f"/v2/jobs/{path_segment(self.title, remote_id)}")
 
     def parse_submit(self, body: Any) -> TaskUpdate:

@@ -117,14 +117,17 @@ class Apimart(HttpProvider):
     def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
         return self.turbo_usd if request.speed == "turbo" else self.usd
 
+    def sends_zoom(self, request: OutpaintRequest) -> bool:
+        return not _names_button(request.provider_options)
+
     def notes_for(self, request: OutpaintRequest) -> tuple[str, ...]:
-        if "custom_id" not in request.provider_options:
+        if self.sends_zoom(request):
             return ()
         return ("custom_id names a button, and the button decides how far to zoom: zoom was not sent.",)
 
     def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
         parent = parent_of(order)
-        zoom = None if "custom_id" in order.options else order.zoom
+        zoom = None if _names_button(order.options) else order.zoom
         body = {"task_id": parent.remote_id, "index": parent.index, "zoom_ratio": zoom, "speed": order.speed}
         return ApiCall("POST", "/v1/midjourney/generations/zoom", json=with_options(order.options, body))
 
@@ -181,6 +184,11 @@ class Apimart(HttpProvider):
 
 
 _NEEDS_UPSCALED = re.compile(r"this action requires an upscaled task", re.IGNORECASE)
+
+
+def _names_button(options: Mapping[str, Any]) -> bool:
+    """Whether `custom_id` decides in place of the zoom; an empty one names no button."""
+    return bool(options.get("custom_id"))
 
 
 def _is_grid(task: _Task) -> bool | None:

@@ -5,6 +5,8 @@ pure translations, so that a vendor's file holds data and functions from values 
 """
 
 import contextlib
+import hashlib
+import hmac
 import json
 import re
 from abc import ABC, abstractmethod
@@ -46,6 +48,7 @@ from outpaint_mcp.task import (
     ZoomLimits,
 )
 
+REMEMBERED_UPLOADS = 1000
 Features = Mapping[SourceKind, Mapping[Feature, str]]
 Zooms = Mapping[SourceKind, ZoomLimits]
 
@@ -115,7 +118,7 @@ class Provider(ABC):
         for feature in Feature:
             if feature in request.asked() and feature not in limits:
                 raise UnsupportedFeatureError(f"{self.title} has no {feature.value}{_for(kind)}.")
-        if not self.zoom[kind].allows(request.zoom):
+        if self.sends_zoom(request) and not self.zoom[kind].allows(request.zoom):
             raise UnsupportedFeatureError(
                 f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {limits[Feature.ZOOM]}."
             )
@@ -137,6 +140,10 @@ class Provider(ABC):
         """What of `provider_options` changes the picture, so that it tells orders apart."""
         return {key: value for key, value in options.items() if key != "metadata"}
 
+    def sends_zoom(self, request: OutpaintRequest) -> bool:
+        """Whether `zoom` decides anything; where it does not, any is taken and it tells no orders apart."""
+        return True
+
     def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
         """The price in USD of each step of this very request, where it is known."""
         return self.usd
@@ -156,6 +163,10 @@ class Provider(ABC):
             InvalidRequestError: it is none of this provider's callbacks.
         """
         raise InvalidRequestError(f"{self.title} sends no webhooks.")
+
+    def callback_token(self, task_id: str) -> str:
+        """What marks a callback about a task as genuine: nothing does, if it is empty."""
+        return ""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -201,6 +212,8 @@ class HttpProvider(Provider):
         self._client = client
         self._key = key
         self._base_url = (base_url or self.base_url).rstrip("/")
+        # By the order's key: asked for again, an order must name the same upload.
+        self._uploaded: dict[str, str] = {}
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -262,13 +275,18 @@ class HttpProvider(Provider):
     def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
         return self.read_webhook(headers, body, self._key)
 
+    def callback_token(self, task_id: str) -> str:
+        # From the key, which nobody but this server and the vendor knows: nothing is written down, and it is the same
+        # after a restart, when a lost order is asked for again in the same words.
+        if self._key is None:
+            return ""
+        return hmac.new(self._key.encode(), f"callback/{self.name}/{task_id}".encode(), hashlib.sha256).hexdigest()
+
     async def start(self, order: Order) -> TaskUpdate:
         endpoint = self._endpoint(order)
         picture_url: str | None = None
         if self.uploads and isinstance(order.source, Picture):
-            # An upload costs nothing and orders nothing: it may be repeated like a read.
-            upload = self.build_upload(order.source, await anyio.Path(order.source.path).read_bytes())
-            picture_url = self.parse_upload(await self._client.read(endpoint, upload))
+            picture_url = self._uploaded.get(order.key) or await self._upload(endpoint, order.key, order.source)
         call = self.build_upscale(order) if order.step is StepName.UPSCALE else self.build_submit(order, picture_url)
 
         def parse(body: Any) -> TaskUpdate:
@@ -278,6 +296,14 @@ class HttpProvider(Provider):
             return update
 
         return _tidied(endpoint, await self._client.order(endpoint, call, parse, idempotent=self.idempotent))
+
+    async def _upload(self, endpoint: Endpoint, key: str, picture: Picture) -> str:
+        # An upload costs nothing and orders nothing: it may be repeated like a read.
+        upload = self.build_upload(picture, await anyio.Path(picture.path).read_bytes())
+        url = self._uploaded[key] = self.parse_upload(await self._client.read(endpoint, upload))
+        if len(self._uploaded) > REMEMBERED_UPLOADS:
+            del self._uploaded[next(iter(self._uploaded))]
+        return url
 
     async def poll(self, remote_id: str) -> TaskUpdate:
         endpoint = self._endpoint()

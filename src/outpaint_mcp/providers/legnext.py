@@ -77,7 +77,7 @@ class Legnext(HttpProvider):
     key_env = "LEGNEXT_API_KEY"
     docs_url = "https://legnext.ai"
     note = "Extends a grid's image directly. Six jobs at a time; more wait at Legnext."
-    price = "80 points ($0.08) per outpaint (September 2026)"
+    price = "80 points ($0.08) per outpaint of a task's image (September 2026); of an own picture not published"
     image_lifetime = "temporary; how long is not documented"
     sources = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.PICTURE)
     features: ClassVar[Features] = {
@@ -127,6 +127,10 @@ class Legnext(HttpProvider):
 
     def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
         check_paint_picture(self.title, request, picture)
+
+    def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
+        # The 80 points are the outpaint operation's; upload-paint, which a picture goes through, has no known price.
+        return {} if request.image is not None else self.usd
 
     def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
         shared = {"remixPrompt": order.prompt, "callback": order.webhook and order.webhook.url}

@@ -143,7 +143,7 @@ class Sandbox:
             return None
         if stem == "grid":
             return job.sheet
-        return job.pictures[int(stem)] if stem in "0123" and int(stem) < len(job.pictures) else None
+        return job.pictures[int(stem)] if stem in ("0", "1", "2", "3") and int(stem) < len(job.pictures) else None
 
     async def _list_faults(self, request: Request) -> Response:
         return JSONResponse({"faults": [fault.model_dump() | {"left": left} for fault, left in self.faults.list()]})

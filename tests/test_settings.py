@@ -1,0 +1,36 @@
+"""The operator's settings: what is read, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from outpaint_mcp.errors import ConfigurationError
+from outpaint_mcp.settings import read_settings
+
+from .serving import settings_for
+
+
+@pytest.mark.parametrize("value", [" ", ",", " , ,", ()])
+def test_an_empty_list_of_providers_is_none_and_so_no_leave_to_hand_pictures_out(tmp_path: Path, value: object) -> None:
+    assert settings_for(tmp_path, providers=value).providers is None
+
+
+def test_a_list_of_providers_is_read_without_its_spaces_and_capitals(tmp_path: Path) -> None:
+    assert settings_for(tmp_path, providers=" Local, vtrix ,").providers == ("local", "vtrix")
+
+
+@pytest.mark.parametrize("value", ["nan,nan", "nan,1", "1,nan", "inf,1", "1,inf", "-1,1", "1,0"])
+def test_times_to_ask_at_that_would_never_come_or_be_a_storm_are_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError, match="OUTPAINT_POLL_SECONDS"):
+        read_settings(data_dir=tmp_path, poll_seconds=value)
+
+
+def test_times_to_ask_at_are_the_first_and_the_interval(tmp_path: Path) -> None:
+    assert read_settings(data_dir=tmp_path, poll_seconds="0, 0.05").poll_seconds == (0, 0.05)
+
+
+@pytest.mark.parametrize("name", ["keep_images_gb", "keep_images_days", "max_request_mb"])
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan", "0"])
+def test_a_size_that_no_machine_has_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"OUTPAINT_{name.upper()}"):
+        read_settings(data_dir=tmp_path, **{name: value})
