@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from outpaint_mcp.errors import ConfigurationError
-from outpaint_mcp.settings import read_settings
+from outpaint_mcp.settings import read_settings, read_vendor_settings
 
 from .serving import settings_for
 
@@ -34,3 +34,18 @@ def test_times_to_ask_at_are_the_first_and_the_interval(tmp_path: Path) -> None:
 def test_a_size_that_no_machine_has_is_refused(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"OUTPAINT_{name.upper()}"):
         read_settings(data_dir=tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999", "http://127.0.0.1:0", "http://[::1", "http://:80", "ftp://x"]
+)
+def test_a_base_url_that_leads_nowhere_is_refused_by_its_variable(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LEGNEXT_BASE_URL", url)
+    with pytest.raises(ConfigurationError, match="LEGNEXT_BASE_URL"):
+        read_vendor_settings("legnext")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8765/legnext", "https://[::1]:8", "https://example.com"])
+def test_a_base_url_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LEGNEXT_BASE_URL", url)
+    assert read_vendor_settings("legnext").base_url == url

@@ -4,6 +4,7 @@ import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -174,6 +175,14 @@ class VendorSettings(BaseSettings):
     api_key: SecretStr | None = None
     base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$")
     usd_per_order: float | None = Field(default=None, ge=0)
+
+    @field_validator("base_url")
+    @classmethod
+    def _leads_somewhere(cls, value: str | None) -> str | None:
+        # Reading its host or its port raises ValueError where there is none.
+        if value is not None and (not (parts := urlsplit(value)).hostname or parts.port == 0):
+            raise ValueError("there is no such host or port")
+        return value
 
 
 def read_settings(**given: Any) -> Settings:
