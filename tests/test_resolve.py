@@ -51,7 +51,9 @@ def of(
     async def read(reference: str) -> Picture:
         asked.append(reference)
         url = reference if reference.startswith("http") else None
-        return Picture("0" * 64, "image/png", 800, 800 if "square" in reference else 600, "picture.png", url)
+        size = 27_000_000 if "huge" in reference else 1000
+        height = 800 if "square" in reference else 10 if "narrow" in reference else 600
+        return Picture("0" * 64, "image/png", 800, height, "picture.png", url, size)
 
     async def image_of(record: Record, index: int) -> Picture:
         raise AssertionError("no image is handed on here")
@@ -187,3 +189,21 @@ async def test_options_that_json_cannot_say_are_refused(tmp_path: Path, value: A
     with pytest.raises(InvalidRequestError, match="what JSON can say"):
         await resolver.understand(replace(request, provider="auto", task_id="op-1"))
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "image", "told", "others"),
+    [
+        ("apiframe", "huge.png", "up to 25 MB", "local"),
+        ("legnext", "https://example.com/narrow.png", "too narrow", "apiframe"),
+        ("legnext", "picture.png", "URL", "apiframe"),
+    ],
+)
+async def test_who_else_can_is_named_where_a_named_provider_cannot_take_the_picture(
+    tmp_path: Path, provider: str, image: str, told: str, others: str
+) -> None:
+    resolver, _ = of(tmp_path)
+    prompt = "a lake" if provider == "legnext" else None
+    with pytest.raises(UnsupportedFeatureError, match=told) as refused:
+        await resolver.understand(OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt))
+    assert refused.value.advice.endswith(f"Providers that can: {others}.")

@@ -237,7 +237,7 @@ class Resolver:
         if index is not None and index > len(task.images):
             raise InvalidRequestError(f"The task {task.id} has {len(task.images)} images; image_index is {index}.")
         picture = await self._image_of(record, index or 1)
-        provider.check_picture(as_picture, picture)
+        self._check_picture(provider, as_picture, picture)
         return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
 
     async def _from_picture(self, request: OutpaintRequest) -> Understood:
@@ -245,7 +245,7 @@ class Resolver:
             provider = self._providers[request.provider]
             self._check(provider, request, SourceKind.PICTURE)
             picture = await self._read_picture(request.image or "")
-            provider.check_picture(request, picture)
+            self._check_picture(provider, request, picture)
             return Understood(request, provider, picture, (StepName.OUTPAINT,), provider.notes_for(request))
         # Whoever cannot do it whatever the picture is, is left out before the picture is read.
         able, refusals = self._sift(self._auto, lambda one: one.check(request, SourceKind.PICTURE))
@@ -278,25 +278,37 @@ class Resolver:
         try:
             provider.check(request, kind)
         except UnsupportedFeatureError as error:
-            others, _ = self._sift(self._providers.values(), lambda one: one.check(request, kind), configured=False)
-            if kind is SourceKind.TASK:
-                # A task belongs to its provider; another one can only take its image.
-                alone = replace(request, image_index=None)
-                others, _ = self._sift(
-                    self._providers.values(), lambda one: one.check(alone, SourceKind.PICTURE), configured=False
-                )
-            names = ", ".join(
-                one.name + (f" (needs {', '.join(one.needs)})" if one.needs else "")
-                for one in others
-                if one is not provider
-            )
-            advice = f"Providers that can: {names}." if names else "No provider here can do it; change the arguments."
-            raise UnsupportedFeatureError(error.message, advice) from None
+            # A task belongs to its provider; another one can only take its image.
+            asked = replace(request, image_index=None) if kind is SourceKind.TASK else request
+            raise self._naming_others(error, provider, lambda one: one.check(asked, SourceKind.PICTURE)) from None
         if provider.needs:
             raise ConfigurationError(
                 f"{provider.title} needs the environment variable {', '.join(provider.needs)}.",
                 "Have the operator set it, or name another provider (list_providers shows who is ready).",
             )
+
+    def _check_picture(self, provider: Provider, request: OutpaintRequest, picture: Picture) -> None:
+        """Refuse a picture that the named provider cannot extend, naming those that can."""
+
+        def check(one: Provider) -> None:
+            one.check(request, SourceKind.PICTURE)
+            one.check_picture(request, picture)
+
+        try:
+            provider.check_picture(request, picture)
+        except UnsupportedFeatureError as error:
+            raise self._naming_others(error, provider, check) from None
+
+    def _naming_others(
+        self, error: UnsupportedFeatureError, provider: Provider, check: Callable[[Provider], None]
+    ) -> UnsupportedFeatureError:
+        able, _ = self._sift(self._providers.values(), check, configured=False)
+        names = ", ".join(
+            one.name + (f" (needs {', '.join(one.needs)})" if one.needs else "") for one in able if one is not provider
+        )
+        others = f"Providers that can: {names}." if names else "No provider here can do it; change the arguments."
+        own = "" if error.advice == error.default_advice else f"{error.advice} "
+        return UnsupportedFeatureError(error.message, own + others)
 
     @staticmethod
     def _sift(

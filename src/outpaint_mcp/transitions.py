@@ -108,6 +108,8 @@ def next_step(task: Task, *, asked_again: bool) -> str:
             return f"Done. Show the user the image URL. To extend it further: outpaint with task_id={task.id}."
         case Status.FAILED if task.failure is not None and task.failure.retryable:
             return "It failed; the same order may succeed if it is placed again."
+        case Status.FAILED if task.failure is not None and task.failure.code == ProviderUnavailableError.code:
+            return "It failed at the provider; the failure says all that is known. The same order may fail again."
         case Status.FAILED:
             return "It failed; change the order as the failure says before ordering again."
         case Status.CANCELLED:

@@ -215,6 +215,7 @@ async def test_a_task_that_fails_at_the_vendor_is_a_result_with_the_reason(tmp_p
     assert task.status is Status.FAILED
     assert task.failure is not None
     assert "Too many hands" in task.failure.message
+    assert "change the order" not in task.next, "nobody knows what to change"
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

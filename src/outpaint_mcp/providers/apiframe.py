@@ -158,7 +158,7 @@ class Apiframe(HttpProvider):
         if picture.size > MAX_PICTURE_BYTES:
             raise UnsupportedFeatureError(
                 f"Apiframe takes pictures of one's own of up to 25 MB; this one has {picture.size:,} bytes.",
-                "Give a smaller picture, or name a provider that takes larger ones.",
+                "Give a smaller picture.",
             )
         if request.zoom == 1 and picture.width == picture.height:
             raise InvalidRequestError("The picture is square already.", "Give a zoom of 1.5 or 2.")
