@@ -333,15 +333,15 @@ async def test_a_callback_that_is_replayed_after_the_end_asks_nobody(at: Called)
 # After a restart, and what is told
 
 
-async def test_an_address_is_dead_after_a_restart_and_its_task_is_asked_for(vendors: Vendors, tmp_path: Path) -> None:
-    often = (0.05, 0.05)
+async def test_a_call_is_heeded_after_a_restart_too(vendors: Vendors, tmp_path: Path) -> None:
     vendors.fault("submit", "fail")
-    async with serving_callbacks(tmp_path, vendors, poll=often) as before:
+    async with serving_callbacks(tmp_path, vendors, poll=RARELY) as before:
         task, order = await before.order()
     body, headers = genuine(vendors, order)
-    async with serving_callbacks(tmp_path, vendors, poll=often) as after:
-        assert (await after.call(callback_of(order), body, **headers)).status_code == 404
-        vendors.finish()
+    vendors.finish()
+    async with serving_callbacks(tmp_path, vendors, poll=RARELY) as after:
+        assert (await after.call(f"{callback_of(order)}0", body, **headers)).status_code == 404
+        assert (await after.call(callback_of(order), body, **headers)).status_code == 200
         assert (await after.finished(task))["status"] == "failed"
 
 
