@@ -33,14 +33,14 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from outpaint_mcp.sandbox import PlainPainter, SandboxSettings, environment, seed_id, serve_sandbox
-from outpaint_mcp.tokens import add_token
+from outpaint_mcp.web.token_file import add_token
 
 SERVER_CORES = 2
 CLIENT_PROCESSES = 2
 ASKERS = 16
 """How many of the clients ask without waiting."""
 ASK_EVERY = 0.4
-"""Seconds; with the askers' number it makes 40 questions in a second, within each caller's rate limit."""
+"""Seconds; with the askers' number it makes 40 questions in a second, within each client's rate limit."""
 MAX_MB, MAX_MS = 400, 50
 
 

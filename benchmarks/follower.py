@@ -35,18 +35,20 @@ from typing import Any, cast
 import anyio
 import anyio.lowlevel
 
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.clock import Clock, SystemClock
-from outpaint_mcp.follower import TICK_SECONDS, Follower
-from outpaint_mcp.observer import Observer
-from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.cli.serve import collect_rarely
+from outpaint_mcp.domain.clock import Clock, SystemClock
+from outpaint_mcp.domain.events import Observer
+from outpaint_mcp.domain.order import Order, Parent, StepName
+from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.task import Status, TaskUpdate
+from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.serve import collect_rarely
-from outpaint_mcp.service import Service, ServiceOptions
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import Order, OutpaintRequest, Parent, Status, StepName, TaskUpdate
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.scheduler import TICK_SECONDS, Scheduler
+from outpaint_mcp.tasks.service import Service, ServiceOptions
 
 VIRTUAL_INTERVAL = 5.0
 WINDOW_SECONDS = 5.0
@@ -107,7 +109,7 @@ class MemoryVendor(Legnext):
         changing: the share of answers that differ from the last one.
     """
 
-    def __init__(self, client: ApiClient, changing: float) -> None:
+    def __init__(self, client: HttpClient, changing: float) -> None:
         super().__init__(client, key="key", base_url="http://127.0.0.1:9")
         self.polls = 0
         self._changing = changing
@@ -153,12 +155,12 @@ async def following(
         clock.is_busy = lambda: store.busy
     service = Service(
         store=store,
-        pictures=Pictures(folder, roots=(), allow_private=True),
+        pictures=ImageLibrary(folder, roots=(), allow_private=True),
         providers={provider.name: provider},
         options=ServiceOptions(auto=(provider.name,), poll=(interval, interval), task_timeout=10**6),
         clock=clock,
     )
-    async with service.running(), Follower(service, clock=clock, observer=observer).running():
+    async with service.running(), Scheduler(service, clock=clock, observer=observer).running():
         yield service
 
 
@@ -180,7 +182,7 @@ async def virtual(tasks: int, windows: int, changing: float) -> list[Measured]:
     clock, lags = JumpingClock(), Lags()
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        async with ApiClient() as client:
+        async with HttpClient() as client:
             vendor = MemoryVendor(client, changing)
             async with following(Path(folder), vendor, clock, VIRTUAL_INTERVAL, lags) as service:
                 await place(service, tasks)
@@ -242,7 +244,7 @@ async def real_time(tasks: int, windows: int, interval: float) -> list[list[Meas
     lags = Lags()
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        async with sandbox_process() as base_url, ApiClient() as client:
+        async with sandbox_process() as base_url, HttpClient() as client:
             vendor = legnext(client, base_url)
             async with following(Path(folder), vendor, SystemClock(), interval, lags) as service:
                 print(f"placing {tasks} orders ...", file=sys.stderr, flush=True)
@@ -262,7 +264,7 @@ async def real_time(tasks: int, windows: int, interval: float) -> list[list[Meas
     return found
 
 
-def legnext(client: ApiClient, base_url: str) -> Legnext:
+def legnext(client: HttpClient, base_url: str) -> Legnext:
     variables = environment(base_url)
     return Legnext(client, key=variables["LEGNEXT_API_KEY"], base_url=variables["LEGNEXT_BASE_URL"])
 
@@ -291,7 +293,7 @@ def ask_bare(port: Connection, tasks: int, interval: float, seed: int) -> None:
     uneven = random.Random(seed)  # noqa: S311 (a benchmark that is the same each time)
 
     async def run() -> None:
-        async with sandbox_process() as base_url, ApiClient() as client:
+        async with sandbox_process() as base_url, HttpClient() as client:
             vendor = legnext(client, base_url)
             ids = [(await vendor.start(an_order(number))).remote_id or "" for number in range(tasks)]
             collect_rarely()

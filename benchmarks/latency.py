@@ -1,8 +1,8 @@
-"""How long a caller waits after the vendor is done: our follower, with and without callbacks, beside polling grids.
+"""How long a client waits after the vendor is done: our follower, with and without callbacks, beside polling grids.
 
 Public servers ask every 3, 5 or 30 seconds from the order on. Here all of them look at the same tasks of the same
 sandboxes, in real time: orders at Legnext that take 16 to 30 s (ours: first question after 10 s, then every 5 s).
-What is measured is from the moment at which the sandbox calls a task finished to the moment at which a caller has the
+What is measured is from the moment at which the sandbox calls a task finished to the moment at which a client has the
 answer; ours includes the copying of the images, the grids' do not.
 
 Run: ``.venv/bin/python benchmarks/latency.py [--tasks 48]``
@@ -23,16 +23,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from outpaint_mcp import http_server
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.follower import Follower
-from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.task import Status
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.service import Service, ServiceOptions
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import OutpaintRequest, Status
-from outpaint_mcp.webhooks import Webhooks
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.scheduler import Scheduler
+from outpaint_mcp.tasks.service import Service, ServiceOptions
+from outpaint_mcp.web import uvicorn_server as http_server
+from outpaint_mcp.web.callbacks import Callbacks
 
 GRIDS = (3.0, 5.0, 30.0)
 SHORTEST, LONGEST = 16.0, 30.0
@@ -65,16 +66,16 @@ class CountedLegnext(Legnext):
 async def running(folder: Path, legnext: Legnext, *, callbacks: bool) -> AsyncIterator[Service]:
     service = Service(
         store=Store(folder / "store.db", "benchmark"),
-        pictures=Pictures(folder, roots=(), allow_private=True),
+        pictures=ImageLibrary(folder, roots=(), allow_private=True),
         providers={legnext.name: legnext},
         options=ServiceOptions(auto=(legnext.name,)),
     )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(service.running())
-        await stack.enter_async_context(Follower(service).running())
+        await stack.enter_async_context(Scheduler(service).running())
         if callbacks:
             listener = http_server.listening("127.0.0.1", 0)
-            webhooks = Webhooks(http_server.base_url_of(listener), service)
+            webhooks = Callbacks(http_server.base_url_of(listener), service)
 
             async def receive(request: Request) -> Response:
                 where = request.path_params
@@ -89,7 +90,7 @@ async def running(folder: Path, legnext: Legnext, *, callbacks: bool) -> AsyncIt
         yield service
 
 
-async def one_sandbox(folder: Path, duration: float, tasks: int, client: ApiClient, heard: Heard) -> None:
+async def one_sandbox(folder: Path, duration: float, tasks: int, client: HttpClient, heard: Heard) -> None:
     settings = SandboxSettings(
         seconds_per_state=duration / UNFINISHED_STATES, painter=PlainPainter(), legnext_concurrency=None
     )
@@ -151,7 +152,7 @@ async def measure(tasks: int) -> Heard:
     heard = Heard()
     sandboxes = min(tasks, 12)
     with tempfile.TemporaryDirectory() as name, anyio.fail_after(PATIENCE):
-        async with ApiClient() as client, anyio.create_task_group() as runs:
+        async with HttpClient() as client, anyio.create_task_group() as runs:
             for number in range(sandboxes):
                 duration = SHORTEST + (LONGEST - SHORTEST) * (number + 0.37) / sandboxes
                 folder = Path(name) / str(number)

@@ -125,7 +125,7 @@ def photographs() -> dict[str, Pixels]:
 
 
 def procedural(side: int = 512) -> dict[str, Pixels]:
-    """Pictures whose continuation nobody doubts: gradients, a horizon, waves, planks."""
+    """Images whose continuation nobody doubts: gradients, a horizon, waves, planks."""
     rng = np.random.default_rng(11)
     rows, columns = np.mgrid[:side, :side] / side
 

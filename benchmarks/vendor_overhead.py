@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 import anyio
 import httpx2
 
-from outpaint_mcp.api_client import ApiClient
+from outpaint_mcp.domain.order import Order, Parent, StepName
+from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
-from outpaint_mcp.task import Order, Parent, StepName
 
 UUID = "5b0e8b1a-0000-4000-8000-000000000001"
 JOB = {"job_id": UUID, "task_type": "outpaint", "status": "processing", "output": {}, "error": {"code": 0}}
@@ -51,7 +51,7 @@ async def measure(port: int, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in ("direct order", "order", "direct status", "status")}
     base = f"http://127.0.0.1:{port}"
     order = Order("key", StepName.OUTPAINT, Parent(UUID, index=2), zoom=1.5)
-    async with ApiClient() as client, httpx2.AsyncClient() as direct:
+    async with HttpClient() as client, httpx2.AsyncClient() as direct:
         provider = Legnext(client, key="key", base_url=base)
         body = {"jobId": UUID, "imageNo": 1, "scale": 1.5}
         ways = {

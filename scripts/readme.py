@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from outpaint_mcp import errors
+from outpaint_mcp.domain import errors
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.settings import Settings
 

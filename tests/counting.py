@@ -7,24 +7,16 @@ from typing import Any, ClassVar
 
 import anyio
 
-from outpaint_mcp.errors import OutpaintError, UnknownTaskError
-from outpaint_mcp.ordering import ServiceOptions
-from outpaint_mcp.pictures import Pictures
-from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.service import Service
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import (
-    Cost,
-    Feature,
-    Order,
-    RemoteImage,
-    SourceForm,
-    SourceKind,
-    Status,
-    StepName,
-    TaskUpdate,
-    ZoomLimits,
-)
+from outpaint_mcp.domain.errors import OutpaintError, UnknownTaskError
+from outpaint_mcp.domain.order import Order, StepName
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import Feature, SourceKind
+from outpaint_mcp.domain.task import Cost, ResultImage, Status, TaskUpdate
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.providers.base import Provider, ZoomLimits
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.tasks.service import Service
 
 START = 1_800_000_000.0
 GRID, SINGLE = "grid-1", "single-1"
@@ -181,9 +173,9 @@ class IdempotentProvider(CountingProvider):
     idempotent: ClassVar[bool] = True
 
 
-def _images(count: int) -> tuple[RemoteImage, ...]:
+def _images(count: int) -> tuple[ResultImage, ...]:
     # Nothing listens there: the copying of images fails, which must hurt nothing.
-    return tuple(RemoteImage(f"http://127.0.0.1:9/{at}.png", "image/png", 64, 64) for at in range(count))
+    return tuple(ResultImage(f"http://127.0.0.1:9/{at}.png", "image/png", 64, 64) for at in range(count))
 
 
 def raising(error: Exception, *, times: int = 1) -> Callable[[object], None]:
@@ -209,7 +201,7 @@ def service_over(
 ) -> Service:
     return Service(
         store=store or Store(folder / "store.db", owner),
-        pictures=Pictures(folder, roots=(folder,), allow_private=True),
+        pictures=ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
         clock=clock,

@@ -9,9 +9,9 @@ from mcp import Client
 from mcp.server import MCPServer
 from PIL import Image
 
-from outpaint_mcp.building import running_service
-from outpaint_mcp.late import LateService
-from outpaint_mcp.server import ResultShape, create_server
+from outpaint_mcp.bootstrap import running_service
+from outpaint_mcp.server.app import ResultShape, create_server
+from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.settings import Settings
 
 ERAS = ("auto", "legacy")
@@ -23,7 +23,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
 
 
 def server_for(settings: Settings, **options: Any) -> MCPServer[None]:
-    return create_server(LateService(lambda: running_service(settings)), lambda: ResultShape(**options))
+    return create_server(LazyService(lambda: running_service(settings)), lambda: ResultShape(**options))
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from outpaint_mcp.cli import main
+from outpaint_mcp.cli.main import main
 from outpaint_mcp.settings import Settings
 
 from .transports.processes import START_SECONDS, http_server, open_vendors, variables
@@ -190,7 +190,8 @@ def test_the_container_can_do_no_more_than_it_needs() -> None:
 
 
 def test_a_stop_has_longer_than_the_server_takes() -> None:
-    from outpaint_mcp import http_app, ordering
+    from outpaint_mcp.tasks import lifecycle as ordering
+    from outpaint_mcp.web import app as http_app
 
     needed = http_app.STOP_SECONDS + ordering.STOP_SECONDS
     (grace,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE.read_text())

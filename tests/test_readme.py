@@ -27,4 +27,4 @@ def test_every_file_and_heading_that_the_documents_link_to_exists() -> None:
 def test_the_example_for_hosts_names_the_installed_command() -> None:
     example = json.loads((PROJECT / "mcp.json.example").read_text(encoding="utf-8"))
     assert [server["command"] for server in example["mcpServers"].values()] == ["outpaint-mcp"]
-    assert 'outpaint-mcp = "outpaint_mcp.cli:main"' in (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'outpaint-mcp = "outpaint_mcp.cli.main:main"' in (PROJECT / "pyproject.toml").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from outpaint_mcp.errors import ConfigurationError
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.settings import read_settings, read_vendor_settings
 
 from .serving import settings_for

@@ -2,7 +2,7 @@
 
 import sys
 
-from outpaint_mcp.cli import main
+from outpaint_mcp.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from outpaint_mcp.errors import ConfigurationError
+from outpaint_mcp.domain.errors import ConfigurationError
 
 
 def _data_dir() -> Path:
@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Over HTTP: further web pages' origins that may call, separated by commas."
     )
-    max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the requests of one caller.")
-    max_waits: int = Field(default=100, ge=1, description="Over HTTP: the calls of one caller that wait at once.")
+    max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the requests of one client.")
+    max_waits: int = Field(default=100, ge=1, description="Over HTTP: the calls of one client that wait at once.")
     max_request_mb: float = Field(
         default=16,
         gt=0,

@@ -19,10 +19,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types import CallToolResult, TextContent
 
-from outpaint_mcp.building import build_http_app
-from outpaint_mcp.http_server import listening, serving
+from outpaint_mcp.bootstrap import build_http_app
 from outpaint_mcp.settings import Settings
-from outpaint_mcp.tokens import add_token
+from outpaint_mcp.web.token_file import add_token
+from outpaint_mcp.web.uvicorn_server import listening, serving
 
 PROMPT_SECONDS = 1.0
 """How soon a good client is answered, whatever others do meanwhile."""

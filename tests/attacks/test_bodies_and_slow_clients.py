@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
-from outpaint_mcp.http_server import MAX_HEAD_BYTES
+from outpaint_mcp.web.uvicorn_server import MAX_HEAD_BYTES
 
 from ..transports.processes import HttpServer, http_server
 from .target import ACCEPT, Memory, Target, head, open_files, rest_of, status_of, tokens_of

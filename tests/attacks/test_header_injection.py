@@ -1,4 +1,4 @@
-"""What callers say stays what they say: nothing of it becomes a header, a path or a request of its own at a vendor.
+"""What clients say stays what they say: nothing of it becomes a header, a path or a request of its own at a vendor.
 
 The vendors are the sandbox's, reached through a tap that keeps the bytes as they went over the wire.
 """

@@ -23,16 +23,16 @@ from anyio.abc import SocketStream
 from mcp import Client
 from PIL import Image, PngImagePlugin
 
-from outpaint_mcp.http_app import Door, HttpApp, hosts_of, origins_of
-from outpaint_mcp.http_server import listening, serving
-from outpaint_mcp.late import LateService
-from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.images.fetch import MAX_REDIRECTS
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.providers.local.provider import LocalProvider
-from outpaint_mcp.safe_fetch import MAX_REDIRECTS
-from outpaint_mcp.server import create_server
-from outpaint_mcp.service import Service, ServiceOptions
-from outpaint_mcp.size_cap import MAX_BYTES
-from outpaint_mcp.store import Store
+from outpaint_mcp.server.app import create_server
+from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.service import Service, ServiceOptions
+from outpaint_mcp.web.app import HttpApp, HttpOptions, hosts_of, origins_of
+from outpaint_mcp.web.uvicorn_server import listening, serving
 
 from ..serving import settings_for
 from ..transports.processes import called, http_server
@@ -109,7 +109,7 @@ async def with_names(
     async def opened() -> AsyncIterator[Service]:
         service = Service(
             store=Store(folder / "store.db", "test"),
-            pictures=Pictures(
+            pictures=ImageLibrary(
                 folder, roots=(), allow_private=allow_private, resolver=names, fetch_timeout=fetch_timeout
             ),
             providers={"local": LocalProvider(folder)},
@@ -119,10 +119,10 @@ async def with_names(
             yield service
 
     listener = listening("127.0.0.1", 0)
-    late = LateService(opened)
+    late = LazyService(opened)
     port: int = listener.getsockname()[1]
-    door = Door(hosts_of("127.0.0.1", None, ()), origins_of(None, ()), f"http://127.0.0.1:{port}/mcp")
-    app = HttpApp(create_server(late, caller_of=lambda: "anybody"), late, door)
+    door = HttpOptions(hosts_of("127.0.0.1", None, ()), origins_of(None, ()), f"http://127.0.0.1:{port}/mcp")
+    app = HttpApp(create_server(late, client_of=lambda: "anybody"), late, door)
     async with serving(app.asgi, listener), app.running(), Target(port).client() as client:
         yield client
 
@@ -410,7 +410,7 @@ async def test_a_name_with_any_address_within_is_forbidden(tmp_path: Path, addre
         assert inner.received == []
 
 
-# Pictures that are none, or too much
+# Images that are none, or too much
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What belongs to one caller is to every other as if it did not exist: the same words, and silence.
+"""What belongs to one client is to every other as if it did not exist: the same words, and silence.
 
 The vendors are the sandbox's. Its clock stands still until a test moves it.
 """
@@ -41,7 +41,7 @@ NAMES = 60
 
 @dataclass(slots=True)
 class House:
-    """A server with many callers, of whom each test takes its own."""
+    """A server with many clients, of whom each test takes its own."""
 
     server: HttpServer
     vendors: Vendors
@@ -53,7 +53,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def two(self, door: str = "http", **options: Any) -> AsyncIterator[tuple[Client, Client]]:
-        """A caller who has something, and another one."""
+        """A client who has something, and another one."""
         async with (
             self.server.client(door, token=next(self.unused)) as owner,
             self.server.client(door, token=next(self.unused), **options) as other,
@@ -71,7 +71,7 @@ class House:
 @pytest.fixture(scope="module")
 async def house(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    file, tokens = tokens_of(folder, *(f"caller-{number}" for number in range(NAMES)))
+    file, tokens = tokens_of(folder, *(f"client-{number}" for number in range(NAMES)))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     async with open_vendors() as vendors:
@@ -176,7 +176,7 @@ async def test_a_caller_who_has_spent_a_days_budget_has_spent_nobody_elses(house
         assert len(house.vendors.orders(order["prompt"])) == 1
 
 
-# Watching
+# TaskSubscriptions
 
 
 async def test_a_subscription_to_another_callers_task_is_refused_like_one_to_none(house: House) -> None:

@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 from starlette.types import Message, Receive, Scope, Send
 
-from outpaint_mcp.authentication import KEYS_AGAIN_SECONDS, KEYS_SECONDS, MAX_KEYS_BYTES, MAX_TOKEN, Keys, fetch_keys
-from outpaint_mcp.building import build_http_app
-from outpaint_mcp.errors import ConfigurationError
-from outpaint_mcp.http_server import listening, serving
+from outpaint_mcp.bootstrap import build_http_app
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.settings import Settings
-from outpaint_mcp.tokens import PREFIX, add_token, remove_tokens
+from outpaint_mcp.web.auth import KEYS_AGAIN_SECONDS, KEYS_SECONDS, MAX_KEYS_BYTES, MAX_TOKEN, Keys, fetch_keys
+from outpaint_mcp.web.token_file import PREFIX, add_token, remove_tokens
+from outpaint_mcp.web.uvicorn_server import listening, serving
 
 from ..serving import settings_for
 from ..transports.processes import http_server, until
@@ -99,7 +99,7 @@ async def issuing(**changes: Any) -> AsyncIterator[Issuer]:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class HttpOptions:
     target: Target
     issuer: Issuer
     token: str
@@ -107,12 +107,12 @@ class Door:
 
 
 @pytest.fixture(scope="module")
-async def door(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+async def door(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpOptions]:
     """A server that takes both kinds of token."""
     folder = tmp_path_factory.mktemp("door")
     file, (token,) = tokens_of(folder, "ann")
     async with issuing() as issuer, attacked(issuer.settings(folder, tokens_file=file)) as target:
-        yield Door(target, issuer, token)
+        yield HttpOptions(target, issuer, token)
 
 
 def raw_token(header: Any, claims: Any, signature: bytes = b"") -> str:
@@ -147,7 +147,7 @@ def expected_refusal(answer: Answer) -> None:
 # Which tokens are taken
 
 
-async def test_good_tokens_are_taken_so_that_the_refusals_mean_something(door: Door) -> None:
+async def test_good_tokens_are_taken_so_that_the_refusals_mean_something(door: HttpOptions) -> None:
     tokens = [
         door.token,
         door.issuer.token(),
@@ -159,7 +159,7 @@ async def test_good_tokens_are_taken_so_that_the_refusals_mean_something(door: D
     assert [(await door.target.ask(token=token)).status for token in tokens] == [200] * len(tokens)
 
 
-BAD_TOKENS: dict[str, Callable[[Door], str]] = {
+BAD_TOKENS: dict[str, Callable[[HttpOptions], str]] = {
     "a wrong one": lambda door: PREFIX + "0" * 43,
     "a shortened one": lambda door: door.token[:-1],
     "one in another case": lambda door: door.token.swapcase(),
@@ -226,7 +226,7 @@ def raw_signed(issuer: Issuer, claim: str) -> str:
 
 
 @pytest.mark.parametrize("which", BAD_TOKENS)
-async def test_a_bad_token_is_refused_and_nothing_says_what_is_wrong_with_it(door: Door, which: str) -> None:
+async def test_a_bad_token_is_refused_and_nothing_says_what_is_wrong_with_it(door: HttpOptions, which: str) -> None:
     expected_refusal(await door.target.ask(token=BAD_TOKENS[which](door)))
 
 
@@ -234,29 +234,29 @@ async def test_a_bad_token_is_refused_and_nothing_says_what_is_wrong_with_it(doo
     "value",
     ["Bearer", "Basic YW5uOmFubg==", "bearer", "Token {token}", "{token}", "Bearer  {token}", "Bearer\t{token}"],
 )
-async def test_a_good_token_that_is_not_sent_as_a_bearers_is_refused(door: Door, value: str) -> None:
+async def test_a_good_token_that_is_not_sent_as_a_bearers_is_refused(door: HttpOptions, value: str) -> None:
     expected_refusal(await door.target.ask(Authorization=value.format(token=door.token)))
 
 
-async def test_a_good_token_anywhere_but_in_its_header_is_refused(door: Door) -> None:
+async def test_a_good_token_anywhere_but_in_its_header_is_refused(door: HttpOptions) -> None:
     asked = await door.target.ask(f"/mcp?access_token={door.token}&token={door.token}", Cookie=f"token={door.token}")
     expected_refusal(asked)
 
 
-async def test_what_no_client_would_send_as_a_token_is_refused(door: Door) -> None:
+async def test_what_no_client_would_send_as_a_token_is_refused(door: HttpOptions) -> None:
     for value in (b"Bearer ", b"Bearer \xff\xfe", b"Bearer \xc3\xa9.\xc3\xa9.\xc3\xa9", b"Bearer " + b"\x80" * 9000):
         request = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\nAuthorization: "
         assert status_of(await door.target.says(request + value + b"\r\n\r\n")) == 401
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_every_mcp_path_asks_for_a_token(door: Door, method: str, path: str) -> None:
+async def test_every_mcp_path_asks_for_a_token(door: HttpOptions, method: str, path: str) -> None:
     expected_refusal(await door.target.ask(path, method=method))
     expected_refusal(await door.target.ask(path, method=method, token="wrong"))
     assert (await door.target.ask(path, method=method, token=door.token)).status not in (401, 403)
 
 
-async def test_a_token_without_the_scope_is_forbidden_and_told_which_one_is_missing(door: Door) -> None:
+async def test_a_token_without_the_scope_is_forbidden_and_told_which_one_is_missing(door: HttpOptions) -> None:
     for scope in (None, "", "other", "outpaint2", "OUTPAINT"):
         for method, path in PATHS:
             answer = await door.target.ask(path, method=method, token=door.issuer.token(scope=scope))

@@ -16,19 +16,21 @@ from typing import Any
 
 import anyio
 
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.errors import OutpaintError
-from outpaint_mcp.follower import Follower
-from outpaint_mcp.ordering import ServiceOptions
-from outpaint_mcp.pictures import KeptImage, Pictures
+from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.order import Order
+from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.task import Status, TaskUpdate
+from outpaint_mcp.images.library import ImageLibrary, KeptImage
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
-from outpaint_mcp.providers.base import HttpProvider
-from outpaint_mcp.records import Record
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.sandbox import environment, seed_id
-from outpaint_mcp.service import Service
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import Order, OutpaintRequest, Status, TaskUpdate
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.tasks.scheduler import Scheduler
+from outpaint_mcp.tasks.service import Service
 
 
 class Boundaries:
@@ -95,7 +97,7 @@ class MortalApiframe(Mortal, Apiframe):
 VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": MortalApiframe}
 
 
-class MortalPictures(Pictures):
+class MortalPictures(ImageLibrary):
     boundaries: Boundaries
 
     async def keep(self, url: str) -> KeptImage:
@@ -109,7 +111,7 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str 
     boundaries = Boundaries(die_at)
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     variables = environment(base_url)
-    async with ApiClient() as client:
+    async with HttpClient() as client:
         key, url = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
         service = Service(
             store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
@@ -117,7 +119,7 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str 
             providers={name: VENDORS[name](client, key=key, base_url=url)},
             options=ServiceOptions(auto=(name,), poll=(0.05, 0.05)),
         )
-        async with service.running(), Follower(service).running():
+        async with service.running(), Scheduler(service).running():
             order = OutpaintRequest(task_id=seed_id(name, grid=True), provider=name, image_index=2, zoom=zoom)
             try:
                 task = await service.outpaint(order)

@@ -15,10 +15,11 @@ from typing import Any
 import anyio
 import pytest
 
-from outpaint_mcp.records import OrderState, Record
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.record import OrderState, Record
+from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import Status, StepName
+from outpaint_mcp.storage.store import Store
 
 SCRIPT = Path(__file__).with_name("order_once.py")
 GROUPS, SCHEDULES = 4, 5

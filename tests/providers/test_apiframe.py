@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from outpaint_mcp.api_client import MAX_ATTEMPTS
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ContentRejectedError,
     InsufficientCreditsError,
@@ -25,9 +24,12 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
     UnsupportedFeatureError,
 )
-from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Cost, Status
+from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.apiframe import MAX_PICTURE_BYTES, Apiframe
-from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, StepName, Webhook
+from outpaint_mcp.providers.http_client import MAX_ATTEMPTS, ApiCall
 
 from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
 
@@ -133,30 +135,30 @@ OWN = OutpaintRequest(image="a.png")
 )
 def test_what_is_refused_of_ones_own_picture(changes: dict[str, Any], kind: type[OutpaintError], told: str) -> None:
     provider, _ = of(Apiframe)
-    provider.check(OWN, SourceKind.PICTURE)
+    provider.check(OWN, SourceKind.IMAGE)
     with pytest.raises(kind, match=told):
-        provider.check(replace(OWN, **changes), SourceKind.PICTURE)
+        provider.check(replace(OWN, **changes), SourceKind.IMAGE)
 
 
 def test_a_square_picture_cannot_be_made_square() -> None:
     provider, _ = of(Apiframe)
     request = replace(OWN, zoom=1.0, aspect_ratio=SQUARE)
-    provider.check(request, SourceKind.PICTURE)
-    provider.check_picture(request, picture(800, 600))
+    provider.check(request, SourceKind.IMAGE)
+    provider.check_image(request, picture(800, 600))
     with pytest.raises(InvalidRequestError, match="square already"):
-        provider.check_picture(request, picture(800, 800))
+        provider.check_image(request, picture(800, 800))
 
 
 def test_a_picture_of_more_than_25_mb_is_refused_and_one_of_unknown_size_is_not() -> None:
     provider, _ = of(Apiframe)
     for size in (0, MAX_PICTURE_BYTES):
-        provider.check_picture(OWN, picture(size=size))
+        provider.check_image(OWN, picture(size=size))
     with pytest.raises(UnsupportedFeatureError, match=r"up to 25 MB; this one has 27,000,000 bytes") as refused:
-        provider.check_picture(OWN, picture(size=27_000_000))
+        provider.check_image(OWN, picture(size=27_000_000))
     assert "smaller picture" in refused.value.advice
     # Another provider may do what this one cannot, whatever else is wrong here.
     with pytest.raises(UnsupportedFeatureError):
-        provider.check_picture(replace(OWN, zoom=1.0, aspect_ratio=SQUARE), picture(800, 800, size=27_000_000))
+        provider.check_image(replace(OWN, zoom=1.0, aspect_ratio=SQUARE), picture(800, 800, size=27_000_000))
 
 
 @pytest.mark.parametrize("source", ["file", "data"])
@@ -167,11 +169,11 @@ async def test_a_picture_that_was_read_is_measured_against_the_limit(source: str
     noise.save(path, compress_level=1)
     ref = str(path) if source == "file" else f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     provider, _ = of(Apiframe)
-    async with Pictures(tmp_path / "data", roots=(tmp_path,)) as pictures:
+    async with ImageLibrary(tmp_path / "data", roots=(tmp_path,)) as pictures:
         own = await pictures.read(ref)
     assert own.size == path.stat().st_size
     with pytest.raises(UnsupportedFeatureError, match="25 MB"):
-        provider.check_picture(OWN, own)
+        provider.check_image(OWN, own)
 
 
 def test_what_is_refused_of_a_task() -> None:

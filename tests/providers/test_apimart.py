@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     InsufficientCreditsError,
     InvalidRequestError,
@@ -15,8 +15,11 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Cost, Status
 from outpaint_mcp.providers.apimart import Apimart
-from outpaint_mcp.task import ApiCall, Cost, OutpaintRequest, SourceKind, Status, StepName
+from outpaint_mcp.providers.http_client import ApiCall
 
 from .through import FOUR, GRID, KEY, UUID, of, order, polled, started, urls
 
@@ -75,7 +78,7 @@ def test_a_zoom_that_would_be_drawn_as_another_is_refused() -> None:
         with pytest.raises(UnsupportedFeatureError, match=r"1\.5 or 2"):
             provider.check(replace(REQUEST, zoom=zoom), SourceKind.TASK)
     with pytest.raises(UnsupportedFeatureError, match="pictures"):
-        provider.check(OutpaintRequest(image="a.png"), SourceKind.PICTURE)
+        provider.check(OutpaintRequest(image="a.png"), SourceKind.IMAGE)
 
 
 def test_turbo_costs_more() -> None:

@@ -10,27 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.errors import OutpaintError, UnexpectedResponseError, UnsupportedFeatureError
+from outpaint_mcp.domain.errors import OutpaintError, UnexpectedResponseError, UnsupportedFeatureError
+from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.apimart import Apimart
-from outpaint_mcp.providers.base import HttpProvider, Provider
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.http_client import ApiCall, HttpClient
+from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.providers.local.provider import LocalProvider
-from outpaint_mcp.task import (
-    ApiCall,
-    AspectRatio,
-    Feature,
-    Order,
-    OutpaintRequest,
-    Parent,
-    Picture,
-    SourceKind,
-    Status,
-    StepName,
-    TaskUpdate,
-    Webhook,
-)
 
 from .published import FETCHED, FOUR, SUBMITTED
 
@@ -39,7 +29,7 @@ VENDORS = [name for name, one in CLASSES.items() if issubclass(one, HttpProvider
 UUID = "5b0e8b1a-0000-4000-8000-000000000001"
 HOOK = Webhook("https://example.com/hook")
 PARENT = Parent(UUID, "reference", 1, True)
-PICTURE = Picture("0" * 64, "image/png", 800, 600, "picture.png", "https://example.com/picture.png")
+PICTURE = InputImage("0" * 64, "image/png", 800, 600, "picture.png", "https://example.com/picture.png")
 
 VARIED: dict[Feature, tuple[dict[str, Any], dict[str, Any]]] = {
     Feature.ZOOM: ({"zoom": 1.5}, {"zoom": 2.0}),
@@ -64,8 +54,8 @@ def wire(provider: Provider, order: Order) -> str:
         calls.append(provider.build_upscale(replace(order, step=StepName.UPSCALE, webhook=None)))
         # What is extended is then the upscale, whose only image is the first.
         order = replace(order, source=replace(order.source, index=1, is_grid=False))
-    picture_url = "https://example.com/uploaded.png" if provider.uploads else None
-    calls.append(provider.build_submit(order, picture_url))
+    image_url = "https://example.com/uploaded.png" if provider.uploads else None
+    calls.append(provider.build_submit(order, image_url))
     return json.dumps([[call.path, call.json] for call in calls], sort_keys=True)
 
 
@@ -74,7 +64,7 @@ def breaches(provider: Provider) -> Iterator[str]:
     for kind in provider.features:
         source = PARENT if kind is SourceKind.TASK else PICTURE
         for feature, (one, other) in VARIED.items():
-            if feature is Feature.IMAGE_INDEX and kind is SourceKind.PICTURE:
+            if feature is Feature.IMAGE_INDEX and kind is SourceKind.IMAGE:
                 continue
             if feature is Feature.ASPECT_RATIO and provider.limits(kind).get(feature, "").startswith("1:1"):
                 # Making square is all that it can do, which goes with zoom 1.
@@ -90,7 +80,7 @@ def breaches(provider: Provider) -> Iterator[str]:
 
 def build(one: type[Provider], tmp_path: Any) -> Provider:
     if issubclass(one, HttpProvider):
-        return one(ApiClient(), key="key")
+        return one(HttpClient(), key="key")
     assert issubclass(one, LocalProvider)
     return one(tmp_path)
 
@@ -103,8 +93,8 @@ def test_the_wire_changes_if_and_only_if_the_feature_is_declared(name: str, tmp_
 class Forgetful(Legnext):
     """Declares a prompt and does not send it."""
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
-        return super().build_submit(replace(order, prompt="always the same"), picture_url)
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
+        return super().build_submit(replace(order, prompt="always the same"), image_url)
 
 
 class Silent(Apimart):
@@ -119,7 +109,7 @@ class Silent(Apimart):
 
 @pytest.mark.parametrize(("broken", "told"), [(Forgetful, "does not send it"), (Silent, "does not declare it")])
 def test_the_suite_notices_a_provider_that_is_broken_on_purpose(broken: type[HttpProvider], told: str) -> None:
-    found = list(breaches(broken(ApiClient(), key="key")))
+    found = list(breaches(broken(HttpClient(), key="key")))
     assert found
     assert all(told in one for one in found)
 

@@ -7,8 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     ConfigurationError,
     InvalidRequestError,
     OrderUnconfirmedError,
@@ -16,11 +15,13 @@ from outpaint_mcp.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.apiframe import Apiframe
-from outpaint_mcp.providers.base import HttpProvider
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
-from outpaint_mcp.task import AspectRatio, OutpaintRequest, SourceKind, TaskUpdate, Webhook
 
 from .published import job
 from .through import KEY, UUID, Vendor, of, order, picture
@@ -122,7 +123,7 @@ async def test_no_message_repeats_a_key_a_secret_or_a_query() -> None:
 
 async def test_the_base_url_can_be_replaced() -> None:
     vendor = Vendor([(200, job("pending"))])
-    client = ApiClient(transport=httpx2.MockTransport(vendor.handle))
+    client = HttpClient(transport=httpx2.MockTransport(vendor.handle))
     await Legnext(client, key=KEY, base_url="http://127.0.0.1:9/legnext/").poll(UUID)
     assert str(vendor.requests[0].url) == f"http://127.0.0.1:9/legnext/v1/job/{UUID}"
 
@@ -172,7 +173,7 @@ HOOK = Webhook("https://example.com/h", "hush", ("completed",))
 def test_whatever_an_adapter_can_write_is_refused_as_an_option(one: type[HttpProvider]) -> None:
     provider, _ = of(one)
     calls = [provider.build_submit(order(webhook=HOOK, **FULL))]
-    if SourceKind.PICTURE in one.features:
+    if SourceKind.IMAGE in one.features:
         calls.append(provider.build_submit(order(webhook=HOOK, source=picture(), **FULL), "https://example.com/u"))
     if provider.needs_upscaled:
         calls.append(provider.build_upscale(order(webhook=HOOK, **FULL)))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ContentRejectedError,
     InsufficientCreditsError,
@@ -15,8 +15,11 @@ from outpaint_mcp.errors import (
     UnexpectedResponseError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Cost, Status
+from outpaint_mcp.providers.http_client import ApiCall
 from outpaint_mcp.providers.legnext import Legnext
-from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, StepName, Webhook
 
 from .published import job
 from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
@@ -117,15 +120,15 @@ def test_what_is_refused_of_ones_own_picture_before_it_is_read(
     changes: dict[str, Any], kind: type[OutpaintError], told: str
 ) -> None:
     provider, _ = of(Legnext)
-    provider.check(PAINT, SourceKind.PICTURE)
+    provider.check(PAINT, SourceKind.IMAGE)
     with pytest.raises(kind, match=told):
-        provider.check(replace(PAINT, **changes), SourceKind.PICTURE)
+        provider.check(replace(PAINT, **changes), SourceKind.IMAGE)
 
 
 def test_a_tasks_image_needs_no_prompt_and_another_providers_image_has_its_url_looked_at_later() -> None:
     provider, _ = of(Legnext)
     provider.check(OutpaintRequest(task_id=UUID), SourceKind.TASK)
-    provider.check(OutpaintRequest(task_id=UUID, prompt="x"), SourceKind.PICTURE)
+    provider.check(OutpaintRequest(task_id=UUID, prompt="x"), SourceKind.IMAGE)
 
 
 def test_the_published_price_is_a_tasks_images_and_that_of_a_picture_of_ones_own_is_unknown() -> None:
@@ -137,13 +140,13 @@ def test_the_published_price_is_a_tasks_images_and_that_of_a_picture_of_ones_own
 
 def test_what_is_refused_of_a_very_picture() -> None:
     provider, _ = of(Legnext)
-    provider.check_picture(PAINT, picture())
+    provider.check_image(PAINT, picture())
     with pytest.raises(UnsupportedFeatureError, match="URL"):
-        provider.check_picture(PAINT, picture(url=None))
+        provider.check_image(PAINT, picture(url=None))
     with pytest.raises(UnsupportedFeatureError, match="narrow"):
-        provider.check_picture(PAINT, picture(1000, 100))
+        provider.check_image(PAINT, picture(1000, 100))
     with pytest.raises(InvalidRequestError, match="no larger"):
-        provider.check_picture(replace(PAINT, zoom=1.0), picture())
+        provider.check_image(replace(PAINT, zoom=1.0), picture())
 
 
 async def test_the_key_and_the_paths() -> None:

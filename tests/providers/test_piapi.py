@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ContentRejectedError,
     InsufficientCreditsError,
@@ -14,8 +14,11 @@ from outpaint_mcp.errors import (
     OutpaintError,
     UnknownTaskError,
 )
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Cost, Status
+from outpaint_mcp.providers.http_client import ApiCall
 from outpaint_mcp.providers.piapi import Piapi
-from outpaint_mcp.task import ApiCall, AspectRatio, Cost, OutpaintRequest, SourceKind, Status, StepName, Webhook
 
 from .published import job
 from .through import FOUR, GRID, KEY, UUID, of, order, polled, started, urls

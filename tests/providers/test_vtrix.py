@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ContentRejectedError,
     InsufficientCreditsError,
@@ -15,8 +15,11 @@ from outpaint_mcp.errors import (
     RateLimitedError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.order import Parent
+from outpaint_mcp.domain.request import OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Cost, Status
+from outpaint_mcp.providers.http_client import ApiCall
 from outpaint_mcp.providers.vtrix import Vtrix
-from outpaint_mcp.task import ApiCall, Cost, OutpaintRequest, Parent, SourceKind, Status, Webhook
 
 from .through import FOUR, KEY, UUID, of, order, picture, polled, started, urls
 
@@ -76,10 +79,10 @@ def test_what_is_refused() -> None:
         provider.check(OutpaintRequest(task_id=UUID, zoom=1.05), SourceKind.TASK)
     own = OutpaintRequest(image="https://example.com/a.png")
     with pytest.raises(InvalidRequestError, match="prompt"):
-        provider.check(own, SourceKind.PICTURE)
-    provider.check_picture(own, picture())
+        provider.check(own, SourceKind.IMAGE)
+    provider.check_image(own, picture())
     with pytest.raises(UnsupportedFeatureError, match="URL"):
-        provider.check_picture(own, picture(url=None))
+        provider.check_image(own, picture(url=None))
 
 
 async def test_the_key_and_the_paths() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import httpx2
 
-from outpaint_mcp.api_client import ApiClient
-from outpaint_mcp.providers.base import HttpProvider
-from outpaint_mcp.task import Order, Parent, Picture, StepName, TaskUpdate
+from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
+from outpaint_mcp.domain.task import TaskUpdate
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.http_provider import HttpProvider
 
 KEY = "key-not-to-be-shown"
 UUID = "5b0e8b1a-0000-4000-8000-000000000001"
@@ -34,7 +35,7 @@ async def no_pause(seconds: float) -> None:
 
 def of(one: type[HttpProvider], *answers: tuple[int, Any], key: str | None = KEY) -> tuple[HttpProvider, Vendor]:
     vendor = Vendor(list(answers))
-    return one(ApiClient(transport=httpx2.MockTransport(vendor.handle), sleep=no_pause), key=key), vendor
+    return one(HttpClient(transport=httpx2.MockTransport(vendor.handle), sleep=no_pause), key=key), vendor
 
 
 async def started(one: type[HttpProvider], order: Order, *answers: tuple[int, Any]) -> TaskUpdate:
@@ -52,9 +53,9 @@ def order(**changes: Any) -> Order:
     return Order(**{**fields, **changes})
 
 
-def picture(width: int = 800, height: int = 600, **changes: Any) -> Picture:
+def picture(width: int = 800, height: int = 600, **changes: Any) -> InputImage:
     fields: dict[str, Any] = {"path": "picture.png", "url": "https://example.com/picture.png?sig=hush"}
-    return Picture("0" * 64, "image/png", width, height, **{**fields, **changes})
+    return InputImage("0" * 64, "image/png", width, height, **{**fields, **changes})
 
 
 def urls(update: TaskUpdate) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What one caller may ask of a server at once, and that the others do not notice."""
+"""What one client may ask of a server at once, and that the others do not notice."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 from outpaint_mcp.sandbox import environment
-from outpaint_mcp.server import RATE_LIMITED
-from outpaint_mcp.tokens import add_token
+from outpaint_mcp.server.app import RATE_LIMITED
+from outpaint_mcp.web.token_file import add_token
 
 from .processes import DOORS, HttpServer, Vendors, an_order, called, http_server, text_of, variables
 
@@ -24,7 +24,7 @@ WAITS = 2
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A caller with two tokens, and Legnext's id of a finished grid of theirs."""
+    """A client with two tokens, and Legnext's id of a finished grid of theirs."""
 
     token: str
     other_token: str
@@ -36,7 +36,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A server that counts what its callers ask: two that any test may use, and some that have asked nothing yet."""
+    """A server that counts what its clients ask: two that any test may use, and some that have asked nothing yet."""
 
     server: HttpServer
     ann: Customer
@@ -66,7 +66,7 @@ async def counter(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 async def a_grid(vendors: Vendors) -> str:
-    """A finished grid that no caller has named yet: whoever does first has it alone."""
+    """A finished grid that no client has named yet: whoever does first has it alone."""
     found = environment(vendors.base_url)
     headers = {"x-api-key": found["LEGNEXT_API_KEY"]}
     async with httpx2.AsyncClient(trust_env=False, headers=headers) as client:

@@ -17,10 +17,10 @@ import httpx2
 import pytest
 from mcp import Client
 
-from outpaint_mcp.building import build_http_app
-from outpaint_mcp.http_server import base_url_of, listening, serving
+from outpaint_mcp.bootstrap import build_http_app
 from outpaint_mcp.sandbox import Order, environment, seed_id
-from outpaint_mcp.webhooks import MAX_BODY_BYTES
+from outpaint_mcp.web.callbacks import MAX_BODY_BYTES
+from outpaint_mcp.web.uvicorn_server import base_url_of, listening, serving
 
 from ..serving import settings_for
 from .processes import Vendors, an_order, called, http_server, open_vendors, text_of, until, variables
@@ -171,7 +171,7 @@ async def test_a_call_that_waits_is_answered_by_the_callback(at: Called) -> None
 
 async def test_a_callers_own_address_goes_to_the_vendor_in_place_of_ours(vendors: Vendors, tmp_path: Path) -> None:
     async with serving_callbacks(tmp_path, vendors, poll=(0.05, 0.05)) as here:
-        own = f"{vendors.base_url}/of-the-caller?key=1"
+        own = f"{vendors.base_url}/of-the-client?key=1"
         task, order = await here.order(webhook_url=own)
         assert order.body["callback"] == own
         vendors.finish()

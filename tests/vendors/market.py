@@ -8,17 +8,19 @@ from typing import Any
 
 import anyio
 
-from outpaint_mcp.api_client import ApiClient, Timeouts
-from outpaint_mcp.follower import Follower
-from outpaint_mcp.ordering import ServiceOptions
-from outpaint_mcp.pictures import Pictures
+from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.task import Task
+from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
-from outpaint_mcp.providers.base import HttpProvider, Provider
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.http_client import HttpClient, Timeouts
+from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.service import Service
-from outpaint_mcp.store import Store
-from outpaint_mcp.task import OutpaintRequest, Task
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.tasks.scheduler import Scheduler
+from outpaint_mcp.tasks.service import Service
 
 VENDORS = ("legnext", "apiframe", "apimart", "vtrix", "piapi")
 NEEDS_UPSCALED = ("apiframe", "apimart", "piapi")
@@ -62,7 +64,7 @@ async def market(
     async with (
         serving(sandbox) as base_url,
         # Backing off is tried elsewhere; here nobody waits for it.
-        ApiClient(timeouts=timeouts, sleep=lambda seconds: anyio.sleep(min(seconds, 0.01))) as client,
+        HttpClient(timeouts=timeouts, sleep=lambda seconds: anyio.sleep(min(seconds, 0.01))) as client,
     ):
         variables = environment(base_url)
         providers: dict[str, Provider] = {}
@@ -74,10 +76,10 @@ async def market(
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
         service = Service(
             store=Store(folder / "store.db", "market"),
-            pictures=Pictures(folder, roots=(folder,), allow_private=True),
+            pictures=ImageLibrary(folder, roots=(folder,), allow_private=True),
             providers=providers,
             options=ServiceOptions(**{**defaults, **options}),
         )
-        async with service.running(), Follower(service).running():
+        async with service.running(), Scheduler(service).running():
             yield Market(sandbox, base_url, service)
     sandbox.close()

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ConfigurationError,
     InsufficientCreditsError,
@@ -18,8 +18,10 @@ from outpaint_mcp.errors import (
     RateLimitedError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
+from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import SandboxSettings, seed_id
-from outpaint_mcp.task import AspectRatio, OutpaintRequest, Status, StepName, Webhook
 
 from ..serving import picture
 from .market import NEEDS_UPSCALED, VENDORS, market

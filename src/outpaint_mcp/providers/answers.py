@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
-from outpaint_mcp.errors import InvalidRequestError, UnknownTaskError
-from outpaint_mcp.task import Cost, Order, Parent
+from outpaint_mcp.domain.errors import InvalidRequestError, UnknownTaskError
+from outpaint_mcp.domain.order import Order, Parent
+from outpaint_mcp.domain.task import Cost
 
 _PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
 _CONTENT_WORDS = re.compile(
@@ -50,7 +51,7 @@ def path_segment(title: str, remote_id: str) -> str:
 
 
 def with_options(options: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's `provider_options` and the adapter's fields, of which those that are None are left out."""
+    """The client's `provider_options` and the adapter's fields, of which those that are None are left out."""
     return {**options, **{key: value for key, value in body.items() if value is not None}}
 
 

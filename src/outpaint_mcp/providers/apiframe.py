@@ -10,8 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from outpaint_mcp.api_client import refusal
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     NotReadyError,
@@ -19,6 +18,10 @@ from outpaint_mcp.errors import (
     UnknownTaskError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.providers.answers import (
     Answer,
     Id,
@@ -33,21 +36,10 @@ from outpaint_mcp.providers.answers import (
     webhook_json,
     with_options,
 )
-from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
-from outpaint_mcp.task import (
-    ApiCall,
-    AspectRatio,
-    Feature,
-    Order,
-    OutpaintRequest,
-    Picture,
-    SourceForm,
-    SourceKind,
-    Status,
-    TaskUpdate,
-    UploadFile,
-    ZoomLimits,
-)
+from outpaint_mcp.providers.base import Features, ZoomLimits, Zooms
+from outpaint_mcp.providers.http_client import ApiCall, UploadFile
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.rejections import refusal
 
 SQUARE = AspectRatio(1, 1)
 # "Up to 25 MB"; in which unit is not said. By the smaller one `auto` goes on to another provider where the vendor might
@@ -92,7 +84,7 @@ class Apiframe(HttpProvider):
     )
     price = "16 credits per outpaint, 4 per upscale (September 2026)"
     image_lifetime = "short: 24 hours by one page, 3 months by another"
-    sources = (SourceForm.UPSCALED, SourceForm.PICTURE)
+    sources = (SourceForm.UPSCALED, SourceForm.OWN_IMAGE)
     features: ClassVar[Features] = {
         SourceKind.TASK: {
             Feature.IMAGE_INDEX: "1 to 4; upscales that image first",
@@ -100,7 +92,7 @@ class Apiframe(HttpProvider):
             Feature.WEBHOOK_EVENTS: "progress, completed, failed",
             Feature.PROVIDER_OPTIONS: "merged into the body; unknown fields are rejected there",
         },
-        SourceKind.PICTURE: {
+        SourceKind.IMAGE: {
             Feature.ASPECT_RATIO: "1:1, with zoom 1 (make square)",
             Feature.PROMPT: "any",
             Feature.PROVIDER_OPTIONS: "merged into the body; unknown fields are rejected there",
@@ -108,7 +100,7 @@ class Apiframe(HttpProvider):
     }
     zoom: ClassVar[Zooms] = {
         SourceKind.TASK: ZoomLimits(values=(1.5, 2.0)),
-        SourceKind.PICTURE: ZoomLimits(values=(1.0, 1.5, 2.0)),
+        SourceKind.IMAGE: ZoomLimits(values=(1.0, 1.5, 2.0)),
     }
     first_poll = 5.0
     poll_interval = 3.0
@@ -145,16 +137,16 @@ class Apiframe(HttpProvider):
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
-        if kind is SourceKind.PICTURE and request.aspect_ratio not in (None, SQUARE):
+        if kind is SourceKind.IMAGE and request.aspect_ratio not in (None, SQUARE):
             limits = self.limits(kind)[Feature.ASPECT_RATIO]
             raise UnsupportedFeatureError(
                 f"Apiframe cannot make aspect_ratio {request.aspect_ratio} for a picture of one's own: "
                 f"its aspect_ratio is {limits}."
             )
-        if kind is SourceKind.PICTURE and (request.zoom == 1) != (request.aspect_ratio == SQUARE):
+        if kind is SourceKind.IMAGE and (request.zoom == 1) != (request.aspect_ratio == SQUARE):
             raise InvalidRequestError("With Apiframe zoom 1 and aspect_ratio 1:1 go together (make square).")
 
-    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:
         if picture.size > MAX_PICTURE_BYTES:
             raise UnsupportedFeatureError(
                 f"Apiframe takes pictures of one's own of up to 25 MB; this one has {picture.size:,} bytes.",
@@ -163,10 +155,10 @@ class Apiframe(HttpProvider):
         if request.zoom == 1 and picture.width == picture.height:
             raise InvalidRequestError("The picture is square already.", "Give a zoom of 1.5 or 2.")
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
-        if isinstance(order.source, Picture):
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
+        if isinstance(order.source, InputImage):
             fill = {
-                "image": picture_url,
+                "image": image_url,
                 "prompt": order.prompt,
                 "mode": "outpaint",
                 "outpaint": DIRECTIONS[order.zoom],
@@ -189,7 +181,7 @@ class Apiframe(HttpProvider):
         body = {"parentJobId": parent.remote_id, "action": "upsample", "index": parent.index}
         return ApiCall("POST", "/v2/images/midjourney/action", json=body, headers={"Idempotency-Key": order.key})
 
-    def build_upload(self, picture: Picture, data: bytes) -> ApiCall:
+    def build_upload(self, picture: InputImage, data: bytes) -> ApiCall:
         name = f"picture.{picture.mime_type.partition('/')[2]}"
         return ApiCall("POST", "/v2/uploads", file=UploadFile("file", name, picture.mime_type, data))
 

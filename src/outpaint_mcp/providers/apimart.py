@@ -11,23 +11,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from outpaint_mcp.api_client import ERRORS_BY_STATUS, find_code, find_message, refusal
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.order import Order, StepName
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Cost, Status, TaskUpdate
 from outpaint_mcp.providers.answers import Answer, Id, Number, Text, Urls, parent_of, path_segment, with_options
-from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
-from outpaint_mcp.task import (
-    ApiCall,
-    Cost,
-    Feature,
-    Order,
-    OutpaintRequest,
-    SourceForm,
-    SourceKind,
-    Status,
-    StepName,
-    TaskUpdate,
-    ZoomLimits,
-)
+from outpaint_mcp.providers.base import Features, ZoomLimits, Zooms
+from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, refusal
 
 
 class _Ordered(Answer):
@@ -125,14 +118,14 @@ class Apimart(HttpProvider):
             return ()
         return ("custom_id names a button, and the button decides how far to zoom: zoom was not sent.",)
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         parent = parent_of(order)
         zoom = None if _names_button(order.options) else order.zoom
         body = {"task_id": parent.remote_id, "index": parent.index, "zoom_ratio": zoom, "speed": order.speed}
         return ApiCall("POST", "/v1/midjourney/generations/zoom", json=with_options(order.options, body))
 
     def build_upscale(self, order: Order) -> ApiCall:
-        # Without the caller's options: a button of the outpaint is none of the grid's.
+        # Without the client's options: a button of the outpaint is none of the grid's.
         parent = parent_of(order)
         body = {"task_id": parent.remote_id, "index": parent.index, "speed": order.speed}
         return ApiCall("POST", "/v1/midjourney/generations/upscale", json=with_options({}, body))

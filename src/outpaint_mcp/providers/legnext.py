@@ -6,8 +6,11 @@ Takes a grid and an image number as they are; a picture of one's own goes throug
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from outpaint_mcp.api_client import ERRORS_BY_STATUS, find_code, refusal
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.order import InputImage, Order, StepName
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Cost, Status, TaskUpdate
 from outpaint_mcp.providers.answers import (
     Answer,
     Code,
@@ -21,22 +24,11 @@ from outpaint_mcp.providers.answers import (
     webhook_json,
     with_options,
 )
-from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
-from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_picture, check_paint_request, paint_fields
-from outpaint_mcp.task import (
-    ApiCall,
-    Cost,
-    Feature,
-    Order,
-    OutpaintRequest,
-    Picture,
-    SourceForm,
-    SourceKind,
-    Status,
-    StepName,
-    TaskUpdate,
-    ZoomLimits,
-)
+from outpaint_mcp.providers.base import Features, ZoomLimits, Zooms
+from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, refusal
+from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_image, check_paint_request, paint_fields
 
 USD_PER_POINT = 0.001
 
@@ -79,7 +71,7 @@ class Legnext(HttpProvider):
     note = "Extends a grid's image directly. Six jobs at a time; more wait at Legnext."
     price = "80 points ($0.08) per outpaint of a task's image (September 2026); of an own picture not published"
     image_lifetime = "temporary; how long is not documented"
-    sources = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.PICTURE)
+    sources = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.OWN_IMAGE)
     features: ClassVar[Features] = {
         SourceKind.TASK: {
             Feature.IMAGE_INDEX: "1 to 4",
@@ -87,14 +79,14 @@ class Legnext(HttpProvider):
             Feature.WEBHOOK_URL: "http(s); the callback is unsigned",
             Feature.PROVIDER_OPTIONS: "merged into the body",
         },
-        SourceKind.PICTURE: {
+        SourceKind.IMAGE: {
             Feature.ASPECT_RATIO: "any; both sides of the new picture 500 to 4096 pixels",
             Feature.PROMPT: "1 to 8192 characters, required",
             Feature.WEBHOOK_URL: "http(s); the callback is unsigned",
             Feature.PROVIDER_OPTIONS: "merged into the body",
         },
     }
-    zoom: ClassVar[Zooms] = {SourceKind.TASK: ZoomLimits(1.1, 2.0), SourceKind.PICTURE: ZoomLimits()}
+    zoom: ClassVar[Zooms] = {SourceKind.TASK: ZoomLimits(1.1, 2.0), SourceKind.IMAGE: ZoomLimits()}
     first_poll = 10.0
     poll_interval = 5.0
     usual_seconds = 105.0
@@ -122,19 +114,19 @@ class Legnext(HttpProvider):
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
-        if kind is SourceKind.PICTURE:
+        if kind is SourceKind.IMAGE:
             check_paint_request(self.title, request)
 
-    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
-        check_paint_picture(self.title, request, picture)
+    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:
+        check_paint_image(self.title, request, picture)
 
     def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
         # The 80 points are the outpaint operation's; upload-paint, which a picture goes through, has no known price.
         return {} if request.image is not None else self.usd
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         shared = {"remixPrompt": order.prompt, "callback": order.webhook and order.webhook.url}
-        if isinstance(order.source, Picture):
+        if isinstance(order.source, InputImage):
             body = {**paint_fields(self.title, order, order.source), **shared}
             return ApiCall("POST", "/v1/upload-paint", json=with_options(order.options, body))
         parent = parent_of(order)

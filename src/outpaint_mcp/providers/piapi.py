@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from outpaint_mcp.api_client import ERRORS_BY_STATUS, refusal
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError
+from outpaint_mcp.domain.order import Order
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Cost, Status, TaskUpdate
 from outpaint_mcp.providers.answers import (
     Answer,
     Code,
@@ -25,20 +28,10 @@ from outpaint_mcp.providers.answers import (
     webhook_json,
     with_options,
 )
-from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
-from outpaint_mcp.task import (
-    ApiCall,
-    AspectRatio,
-    Cost,
-    Feature,
-    Order,
-    OutpaintRequest,
-    SourceForm,
-    SourceKind,
-    Status,
-    TaskUpdate,
-    ZoomLimits,
-)
+from outpaint_mcp.providers.base import Features, ZoomLimits, Zooms
+from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, refusal
 
 BUTTONS = (1.5, 2.0)
 
@@ -161,7 +154,7 @@ class Piapi(HttpProvider):
                 f"With PiAPI a zoom of {request.zoom:g} needs an aspect_ratio.", "Give one, or a zoom of 1.5 or 2."
             )
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         body = {
             "origin_task_id": parent_of(order).remote_id,
             # A string; all its digits, since it is not to be rounded.
@@ -175,7 +168,7 @@ class Piapi(HttpProvider):
 
     def build_upscale(self, order: Order) -> ApiCall:
         parent = parent_of(order)
-        # Without the webhook: the caller waits for the outpaint.
+        # Without the webhook: the client waits for the outpaint.
         body = {"origin_task_id": parent.remote_id, "index": str(parent.index)}
         return ApiCall("POST", "/mj/v2/upscale", json=body)
 
@@ -222,7 +215,7 @@ class Piapi(HttpProvider):
         return None
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
-        # x-webhook-secret is the caller's own secret sent back, so it proves nothing that the API key could check.
+        # x-webhook-secret is the client's own secret sent back, so it proves nothing that the API key could check.
         return webhook_id(self.title, _unwrapped(webhook_json(self.title, body)).get("task_id"))
 
 

@@ -10,8 +10,9 @@ from fractions import Fraction
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from outpaint_mcp.errors import InvalidRequestError, UnsupportedFeatureError
-from outpaint_mcp.task import AspectRatio, Order, OutpaintRequest, Picture
+from outpaint_mcp.domain.errors import InvalidRequestError, UnsupportedFeatureError
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
 
 MIN_SIDE: Final = 500
 MAX_SIDE: Final = 4096
@@ -51,7 +52,7 @@ def check_paint_request(title: str, request: OutpaintRequest) -> None:
         _check_url(title, request.image)
 
 
-def check_paint_picture(title: str, request: OutpaintRequest, picture: Picture) -> None:
+def check_paint_image(title: str, request: OutpaintRequest, picture: InputImage) -> None:
     """Refuse what is impossible with this very picture.
 
     Raises:
@@ -91,7 +92,7 @@ def place(title: str, width: int, height: int, zoom: float, ratio: AspectRatio |
     return Placement(canvas_width, canvas_height, x, y, inner_width, inner_height)
 
 
-def paint_fields(title: str, order: Order, picture: Picture) -> dict[str, Any]:
+def paint_fields(title: str, order: Order, picture: InputImage) -> dict[str, Any]:
     """The fields of the order for `picture`, the prompt and the callback apart."""
     at = place(title, picture.width, picture.height, order.zoom, order.aspect_ratio)
     right, bottom = at.x + at.width, at.y + at.height

@@ -7,14 +7,17 @@ A picture of one's own goes through its upload-paint model.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from outpaint_mcp.api_client import find_code, find_message, refusal
-from outpaint_mcp.errors import (
+from outpaint_mcp.domain.errors import (
     AuthenticationError,
     InsufficientCreditsError,
     InvalidRequestError,
     OutpaintError,
     ProviderUnavailableError,
 )
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.providers.answers import (
     Answer,
     Id,
@@ -27,20 +30,11 @@ from outpaint_mcp.providers.answers import (
     webhook_json,
     with_options,
 )
-from outpaint_mcp.providers.base import Features, HttpProvider, Zooms
-from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_picture, check_paint_request, paint_fields
-from outpaint_mcp.task import (
-    ApiCall,
-    Feature,
-    Order,
-    OutpaintRequest,
-    Picture,
-    SourceForm,
-    SourceKind,
-    Status,
-    TaskUpdate,
-    ZoomLimits,
-)
+from outpaint_mcp.providers.base import Features, ZoomLimits, Zooms
+from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.rejections import find_code, find_message, refusal
+from outpaint_mcp.providers.upload_paint import RESERVED, check_paint_image, check_paint_request, paint_fields
 
 
 class _Submitted(Answer):
@@ -80,7 +74,7 @@ class Vtrix(HttpProvider):
     note = "Extends a grid's image directly."
     price = "not published; a task's answer says what it took"
     image_lifetime = "not documented"
-    sources = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.PICTURE)
+    sources = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.OWN_IMAGE)
     features: ClassVar[Features] = {
         SourceKind.TASK: {
             Feature.IMAGE_INDEX: "1 to 4",
@@ -88,14 +82,14 @@ class Vtrix(HttpProvider):
             Feature.WEBHOOK_URL: "http(s); what is sent is not documented",
             Feature.PROVIDER_OPTIONS: "merged into the params",
         },
-        SourceKind.PICTURE: {
+        SourceKind.IMAGE: {
             Feature.ASPECT_RATIO: "any; both sides of the new picture 500 to 4096 pixels",
             Feature.PROMPT: "1 to 8192 characters, required",
             Feature.WEBHOOK_URL: "http(s); what is sent is not documented",
             Feature.PROVIDER_OPTIONS: "merged into the params",
         },
     }
-    zoom: ClassVar[Zooms] = {SourceKind.TASK: ZoomLimits(1.1, 2.0), SourceKind.PICTURE: ZoomLimits()}
+    zoom: ClassVar[Zooms] = {SourceKind.TASK: ZoomLimits(1.1, 2.0), SourceKind.IMAGE: ZoomLimits()}
     first_poll = 5.0
     poll_interval = 3.0
     usual_seconds = 60.0
@@ -125,15 +119,15 @@ class Vtrix(HttpProvider):
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
-        if kind is SourceKind.PICTURE:
+        if kind is SourceKind.IMAGE:
             check_paint_request(self.title, request)
 
-    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
-        check_paint_picture(self.title, request, picture)
+    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:
+        check_paint_image(self.title, request, picture)
 
-    def build_submit(self, order: Order, picture_url: str | None = None) -> ApiCall:
+    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         shared = {"remixPrompt": order.prompt, "callback": order.webhook and order.webhook.url}
-        if isinstance(order.source, Picture):
+        if isinstance(order.source, InputImage):
             model, fields = "midjourney_uploadpaint", paint_fields(self.title, order, order.source)
         else:
             parent = parent_of(order)

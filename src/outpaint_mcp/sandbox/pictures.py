@@ -199,7 +199,7 @@ class Shelf:
         Raises:
             InvalidImageError: it is none.
         """
-        from outpaint_mcp.image_file import measure
+        from outpaint_mcp.images.decode import measure
 
         info = await to_thread.run_sync(measure, data)
         picture = Upload(_key("upload", hashlib.sha256(data).hexdigest()))
@@ -318,14 +318,14 @@ def _shrunk(box: Box, factor: float) -> Box:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    from outpaint_mcp.image_file import measure
+    from outpaint_mcp.images.decode import measure
 
     info = measure(path)
     return info.width, info.height
 
 
 def _fit(source: Path, width: int, height: int, target: Path) -> None:
-    from outpaint_mcp.image_file import open_image
+    from outpaint_mcp.images.decode import open_image
 
     image = open_image(source)
     if image.size != (width, height):

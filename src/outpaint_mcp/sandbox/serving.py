@@ -10,10 +10,10 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outpaint_mcp import http_server
 from outpaint_mcp.sandbox.app import Sandbox
 from outpaint_mcp.sandbox.settings import SandboxSettings
 from outpaint_mcp.sandbox.webhooks import is_loopback
+from outpaint_mcp.web import uvicorn_server as http_server
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ def _loopback(host: str) -> str:
 
 
 def _protocol(sandbox: Sandbox) -> type[asyncio.Protocol]:
-    class Protocol(http_server.PatientForAWhile):
+    class Protocol(http_server.TimeoutProtocol):
         """Tells the sandbox which connections are open: some faults break one off."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from outpaint_mcp.errors import InvalidImageError
+from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.sandbox.pictures import Extended, Measured, Picture, Scene, Shelf
 from outpaint_mcp.sandbox.seeds import Seed
 from outpaint_mcp.sandbox.settings import SandboxSettings

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from outpaint_mcp.image_file import open_image
+from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.providers.local.raster import ImageFormat, Nature, encode, to_pixels
 
 Landscape = Callable[..., NDArray[np.uint8]]

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from outpaint_mcp.errors import InvalidImageError
+from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 

@@ -14,25 +14,14 @@ import anyio
 import anyio.abc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from outpaint_mcp.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
-from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.base import Provider, ZoomLimits
 from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
-from outpaint_mcp.task import (
-    AspectRatio,
-    Cost,
-    Failure,
-    Feature,
-    Order,
-    OutpaintRequest,
-    Picture,
-    RemoteImage,
-    SourceForm,
-    SourceKind,
-    Status,
-    TaskUpdate,
-    ZoomLimits,
-)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -86,10 +75,10 @@ class LocalProvider(Provider):
     )
     price = "free"
     image_lifetime = "as long as this server keeps its images"
-    sources = (SourceForm.PICTURE,)
-    zoom: Mapping[SourceKind, ZoomLimits] = {SourceKind.PICTURE: ZoomLimits()}  # type: ignore[misc]
+    sources = (SourceForm.OWN_IMAGE,)
+    zoom: Mapping[SourceKind, ZoomLimits] = {SourceKind.IMAGE: ZoomLimits()}  # type: ignore[misc]
     features: Mapping[SourceKind, Mapping[Feature, str]] = {  # type: ignore[misc]
-        SourceKind.PICTURE: {
+        SourceKind.IMAGE: {
             Feature.ASPECT_RATIO: "any; the new picture has at most 80 megapixels",
             Feature.PROVIDER_OPTIONS: "seed, quality, variants, format",
         }
@@ -125,7 +114,7 @@ class LocalProvider(Provider):
     def identity_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return _read_options(options).model_dump()
 
-    def check_picture(self, request: OutpaintRequest, picture: Picture) -> None:
+    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:
         canvas = _canvas(picture, request.zoom, request.aspect_ratio)
         if (canvas.width, canvas.height) == (picture.width, picture.height):
             raise InvalidRequestError(
@@ -141,7 +130,7 @@ class LocalProvider(Provider):
 
     def build_job(self, order: Order) -> _Job:
         """What an order asks the workers to draw."""
-        if not isinstance(order.source, Picture):
+        if not isinstance(order.source, InputImage):
             raise UnexpectedResponseError("The local engine was handed a task in place of a picture.")
         options = _read_options(order.options)
         canvas = _canvas(order.source, order.zoom, order.aspect_ratio)
@@ -219,7 +208,7 @@ class LocalProvider(Provider):
             return None
 
 
-def _canvas(picture: Picture, zoom: float, ratio: AspectRatio | None) -> Canvas:
+def _canvas(picture: InputImage, zoom: float, ratio: AspectRatio | None) -> Canvas:
     pair = None if ratio is None else (ratio.width, ratio.height)
     return plan_canvas(picture.width, picture.height, zoom=zoom, aspect_ratio=pair)
 
@@ -242,7 +231,7 @@ def _finished(remote_id: str, result: _Result) -> TaskUpdate:
         Status.SUCCEEDED,
         remote_id,
         progress=100,
-        images=tuple(RemoteImage(path.as_uri(), mime, width, height) for path, mime, width, height in result.images),
+        images=tuple(ResultImage(path.as_uri(), mime, width, height) for path, mime, width, height in result.images),
         cost=Cost(amount=0, unit="USD", usd=0),
         is_grid=len(result.images) > 1,
     )

@@ -62,7 +62,7 @@ def _be_the_first_to_go() -> None:
 
 def _draw_or_tell(job: dict[str, Any], say: Say) -> None:
     try:
-        from outpaint_mcp.errors import InvalidImageError
+        from outpaint_mcp.domain.errors import InvalidImageError
 
         try:
             _draw(job, say)
@@ -79,8 +79,8 @@ def _draw_or_tell(job: dict[str, Any], say: Say) -> None:
 
 
 def _draw(job: dict[str, Any], say: Say) -> None:
-    from outpaint_mcp.errors import InvalidImageError
-    from outpaint_mcp.image_file import MAX_OUTPUT_PIXELS, open_image
+    from outpaint_mcp.domain.errors import InvalidImageError
+    from outpaint_mcp.images.decode import MAX_OUTPUT_PIXELS, open_image
     from outpaint_mcp.providers.local.engine import extend
     from outpaint_mcp.providers.local.plan import Canvas
     from outpaint_mcp.providers.local.raster import LARGEST_SIDE, MIME_TYPES, encode, to_pixels

@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from outpaint_mcp.errors import InvalidImageError
+from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.providers.local.plan import Canvas
 
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")

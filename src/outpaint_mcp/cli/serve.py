@@ -1,0 +1,163 @@
+"""What `outpaint-mcp serve` does: stdin and stdout, or sockets, until the process is asked to end."""
+
+import contextlib
+import functools
+import gc
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING
+
+import anyio
+
+from outpaint_mcp.bootstrap import build_http_app, build_metrics, configured, running_service
+from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+    from outpaint_mcp.web.app import HttpApp
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter's lock while another wants it."""
+
+
+def serve_stdio() -> None:
+    """Serve MCP on stdin and stdout until stdin ends, or the process is asked to end."""
+    from outpaint_mcp.server.app import ResultShape, create_server
+    from outpaint_mcp.server.lazy_service import LazyService
+    from outpaint_mcp.server.stdio import serve_stdio as serve
+
+    # The settings too are read when the service is opened: nothing before the tools' list depends on them.
+    settings = functools.cache(configured)
+
+    def shape() -> ResultShape:
+        return ResultShape(settings().resource_links, settings().preview)
+
+    late = LazyService(lambda: running_service(settings()))
+
+    async def end_when_asked() -> None:
+        with _signals() as first:
+            number = await first()
+            await late.end()
+        # A thread waits for the next line of stdin; nothing but the end of the process ends it.
+        os._exit(128 + int(number))
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end_when_asked)
+            await serve(create_server(late, shape))
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run)
+
+
+def serve_http(
+    *,
+    transport: str,
+    host: str,
+    port: int,
+    sse: bool,
+    insecure: bool,
+    public_url: str | None,
+    metrics_address: tuple[str, int] | None,
+) -> None:
+    """Serve MCP over HTTP until the process is asked to end.
+
+    Args:
+        transport: ``http`` or ``sse``.
+        host: the address to listen on.
+        port: 0 is any free one.
+        sse: with ``http``, whether SSE is served too.
+        insecure: whether strangers on the network may use it without a token.
+        public_url: where others reach it, if not as the settings say.
+        metrics_address: where metrics are served, if anywhere.
+
+    Raises:
+        ConfigurationError: an address cannot be listened on, or strangers could reach it unasked.
+    """
+    from outpaint_mcp.web.uvicorn_server import allow_many_files
+
+    allow_many_files()
+    # Threads that wait for the disk want the interpreter's lock back at once, and so does whoever serves the clients.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    settings = configured(**({} if public_url is None else {"public_url": public_url}))
+    metrics = None if metrics_address is None else build_metrics()
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(_listener(host, port))
+        app = build_http_app(
+            settings,
+            host=listener.getsockname()[0],
+            port=listener.getsockname()[1],
+            transport=transport,
+            sse=sse,
+            insecure=insecure,
+            observer=metrics,
+        )
+        served = [(app.asgi, listener, app.paths)]
+        if metrics is not None and metrics_address is not None:
+            other = sockets.enter_context(_listener(*metrics_address))
+            served.append((app.for_operators(metrics), other, ("/metrics",)))
+        anyio.run(_run_http, app, served)
+
+
+def _listener(host: str, port: int) -> "socket.socket":
+    from outpaint_mcp.web.uvicorn_server import listening
+
+    try:
+        return listening("127.0.0.1" if host == "localhost" else host, port)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(
+            f"{host} port {port} cannot be listened on: {error}.", "Try another address or port."
+        ) from None
+
+
+async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, tuple[str, ...]]]") -> None:
+    """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
+    from outpaint_mcp.web.uvicorn_server import base_url_of, serving
+
+    refusal: OutpaintError | None = None
+    async with contextlib.AsyncExitStack() as servers:
+        for asgi, listener, _ in served:
+            await servers.enter_async_context(serving(asgi, listener))
+        try:
+            async with app.running():
+                collect_rarely()
+                with _signals() as first:
+                    for _, listener, paths in served:
+                        for path in paths:
+                            what = "metrics" if path == "/metrics" else "MCP"
+                            sys.stderr.write(f"outpaint-mcp serves {what} on {base_url_of(listener)}{path}\n")
+                    sys.stderr.flush()
+                    await first()
+        except OutpaintError as error:
+            # Carried out of the task groups by hand: they would wrap it.
+            refusal = error
+    if refusal is not None:
+        raise refusal
+
+
+def collect_rarely() -> None:
+    """Keep the garbage collector from holding every client up, for 0.2 s at a time.
+
+    What is there when the server is ready stays, so it is not looked through again; and what is made for a request
+    mostly goes with it, without a collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2_000, 20, 100)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], Awaitable[int]]]:
+    """Within the block SIGINT and SIGTERM end nothing; what is given waits for the first. After the block they do."""
+    if sys.platform == "win32":
+        # There are no such signals there: Ctrl-C interrupts.
+        yield anyio.sleep_forever
+        return
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        yield signals.__anext__

@@ -1,0 +1,1 @@
+"""The vocabulary that everything else shares; it imports nothing of ours."""

@@ -1,0 +1,114 @@
+"""What a client asks for: the checked arguments of one `outpaint` call, and the values in them."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+AUTO = "auto"
+"""In place of a provider's name: whoever fits."""
+MIN_ZOOM, MAX_ZOOM = 1.0, 2.0
+DEFAULT_ZOOM = 2.0
+MAX_PROMPT = 8192
+MAX_WAIT_SECONDS = 45
+DEFAULT_WAIT_SECONDS = 25
+
+
+class SourceKind(StrEnum):
+    """What is extended: the image of a finished task, or a picture of one's own."""
+
+    TASK = "task"
+    IMAGE = "picture"
+
+
+class Feature(StrEnum):
+    """What a provider may or may not be able to do; the values are the argument names."""
+
+    ZOOM = "zoom"
+    ASPECT_RATIO = "aspect_ratio"
+    IMAGE_INDEX = "image_index"
+    PROMPT = "prompt"
+    SPEED = "speed"
+    WEBHOOK_URL = "webhook_url"
+    WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 (an argument's name)
+    WEBHOOK_EVENTS = "webhook_events"
+    PROVIDER_OPTIONS = "provider_options"
+
+
+Speed = Literal["relax", "fast", "turbo"]
+WebhookEvent = Literal["progress", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class AspectRatio:
+    """Width to height of the new picture, in lowest terms (32:18 is 16:9)."""
+
+    width: int
+    height: int
+
+    PATTERN = r"^[1-9][0-9]{0,3}:[1-9][0-9]{0,3}$"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``W:H``.
+
+        Raises:
+            ValueError: if `text` is not two whole numbers from 1 to 9999 with a colon between.
+        """
+        if re.fullmatch(cls.PATTERN, text) is None:
+            raise ValueError(f"{text!r} is not an aspect ratio such as 16:9")
+        width, height = (int(part) for part in text.split(":"))
+        divisor = math.gcd(width, height)
+        return cls(width // divisor, height // divisor)
+
+    def __str__(self) -> str:
+        return f"{self.width}:{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the vendor is to push to. Lives in memory only: `url` may carry secrets in its query, `secret` is one."""
+
+    url: str
+    secret: str | None = field(default=None, repr=False)
+    events: tuple[WebhookEvent, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may repeat of it."""
+        return tuple(found for found in (self.secret, self.url.partition("?")[2]) if found)
+
+
+@dataclass(frozen=True, slots=True)
+class OutpaintRequest:
+    """One `outpaint` call as the client made it, its values checked and normalised."""
+
+    task_id: str | None = None
+    image: str | None = field(default=None, repr=False)
+    provider: str = "auto"
+    image_index: int | None = None
+    zoom: float = DEFAULT_ZOOM
+    aspect_ratio: AspectRatio | None = None
+    prompt: str | None = None
+    speed: Speed | None = None
+    webhook: Webhook | None = None
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
+    repeat: bool = False
+
+    def asked(self) -> frozenset[Feature]:
+        """The features that this request needs of a provider, `ZOOM` always among them."""
+        webhook = self.webhook or Webhook("")
+        wanted: dict[Feature, object] = {
+            Feature.ZOOM: True,
+            Feature.ASPECT_RATIO: self.aspect_ratio,
+            Feature.IMAGE_INDEX: self.image_index,
+            Feature.PROMPT: self.prompt,
+            Feature.SPEED: self.speed,
+            Feature.WEBHOOK_URL: webhook.url,
+            Feature.WEBHOOK_SECRET: webhook.secret,
+            Feature.WEBHOOK_EVENTS: webhook.events,
+            Feature.PROVIDER_OPTIONS: self.provider_options,
+        }
+        return frozenset(feature for feature, value in wanted.items() if value)

@@ -1,0 +1,132 @@
+"""What became of an order: the task as every client sees it, and what one answer of a provider says of it.
+
+What crosses an edge (a tool's result, a stored row) is a pydantic model; what stays inside is a frozen dataclass.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from outpaint_mcp.domain.order import StepName
+
+
+class Status(StrEnum):
+    """Where a task stands. `UNKNOWN`: the order may or may not have been taken; not final, but it ends a wait."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+    @property
+    def ends_a_wait(self) -> bool:
+        return self.is_final or self is Status.UNKNOWN
+
+
+class _Edge(BaseModel):
+    """What crosses an edge is never changed in place."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Cost(_Edge):
+    """What the provider says it took: `amount` in its own `unit` (points, credits, USD), and in USD where known."""
+
+    amount: float
+    unit: str
+    usd: float | None = None
+
+
+class Failure(_Edge):
+    """Why a task failed or is unknown: `code` is one of errors.py's, `provider_code` the provider's own."""
+
+    code: str
+    message: str
+    provider_code: str | None = None
+    retryable: bool = False
+
+
+class Image(_Edge):
+    """One image of a task: `index` from 1; `url` as the provider gave it; width and height in pixels where known."""
+
+    index: int
+    url: str
+    resource_uri: str | None = None
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Step(_Edge):
+    """One order of a task, such as the upscale before the outpaint."""
+
+    name: StepName
+    remote_id: str | None = None
+    status: Status
+
+
+class Task(_Edge):
+    """One outpaint that was ordered, as every client sees it. Times are ISO 8601 in UTC; progress is 0-100."""
+
+    id: str
+    provider: str
+    remote_id: str | None = None
+    status: Status
+    progress: float | None = None
+    images: tuple[Image, ...] = ()
+    grid: Image | None = None
+    cost: Cost | None = None
+    failure: Failure | None = None
+    request: dict[str, Any] = {}
+    steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    next: str = ""
+
+
+OnProgress = Callable[[float, str], Awaitable[None]]
+"""Told percent (0-100, rising) and a short message while a call waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultImage:
+    """An image as a provider's answer names it."""
+
+    url: str
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUpdate:
+    """What one answer of a provider says of one order.
+
+    `progress` is 0-100 or None where the provider gives none. `reference` and `is_grid` describe the finished result as
+    the parent of a later order. `failure` goes with `FAILED` only.
+    """
+
+    status: Status
+    remote_id: str | None = None
+    progress: float | None = None
+    images: tuple[ResultImage, ...] = ()
+    grid: ResultImage | None = None
+    cost: Cost | None = None
+    failure: Failure | None = None
+    reference: str | None = None
+    is_grid: bool | None = None
+    expires_at: datetime | None = None
+    notes: tuple[str, ...] = ()

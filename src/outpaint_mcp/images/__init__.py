@@ -1,0 +1,1 @@
+"""Images as untrusted files: fetched, checked, decoded and kept."""

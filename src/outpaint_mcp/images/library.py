@@ -1,0 +1,307 @@
+"""Reads, checks and keeps images; the only module that opens a user's file or an image URL.
+
+Whatever comes in is first copied under our own folder, then decoded once by another process, then named by its
+content: whoever sees ``<sha256>.<type>`` sees a whole picture that was checked. Knows nothing of tasks or providers.
+"""
+
+import base64
+import hashlib
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import anyio
+import anyio.to_thread
+
+from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError
+from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
+from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
+from outpaint_mcp.images.size_limit import MAX_BYTES
+from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
+
+_EXTENSIONS: Final = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
+_STALE_SECONDS: Final = 3600.0
+_WRITE_BYTES: Final = 1 << 20
+
+Fill = Callable[[Path], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """A finished image on this machine: width and height in pixels as displayed, `size` in bytes."""
+
+    sha256: str
+    mime_type: str
+    width: int
+    height: int
+    path: Path
+    size: int
+
+
+class ImageLibrary:
+    """The pictures of this machine: sources that were handed in, and images that came out.
+
+    Args:
+        folder: where they are kept, below ``sources`` and ``images``.
+        roots: the folders that a file path may lie in, links resolved.
+        allow_private: opens loopback and private URLs, for tests and sandboxes.
+        resolver: looks host names up; by default the system's.
+        fetch_timeout: for one URL with its redirects, in seconds.
+        decode_timeout: for one decoding, in seconds.
+        decoders: how many pictures are decoded at the same time; by default two, and never as many as there are cores.
+        decoder: the command line of the process that decodes.
+        environment: that process's, by default this one's.
+        max_bytes: the largest file that is taken in.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        roots: tuple[Path, ...],
+        allow_private: bool = False,
+        resolver: Resolve | None = None,
+        fetch_timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        decode_timeout: float = 60.0,
+        decoders: int | None = None,
+        decoder: tuple[str, ...] = DECODER,
+        environment: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._sources = folder / "sources"
+        self._images = folder / "images"
+        self._incoming = folder / "incoming"
+        self._roots = roots
+        self._max_bytes = max_bytes
+        at_once = max(1, min(2, _cores() - 1)) if decoders is None else decoders
+        self._decoders = DecoderPool(at_once=at_once, seconds=decode_timeout, command=decoder, environment=environment)
+        self._fetcher = ImageFetcher(
+            max_bytes=max_bytes,
+            allow_private=allow_private,
+            resolver=resolver or resolve,
+            timeout=fetch_timeout,
+            connect_timeout=connect_timeout,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Keep what decodes a picture for the next one, until the block ends."""
+        await self._decoders.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._decoders.__aexit__(*error)
+
+    async def read(self, ref: str, *, paths_allowed: bool = True) -> InputImage:
+        """Take in what a client gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
+
+        Raises:
+            InvalidImageError: nothing there, or not a whole JPEG, PNG, WebP or GIF picture within the limits.
+            ForbiddenUrlError: a URL or path that must not be opened from here.
+            ConfigurationError: our own folder cannot be written.
+        """
+        ref = ref.strip()
+        scheme = scheme_of(ref)
+        if scheme in ("http", "https"):
+            kept = await self._take(self._download(ref), self._sources)
+        elif scheme == "data":
+            data = await anyio.to_thread.run_sync(data_of, ref, self._max_bytes)
+            kept = await self._take(lambda part: _in_thread(_write, part, data), self._sources)
+        elif scheme not in (None, "file"):
+            raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.")
+        elif not paths_allowed:
+            raise ForbiddenUrlError("This server opens no files by path.", "Give a public http(s) URL, or a data: URI.")
+        else:
+            path = path_of(ref)
+            kept = await self._take(
+                lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes), self._sources
+            )
+        url = ref if scheme in ("http", "https") else None
+        return InputImage(kept.sha256, kept.mime_type, kept.width, kept.height, str(kept.path), url, kept.size)
+
+    async def keep(self, url: str) -> KeptImage:
+        """Fetch a result's http(s) URL, check the image and keep it.
+
+        Raises:
+            OutpaintError: as for `read`.
+        """
+        return await self._take(self._download(url), self._images)
+
+    async def adopt(self, path: Path) -> KeptImage:
+        """Keep an image that this program drew itself, at `path`; the file there stays.
+
+        It may be larger than what is taken in, and is not decoded again.
+
+        Raises:
+            InvalidImageError: the file is gone, or is no picture.
+        """
+        return await self._take(lambda part: _in_thread(_link, path, part), self._images, trusted=True)
+
+    def path_of(self, sha256: str, mime_type: str) -> Path:
+        """Where a kept image is, or would be.
+
+        Raises:
+            ValueError: these cannot be a kept image's.
+        """
+        return self._images / _file_name(sha256, mime_type)
+
+    async def load(self, sha256: str, mime_type: str) -> bytes | None:
+        """The bytes of a kept image, or of a source that was read; None if it is no longer here."""
+        name = _file_name(sha256, mime_type)
+        for folder in (self._images, self._sources):
+            try:
+                return await anyio.Path(folder / name).read_bytes()
+            except OSError:
+                continue
+        return None
+
+    async def preview(self, sha256: str, mime_type: str) -> bytes:
+        """A small JPEG of a kept image.
+
+        Raises:
+            InvalidImageError: it is no longer here.
+        """
+        return base64.b64decode(await self._decoders.ask("preview", str(self.path_of(sha256, mime_type))))
+
+    async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
+        """Delete what was not taken in for so long, then the oldest until at most `max_bytes` are left.
+
+        `keep` are the SHA-256 of what stays in any case (and counts). Returns how many files were deleted.
+        """
+        oldest = time.time() - older_than_days * 86_400
+        return await _in_thread(_prune, (self._sources, self._images), self._incoming, oldest, max_bytes, set(keep))
+
+    def _download(self, url: str) -> Fill:
+        async def fill(part: Path) -> None:
+            waiting = bytearray()
+
+            async def write(piece: bytes) -> None:
+                # A thread for every packet would take longer than the packets.
+                waiting.extend(piece)
+                if len(waiting) >= _WRITE_BYTES:
+                    await write_out()
+
+            async def write_out() -> None:
+                await _in_thread(_append, part, bytes(waiting))
+                waiting.clear()
+
+            await self._fetcher.fetch(url, write)
+            await write_out()
+
+        return fill
+
+    async def _take(self, fill: Fill, folder: Path, *, trusted: bool = False) -> KeptImage:
+        """Have a new file filled, look at it, and move it into `folder` under its content's name."""
+        try:
+            async with self._part() as part:
+                await fill(part)
+                sha256, size = await _in_thread(_hash, part)
+                info = await self._decoders.ask("size" if trusted else "measure", str(part))
+                path = folder / _file_name(sha256, info["mime_type"])
+                await _in_thread(_move, part, path)
+        except OSError as error:
+            raise ConfigurationError(f"The server cannot keep pictures ({error.strerror or 'disk error'}).") from error
+        return KeptImage(sha256, info["mime_type"], info["width"], info["height"], path, size)
+
+    @asynccontextmanager
+    async def _part(self) -> AsyncIterator[Path]:
+        """A name for a file of ours that nobody else has. Moved away in the block, or gone if that breaks off."""
+        part = self._incoming / secrets.token_hex(16)
+        await _in_thread(_make_folder, self._incoming)
+        try:
+            yield part
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.Path(part).unlink(missing_ok=True)
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _make_folder(folder: Path) -> None:
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+
+
+def _write(part: Path, data: bytes) -> None:
+    part.write_bytes(data)
+
+
+def _append(part: Path, data: bytes) -> None:
+    with part.open("ab") as file:
+        file.write(data)
+
+
+def _link(path: Path, part: Path) -> None:
+    """A second name for one of our own files; a copy where the file system has no such thing."""
+    try:
+        os.link(path, part)
+    except FileNotFoundError:
+        raise InvalidImageError("The image is no longer on this machine.", "Order it again.") from None
+    except OSError:
+        part.write_bytes(path.read_bytes())
+
+
+def _hash(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+
+
+def _move(part: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(part, path)
+    # Where both are names of one file already, nothing was moved.
+    part.unlink(missing_ok=True)
+    os.utime(path)  # `prune` goes by when a picture was last taken in
+
+
+def _file_name(sha256: str, mime_type: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or mime_type not in _EXTENSIONS:
+        raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} is no picture of ours")
+    return f"{sha256}.{_EXTENSIONS[mime_type]}"
+
+
+def _prune(folders: Collection[Path], incoming: Path, oldest: float, max_bytes: int, keep: Collection[str]) -> int:
+    deleted = sum(_delete(file) for file, when, _ in _files(incoming) if when < time.time() - _STALE_SECONDS)
+    files = sorted((file for folder in folders for file in _files(folder)), key=lambda file: file[1])
+    excess = sum(size for *_, size in files) - max_bytes
+    for file, when, size in files:
+        if file.stem not in keep and (when < oldest or excess > 0) and _delete(file):
+            deleted += 1
+            excess -= size
+    return deleted
+
+
+def _files(folder: Path) -> list[tuple[Path, float, int]]:
+    """The files in `folder`, each with when it was changed and its size in bytes."""
+    found = []
+    for file in folder.iterdir() if folder.is_dir() else ():
+        try:
+            status = file.lstat()
+        except FileNotFoundError:  # another process prunes too
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.append((file, status.st_mtime, status.st_size))
+    return found
+
+
+def _delete(file: Path) -> bool:
+    try:
+        file.unlink()
+    except OSError:  # gone already, or (on Windows) being read
+        return False
+    return True
+
+
+_in_thread = anyio.to_thread.run_sync

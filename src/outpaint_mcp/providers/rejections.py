@@ -1,0 +1,90 @@
+"""What a vendor's rejection means: its message and code wherever vendors put them, and the error that they are."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from outpaint_mcp.domain.errors import (
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidImageError,
+    InvalidRequestError,
+    OutpaintError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+)
+
+ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: AuthenticationError,
+    404: UnknownTaskError,
+    409: InvalidRequestError,
+    413: InvalidImageError,
+    422: InvalidRequestError,
+    429: RateLimitedError,
+}
+
+
+def find_message(body: Any) -> str:
+    """The sentence in a refusal, wherever vendors put it; empty where there is none."""
+    if not isinstance(body, dict):
+        return ""
+    if isinstance(body.get("error"), str) and body["error"].strip():
+        return str(body["error"]).strip()
+    for inner in _inside(body):
+        found = find_message({**inner, "error": None, "status": None})
+        if found:
+            return found
+    for key in ("error_message", "message", "raw_message", "detail"):
+        text = body.get(key)
+        if isinstance(text, str) and text.strip():
+            return text.strip()
+    return ""
+
+
+def find_code(body: Any) -> str | None:
+    """The vendor's own code in a refusal; None where there is none, or 0, which means none."""
+    if not isinstance(body, dict):
+        return None
+    for inner in _inside(body):
+        found = find_code({**inner, "error": None, "status": None})
+        if found is not None:
+            return found
+    for key in ("error_code", "code"):
+        code = body.get(key)
+        if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
+            return str(code)[:80]
+    return None
+
+
+def _inside(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects in which some vendors wrap what they say."""
+    return [inner for inner in (body.get("error"), body.get("status")) if isinstance(inner, dict)]
+
+
+def error_by_status(title: str, status: int, body: Any) -> OutpaintError:
+    """The error that a refusal means, going by its HTTP status alone."""
+    if 300 <= status < 400:
+        return UnexpectedResponseError(
+            f"{title} answered with a redirect ({status}), which is not followed.",
+            "Have the operator check this provider's base URL.",
+        )
+    fallback = ProviderUnavailableError if status >= 500 or status == 408 else UnexpectedResponseError
+    kind = ERRORS_BY_STATUS.get(status, fallback)
+    return _error(kind, f"{title} answered {status}", body)
+
+
+def refusal(kind: type[OutpaintError], title: str, body: Any, advice: str | None = None) -> OutpaintError:
+    """The error of class `kind` with what the vendor says in `body`."""
+    return _error(kind, f"{title} refused", body, advice)
+
+
+def _error(kind: type[OutpaintError], beginning: str, body: Any, advice: str | None = None) -> OutpaintError:
+    message = find_message(body)
+    sentence = f"{beginning}: {message}" if message else beginning
+    if not sentence.endswith((".", "!", "?")):
+        sentence += "."
+    return kind(sentence, advice, provider_code=find_code(body))

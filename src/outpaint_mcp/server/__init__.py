@@ -1,0 +1,1 @@
+"""The MCP server: everything that knows the protocol."""

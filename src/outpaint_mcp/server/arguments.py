@@ -1,0 +1,219 @@
+"""What the tools take: one model per tool, from which its schema is made and by which every call is checked.
+
+The schema is kept flat and small for the model that reads it: no unions, no titles, no nulls (a null counts as absent).
+"""
+
+import json
+from typing import Annotated, Any
+
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from outpaint_mcp.domain.errors import InvalidRequestError
+from outpaint_mcp.domain.request import (
+    AUTO,
+    DEFAULT_WAIT_SECONDS,
+    DEFAULT_ZOOM,
+    MAX_PROMPT,
+    MAX_WAIT_SECONDS,
+    MAX_ZOOM,
+    MIN_ZOOM,
+    AspectRatio,
+    OutpaintRequest,
+    Speed,
+    Webhook,
+    WebhookEvent,
+)
+
+MAX_ID = 256
+MAX_URL = 2048
+MAX_IMAGE = 70_000_000
+"""Characters: the 50 MB that a picture may have, as a data: URI."""
+
+
+class ToolArguments(ArgModelBase):
+    """Unknown arguments are refused; null stands for an argument that is not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class OutpaintArguments(ToolArguments):
+    task_id: Annotated[
+        str | None,
+        Field(
+            min_length=1, max_length=MAX_ID, description="Finished task to extend: op-... id, or a provider's own id"
+        ),
+    ] = None
+    image: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_IMAGE,
+            description="Or a picture to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
+        ),
+    ] = None
+    provider: Annotated[
+        str,
+        Field(min_length=1, max_length=64, description="auto, or a name from list_providers such as local"),
+    ] = AUTO
+    image_index: Annotated[
+        int | None, Field(ge=1, le=4, description="Which image of a four-image task, left to right, top to bottom")
+    ] = None
+    zoom: Annotated[
+        float, Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new picture is")
+    ] = DEFAULT_ZOOM
+    aspect_ratio: Annotated[
+        str | None,
+        Field(pattern=AspectRatio.PATTERN, description="W:H of the new picture; with zoom 1 and 1:1 it is made square"),
+    ] = None
+    prompt: Annotated[
+        str | None, Field(min_length=1, max_length=MAX_PROMPT, description="What to paint in the new area")
+    ] = None
+    speed: Annotated[Speed | None, Field(description="Faster may cost more; not every provider has it")] = None
+    webhook_url: Annotated[
+        str | None, Field(min_length=1, max_length=MAX_URL, description="URL that the provider calls when it is done")
+    ] = None
+    webhook_secret: Annotated[
+        str | None, Field(min_length=1, max_length=MAX_ID, description="Secret that the provider sends along to it")
+    ] = None
+    webhook_events: Annotated[
+        tuple[WebhookEvent, ...] | None, Field(min_length=1, max_length=3, description="Which events it is called for")
+    ] = None
+    provider_options: Annotated[
+        dict[str, Any],
+        Field(default_factory=dict, description="Further fields for the provider as they are; see list_providers"),
+    ]
+    wait_seconds: Annotated[
+        float, Field(ge=0, le=MAX_WAIT_SECONDS, description="Return after this long even if it is not finished")
+    ] = DEFAULT_WAIT_SECONDS
+    repeat: Annotated[
+        bool,
+        Field(description="Order and pay again though the same order was placed before; only if the user asks"),
+    ] = False
+
+    @field_validator("provider_options", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        # Some hosts hand objects over as JSON text.
+        if isinstance(value, str):
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError):
+                return value
+        return value
+
+    def request(self) -> OutpaintRequest:
+        """The arguments as a request.
+
+        Raises:
+            InvalidRequestError: a webhook's secret or events without its URL; an id of spaces.
+        """
+        webhook = None
+        if self.webhook_url is not None:
+            webhook = Webhook(self.webhook_url, self.webhook_secret, tuple(dict.fromkeys(self.webhook_events or ())))
+        elif self.webhook_secret is not None or self.webhook_events is not None:
+            raise InvalidRequestError("webhook_secret and webhook_events go with webhook_url.")
+        return OutpaintRequest(
+            task_id=None if self.task_id is None else _id(self.task_id),
+            image=None if self.image is None else self.image.strip(),
+            provider=self.provider.strip().lower(),
+            image_index=self.image_index,
+            zoom=float(self.zoom),
+            aspect_ratio=None if self.aspect_ratio is None else AspectRatio.parse(self.aspect_ratio),
+            prompt=self.prompt,
+            speed=self.speed,
+            webhook=webhook,
+            provider_options=self.provider_options,
+            repeat=self.repeat,
+        )
+
+
+class GetTaskArguments(ToolArguments):
+    task_id: Annotated[
+        str, Field(min_length=1, max_length=MAX_ID, description="An op-... id, or a provider's own id with provider")
+    ]
+    provider: Annotated[
+        str | None, Field(min_length=1, max_length=64, description="Whose id it is, if it is a provider's own")
+    ] = None
+    wait_seconds: Annotated[
+        float, Field(ge=0, le=MAX_WAIT_SECONDS, description="Wait up to this long for the task to be finished")
+    ] = 0
+
+    def named(self) -> tuple[str, str | None]:
+        """The id, and the provider whose id it is said to be; None where it is not said.
+
+        Raises:
+            InvalidRequestError: an id of spaces.
+        """
+        provider = None if self.provider is None else self.provider.strip().lower()
+        return _id(self.task_id), None if provider == AUTO else provider
+
+
+class ListProvidersArguments(ToolArguments):
+    """None."""
+
+
+def _id(text: str) -> str:
+    # Spaces alone: an id with a line end or another control character is refused, not mended.
+    found = text.strip(" \u00a0")
+    if not found:
+        raise InvalidRequestError("The task_id is empty.")
+    return found
+
+
+class CheckedArguments(FuncMetadata):
+    """Hands the tool its arguments as one checked object, or the refusal that they deserve, as `call`.
+
+    The SDK would tell the model pydantic's raw text; and it would parse a text such as "null" or "[1]" as JSON.
+    """
+
+    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"call": self.arg_model.model_validate(arguments_to_validate)}
+        except ValidationError as error:
+            return {"call": _refusal(self.arg_model, error)}
+
+
+def _refusal(model: type[ArgModelBase], error: ValidationError) -> InvalidRequestError:
+    """Every problem in a sentence each, none with the value (which may be a secret, or long)."""
+    known = ", ".join(model.model_fields) or "none"
+    problems = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(str(part)[:60] for part in problem["loc"]) or "arguments"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"There is no argument {where!r}: the arguments are {known}.")
+        elif problem["type"] == "missing":
+            problems.append(f"The argument {where} is missing.")
+        else:
+            problems.append(f"{where}: {problem['msg']}.")
+    return InvalidRequestError(" ".join(problems[:5]))
+
+
+def compact_schema(model: type[ArgModelBase]) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, without titles, nulls and model names."""
+    schema: dict[str, Any] = _compact(model.model_json_schema())
+    schema.pop("description", None)
+    schema["additionalProperties"] = False
+    return schema
+
+
+def _compact(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_compact(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    out = {key: _compact(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+    choices = out.pop("anyOf", None)
+    if choices is not None:
+        (choice,) = (one for one in choices if one != {"type": "null"})
+        out = {**choice, **out}
+    if "default" in out and out["default"] in (None, {}):
+        del out["default"]
+    if out.get("type") == "object" and out.get("additionalProperties") is True:
+        del out["additionalProperties"]
+    return out

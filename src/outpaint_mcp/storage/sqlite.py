@@ -1,0 +1,181 @@
+"""One SQLite file that several processes share: making it, opening it, and waiting for one's turn. Knows no table.
+
+sqlite3 is imported when the file is opened and not before, since a server must answer `tools/list` quickly.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from outpaint_mcp.domain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+
+BUSY_PAUSE_SECONDS = (0.001, 0.005)
+"""How long to wait, by chance, before another look whether the file is free.
+
+SQLite's own waiting ends at looks 0.1 s apart, which find a busy process between two transactions so rarely that it can
+keep all others out for longer than they wait; and it does not wait at all while the file is being made.
+"""
+
+
+class Database:
+    """An SQLite file in WAL mode; made on first use.
+
+    Args:
+        path: the file; its folder is made with it.
+        migrations: the schema, as the steps from each version to the next; the version is kept in
+            ``PRAGMA user_version``.
+        busy_seconds: how long to wait for another process that is writing.
+    """
+
+    def __init__(self, path: Path, *, migrations: Sequence[str], busy_seconds: float) -> None:
+        self._path = path
+        self._migrations = migrations
+        self._busy_seconds = busy_seconds
+        # One connection and one thread at a time: SQLite serialises writers anyway, and they wait for the disk.
+        self._connection: sqlite3.Connection | None = None
+        self._limiter = anyio.CapacityLimiter(1)
+        # Looking one row up takes a tenth of a millisecond, and in WAL mode waits for no writer. In a thread it would
+        # wait for the interpreter's lock again and again: seconds, while hundreds of clients are served.
+        self._reader: sqlite3.Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    async def aclose(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._connection is not None:
+            await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
+            self._connection = None
+
+    async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
+        """Run `work`, one transaction or a few reads, in a thread; again while another process is writing."""
+
+        def call() -> T:
+            import sqlite3
+
+            until = time.monotonic() + self._busy_seconds
+            with self._errors():
+                while True:
+                    try:
+                        db = self._open()
+                        # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
+                        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                        return work(db)
+                    except sqlite3.OperationalError as error:
+                        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                            raise
+                    time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
+
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    async def _look_up(self, work: "Callable[[sqlite3.Connection], T]") -> T:
+        """Run `work`, which reads a few rows, here and now; in the writer's turn if that cannot be at once."""
+        if self._connection is None:
+            return await self._run(work)
+        await anyio.lowlevel.checkpoint()
+        import sqlite3
+
+        try:
+            if self._reader is None:
+                self._reader = self._connected()
+                self._reader.execute("PRAGMA query_only = ON")
+            # As one transaction: what it reads belongs together.
+            self._reader.execute("BEGIN")
+            try:
+                return work(self._reader)
+            finally:
+                self._reader.execute("COMMIT")
+        except sqlite3.Error:
+            return await self._run(work)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        import sqlite3
+
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"The store {self._path.name} cannot be used: {error}.",
+                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR: its disk space, its permissions "
+                "and whether another program holds the file.",
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(
+                f"The data folder cannot be used: {error.strerror}.",
+                "Nothing was ordered. Have the operator check OUTPAINT_DATA_DIR.",
+            ) from error
+
+    def _connected(self) -> "sqlite3.Connection":
+        import sqlite3
+
+        # It waits for nobody: see BUSY_PAUSE_SECONDS.
+        return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+
+    def _open(self) -> "sqlite3.Connection":
+        if self._connection is not None:
+            return self._connection
+        # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = self._connected()
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA foreign_keys = ON")
+            self._migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        self._connection = db
+        return db
+
+    def _migrate(self, db: "sqlite3.Connection") -> None:
+        if _version(db) == len(self._migrations):
+            return
+        with transaction(db):
+            # Read again inside the transaction: another process may have migrated the file meanwhile.
+            version = _version(db)
+            if version > len(self._migrations):
+                raise ConfigurationError(
+                    f"The store {self._path.name} was written by a newer outpaint-mcp (schema {version}, "
+                    f"this one knows {len(self._migrations)}).",
+                    "Update outpaint-mcp, or give it another OUTPAINT_DATA_DIR.",
+                )
+            for step in self._migrations[version:]:
+                for statement in step.split(";"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+
+def _version(db: "sqlite3.Connection") -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+@contextmanager
+def transaction(db: "sqlite3.Connection") -> Iterator[None]:
+    """A block that is one transaction, alone among the writers; rolled back if it is left by an error."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk makes SQLite roll back by itself.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

@@ -1,0 +1,1 @@
+"""Use cases and the life of a task."""

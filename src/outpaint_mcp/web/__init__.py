@@ -1,0 +1,1 @@
+"""What is served over HTTP besides MCP itself: the application, tokens, callbacks, metrics."""

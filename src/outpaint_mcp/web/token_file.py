@@ -1,0 +1,179 @@
+"""The file of static bearer tokens: one line per token, ``NAME SHA256``, the digest in hexadecimal.
+
+A token is 256 random bits, so its plain digest gives nothing away and can be looked up. Tokens themselves are kept
+nowhere. The file is read again when it changes: whoever is added or removed is so at once.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outpaint_mcp.domain.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "opt_"
+"""How a token begins, so that scanners for leaked secrets can know one."""
+LOOK_SECONDS = 1.0
+"""How often the file is looked at for a change, at most."""
+MAX_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LINE = re.compile(rf"({_NAME.pattern})\s+([0-9a-f]{{64}})")
+
+
+class TokenFile:
+    """Whose token is whose.
+
+    Args:
+        path: the file.
+        seconds: a clock that only runs forward.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a line of it.
+    """
+
+    def __init__(self, path: Path, *, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._seconds = seconds
+        self._stamp = self._stamped()
+        self._names, problems = _parsed(_text(path))
+        if problems:
+            raise ConfigurationError(f"{path.name}: {problems[0]}.", "Each line is a name and a SHA-256, or a # note.")
+        self._looked_at = seconds()
+
+    def name_of(self, token: str) -> str | None:
+        """The name that a token was given, or None if it is none."""
+        self._look()
+        return self._names.get(_digest(token))
+
+    def _look(self) -> None:
+        now = self._seconds()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        stamp = self._stamped()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            names, problems = _parsed(_text(self._path))
+        except ConfigurationError as error:
+            # Who is in the file is not known: nobody is let in until it can be read again.
+            names, problems = {}, [str(error)]
+            self._stamp = None
+        for problem in problems:
+            logger.error("%s: %s", self._path.name, problem)
+        self._names = names
+
+    def _stamped(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def add_token(path: Path, name: str, *, another: bool = False) -> str:
+    """Make a token for `name`, note it in the file and return it; it cannot be had again.
+
+    Args:
+        path: the file; it is made if it is missing, readable by its owner alone.
+        name: letters, digits, ``.``, ``_`` and ``-``, 64 at most. Tasks belong to the name, not to the token.
+        another: `name` may have a token already, as when one is to replace the other.
+
+    Raises:
+        ConfigurationError: the name cannot be used, or the file cannot be written.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            f"{name[:80]!r} cannot be a name.", "Use letters, digits, '.', '_' and '-', 64 at most."
+        )
+    known: dict[str, str] = {}
+    if path.exists():
+        known, _ = _parsed(_text(path))
+    if name in known.values() and not another:
+        raise ConfigurationError(
+            f"{name} has a token already.", "Remove it first, or give --another to have both for a while."
+        )
+    token = PREFIX + secrets.token_urlsafe(32)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # O_APPEND: two that are added at the same moment both stand.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a+b") as file:
+            file.write(f"{_newline_before(path)}{name} {_digest(token)}\n".encode())
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
+    return token
+
+
+def remove_tokens(path: Path, name: str) -> int:
+    """Take every token of `name` out of the file; returns how many there were.
+
+    Raises:
+        ConfigurationError: the file cannot be read or written.
+    """
+    lines = _text(path).splitlines(keepends=True)
+    kept = [line for line in lines if _NAME.fullmatch(name) is None or line.split()[:1] != [name]]
+    part = path.with_name(path.name + ".new")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.writelines(kept)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
+    return len(lines) - len(kept)
+
+
+def token_names(path: Path) -> list[str]:
+    """The names in the file, each once per token, in its order.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    return list(_parsed(_text(path))[0].values())
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _newline_before(path: Path) -> str:
+    text = path.read_bytes()
+    return "\n" if text and not text.endswith(b"\n") else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigurationError(f"{path.name} is longer than a file of tokens can be.")
+        return data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(
+            f"The file of tokens {path} cannot be read: {reason}.",
+            "Make one with: outpaint-mcp token add NAME",
+        ) from error
+
+
+def _parsed(text: str) -> tuple[dict[str, str], list[str]]:
+    """Name by digest, and a sentence for each line that is neither a token nor a note."""
+    names: dict[str, str] = {}
+    problems = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        found = _LINE.fullmatch(stripped)
+        if found is None:
+            problems.append(f"line {number} cannot be read")
+        else:
+            names[found[2]] = found[1]
+    return names, problems

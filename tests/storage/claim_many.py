@@ -1,0 +1,61 @@
+"""Claims orders in a process of its own. Arguments: the store's file, this process's name, what to claim.
+
+``same N``: N orders that every process claims too; prints how many it may send. ``caps N ORDERS``: N orders of its own
+in parallel under a cap of so many orders; prints how many were let through.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+
+from outpaint_mcp.domain.errors import BudgetExceededError
+from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.record import DailyLimits, OrderRow, Record
+from outpaint_mcp.domain.task import Status, Step, Task
+from outpaint_mcp.storage.store import Store
+
+NOW = 1_800_000_000.0
+
+
+def record(order_hash: str, *, owner: str) -> Record:
+    at = datetime.fromtimestamp(NOW, UTC)
+    task = Task(
+        id=f"op-{owner}-{order_hash}",
+        provider="counting",
+        status=Status.QUEUED,
+        steps=(Step(name=StepName.OUTPAINT, status=Status.QUEUED),),
+        created_at=at,
+        updated_at=at,
+    )
+    return Record(task, "local", order_hash, {}, (OrderRow(0, StepName.OUTPAINT, usd=0.1),), due_at=NOW + 600)
+
+
+async def main(path: Path, owner: str, what: str, count: int, cap: int | None) -> None:
+    store = Store(path, owner)
+    sent = 0
+
+    async def claim(number: int) -> None:
+        nonlocal sent
+        name = f"{number}" if what == "same" else f"{owner}-{number}"
+        made = record(name, owner=owner)
+        try:
+            found, may_send = await store.claim(
+                made, now=NOW, repeat=False, caps=DailyLimits(orders=cap), count_orders=True
+            )
+        except BudgetExceededError:
+            return
+        if what == "same":
+            may_send = may_send and await store.mark_sent(found.task.id, 0, now=NOW)
+        sent += may_send
+
+    async with anyio.create_task_group() as claims:
+        for number in range(count):
+            claims.start_soon(claim, number)
+    sys.stdout.write(f"{sent}\n")
+
+
+if __name__ == "__main__":
+    path, owner, what, count, *cap = sys.argv[1:]
+    anyio.run(main, Path(path), owner, what, int(count), int(cap[0]) if cap else None)

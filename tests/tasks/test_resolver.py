@@ -1,0 +1,211 @@
+"""How calls are understood, over the real adapters and without a store: nothing here is sent anywhere."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnsupportedFeatureError
+from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
+from outpaint_mcp.domain.task import Image, Status, Task
+from outpaint_mcp.providers.apiframe import Apiframe
+from outpaint_mcp.providers.apimart import Apimart
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.providers.local.provider import LocalProvider
+from outpaint_mcp.providers.piapi import Piapi
+from outpaint_mcp.tasks.resolver import Resolver, Understood
+
+REMOTE = "task_01"
+BUTTON = {"custom_id": "MJ::Outpaint::50"}
+
+
+def of(
+    folder: Path, *, may_leave: bool = False, key: str | None = "key", prices: Mapping[str, float] | None = None
+) -> tuple[Resolver, list[str]]:
+    """A resolver, and the list of what it looked up or read."""
+    vendors: list[Provider] = [one(HttpClient(), key=key) for one in (Legnext, Apiframe, Apimart, Piapi)]
+    providers = {one.name: one for one in [*vendors, LocalProvider(folder)]}
+    asked: list[str] = []
+
+    async def find(task_id: str, provider: str) -> Record:
+        asked.append(task_id)
+        at = datetime(2026, 9, 1, tzinfo=UTC)
+        images = tuple(Image(index=index, url=f"https://example.com/{index}.png") for index in range(1, 5))
+        task = Task(
+            id="op-1",
+            provider="apimart" if provider == "auto" else provider,
+            remote_id=REMOTE,
+            status=Status.SUCCEEDED,
+            images=images,
+            created_at=at,
+            updated_at=at,
+        )
+        return Record(task, "local", None, {}, ())
+
+    async def read(reference: str) -> InputImage:
+        asked.append(reference)
+        url = reference if reference.startswith("http") else None
+        size = 27_000_000 if "huge" in reference else 1000
+        height = 800 if "square" in reference else 10 if "narrow" in reference else 600
+        return InputImage("0" * 64, "image/png", 800, height, "picture.png", url, size)
+
+    async def image_of(record: Record, index: int) -> InputImage:
+        raise AssertionError("no image is handed on here")
+
+    resolver = Resolver(
+        providers,
+        auto=tuple(providers),
+        may_leave=may_leave,
+        find_task=find,
+        read_image=read,
+        image_of=image_of,
+        prices=prices,
+    )
+    return resolver, asked
+
+
+async def refused(resolver: Resolver, **changes: Any) -> OutpaintError:
+    with pytest.raises(OutpaintError) as caught:
+        await resolver.understand(OutpaintRequest(**changes))
+    return caught.value
+
+
+@pytest.mark.parametrize("before", ["", " ", "\u00a0", "\n\t"])
+@pytest.mark.parametrize("scheme", ["data", "DATA"])
+async def test_the_request_that_is_shown_holds_no_data_whatever_stands_before_it(
+    tmp_path: Path, before: str, scheme: str
+) -> None:
+    resolver, _ = of(tmp_path)
+    request = OutpaintRequest(image=f"{before}{scheme}:image/png;base64,c2VjcmV0")
+    assert (await resolver.understand(request)).echo()["image"] == f"data:image/png;sha256={'0' * 64}"
+
+
+async def test_a_file_that_may_not_leave_is_refused_with_this_machines_reason(tmp_path: Path) -> None:
+    resolver, _ = of(tmp_path)
+    error = await refused(resolver, image="a.png", zoom=1)
+    assert isinstance(error, InvalidRequestError)
+    assert "not grow" in str(error)
+    resolver, _ = of(tmp_path, may_leave=True)
+    assert "prompt" in str(await refused(resolver, image="a.png", zoom=1))
+
+
+async def test_a_file_that_nobody_can_take_is_not_refused_for_the_want_of_a_key(tmp_path: Path) -> None:
+    resolver, asked = of(tmp_path, key=None)
+    error = await refused(resolver, image="a.png", prompt="a lake")
+    assert isinstance(error, UnsupportedFeatureError)
+    assert "Local engine has no prompt" in str(error)
+    assert "API_KEY" not in str(error)
+    assert asked == []
+
+
+async def test_a_file_that_may_not_leave_is_offered_to_those_alone_who_take_files(tmp_path: Path) -> None:
+    resolver, _ = of(tmp_path)
+    # Apiframe has no zoom between; Legnext takes URLs alone.
+    error = await refused(resolver, image="a.png", prompt="a lake", zoom=1.7)
+    assert "Local engine has no prompt" in str(error)
+    assert "legnext" not in str(error).lower()
+    able = await refused(resolver, image="a.png", prompt="a lake", zoom=1.5)
+    assert "apiframe can do it" in str(able)
+
+
+async def test_a_refusal_of_the_picture_itself_goes_before_those_of_the_arguments(tmp_path: Path) -> None:
+    resolver, _ = of(tmp_path, may_leave=True)
+    # Legnext wants a prompt, whatever the picture.
+    error = await refused(resolver, image="square.png", zoom=1, aspect_ratio=AspectRatio(1, 1))
+    assert "square already" in str(error)
+
+
+@pytest.mark.parametrize(("prices", "told"), [(None, "see the price"), ({"piapi": 0.25}, "about $0.25")])
+async def test_the_price_of_an_upscale_is_the_operators_where_there_is_one(
+    tmp_path: Path, prices: dict[str, float] | None, told: str
+) -> None:
+    resolver, _ = of(tmp_path, prices=prices)
+    understood = await resolver.understand(OutpaintRequest(task_id=REMOTE, provider="piapi", image_index=2))
+    (note,) = (note for note in understood.notes if "upscaled first" in note)
+    assert told in note
+
+
+async def test_the_same_button_is_the_same_order_whatever_the_zoom_and_another_button_is_not(tmp_path: Path) -> None:
+    resolver, _ = of(tmp_path)
+
+    async def hash_of(**changes: Any) -> str:
+        request = OutpaintRequest(task_id=REMOTE, provider="apimart", image_index=1, **changes)
+        return (await resolver.understand(request)).order_hash("local")
+
+    first = await hash_of(zoom=1.5, provider_options=BUTTON)
+    assert await hash_of(zoom=2.0, provider_options=BUTTON) == first
+    assert await hash_of(zoom=1.7, provider_options=BUTTON) == first
+    assert await hash_of(zoom=1.5, provider_options={"custom_id": "MJ::Outpaint::75"}) != first
+    assert await hash_of(zoom=1.5) != await hash_of(zoom=2.0)
+
+
+@pytest.mark.parametrize("provider", ["apimart", "local"])
+async def test_what_a_named_provider_cannot_do_is_refused_before_its_own_id_is_asked_for(
+    tmp_path: Path, provider: str
+) -> None:
+    resolver, asked = of(tmp_path)
+    error = await refused(resolver, task_id=REMOTE, provider=provider, zoom=1.7, speed="fast")
+    assert isinstance(error, UnsupportedFeatureError)
+    assert asked == []
+
+
+async def test_options_are_counted_in_the_bytes_that_are_sent(tmp_path: Path) -> None:
+    resolver, _ = of(tmp_path)
+    room = 8192 - len('{"custom_id":"x","metadata":""}')
+
+    async def understood(metadata: str) -> Understood:
+        options = {"custom_id": "x", "metadata": metadata}
+        return await resolver.understand(
+            OutpaintRequest(task_id=REMOTE, provider="apimart", image_index=1, provider_options=options)
+        )
+
+    await understood("界" * (room // 3))
+    assert len(json.dumps("界" * (room // 3))) > 8192, "as escapes it would be too much"
+    await understood("a" * room)
+    for metadata in ("界" * (room // 3 + 1), "a" * (room + 1)):
+        with pytest.raises(InvalidRequestError, match="8 KB"):
+            await understood(metadata)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [10**5000, nested(100_000), "\ud800", {1, 2}], ids=["long", "deep", "half", "set"])
+async def test_options_that_json_cannot_say_are_refused(tmp_path: Path, value: Any) -> None:
+    resolver, asked = of(tmp_path)
+    request = OutpaintRequest(task_id=REMOTE, provider="apimart", provider_options={"metadata": value})
+    with pytest.raises(InvalidRequestError, match="what JSON can say"):
+        await resolver.understand(request)
+    with pytest.raises(InvalidRequestError, match="what JSON can say"):
+        await resolver.understand(replace(request, provider="auto", task_id="op-1"))
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "image", "told", "others"),
+    [
+        ("apiframe", "huge.png", "up to 25 MB", "local"),
+        ("legnext", "https://example.com/narrow.png", "too narrow", "apiframe"),
+        ("legnext", "picture.png", "URL", "apiframe"),
+    ],
+)
+async def test_who_else_can_is_named_where_a_named_provider_cannot_take_the_picture(
+    tmp_path: Path, provider: str, image: str, told: str, others: str
+) -> None:
+    resolver, _ = of(tmp_path)
+    prompt = "a lake" if provider == "legnext" else None
+    with pytest.raises(UnsupportedFeatureError, match=told) as refused:
+        await resolver.understand(OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt))
+    assert refused.value.advice.endswith(f"Providers that can: {others}.")

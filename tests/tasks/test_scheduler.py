@@ -1,0 +1,197 @@
+"""When tasks are asked for, by whom, and what an answer costs that says nothing new."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from outpaint_mcp.domain.errors import ProviderUnavailableError, RateLimitedError
+from outpaint_mcp.domain.request import SourceKind, Webhook
+from outpaint_mcp.domain.task import Status, TaskUpdate
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.storage.store import LEASE_SECONDS, Store
+from outpaint_mcp.tasks.lifecycle import CALLED_BACK_FACTOR
+from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
+from outpaint_mcp.tasks.service import Service, ServiceOptions
+
+from ..counting import CountingProvider, MovedClock, raising, running, service_over
+from .test_orders import request
+
+FIRST, INTERVAL = CountingProvider.first_poll, CountingProvider.poll_interval
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+class OtherProvider(CountingProvider):
+    name = "other"
+    title = "Other"
+
+
+class HangingProvider(CountingProvider):
+    """One that takes orders and answers no question about them."""
+
+    name = "hanging"
+    title = "Hanging"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.is_full = anyio.Event()
+
+    async def poll(self, remote_id: str) -> TaskUpdate:
+        if not remote_id.startswith("r-"):
+            return await super().poll(remote_id)
+        self.asked += 1
+        if self.asked == AT_ONCE:
+            self.is_full.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+
+class CallingProvider(CountingProvider):
+    """One that can call back."""
+
+    def takes_callback(self, url: str, kind: SourceKind) -> bool:
+        return True
+
+
+async def test_an_answer_that_says_nothing_new_is_not_written_and_one_that_does_is(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        task = await service.outpaint(request())
+        await clock.move(FIRST + 1)
+        before, asked = (await service.get_task(task.id)).updated_at, len(vendor.polls)
+        await clock.move(4 * INTERVAL)
+        assert len(vendor.polls) >= asked + 3
+        assert (await service.get_task(task.id)).updated_at == before
+        vendor.set("r-0", Status.RUNNING, progress=40)
+        await clock.move(2 * INTERVAL)
+        changed = await service.get_task(task.id)
+        assert (changed.status, changed.progress) == (Status.RUNNING, 40)
+        assert changed.updated_at > before
+        vendor.finish("r-0")
+        await clock.move(2 * INTERVAL)
+        assert (await service.get_task(task.id)).status is Status.SUCCEEDED
+
+
+async def test_a_failed_question_is_noted_and_the_note_goes_with_the_next_answer_though_it_says_nothing_new(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        task = await service.outpaint(request())
+        await clock.move(FIRST + INTERVAL)
+        vendor.on_poll = raising(ProviderUnavailableError("It is out."))
+        asked = len(vendor.polls)
+        while len(vendor.polls) == asked:
+            await clock.move(1)
+        assert any("It is out." in note for note in (await service.get_task(task.id)).notes)
+        vendor.finish("r-0")
+        await clock.move(2 * INTERVAL)
+        assert (await service.get_task(task.id)).status is Status.SUCCEEDED
+
+
+async def test_a_vendor_that_names_a_time_is_not_asked_before(tmp_path: Path, clock: MovedClock) -> None:
+    vendor = CountingProvider()
+    service = service_over(tmp_path, vendor, clock=clock)
+    async with service.running():
+        task = await service.outpaint(request())
+        await service.advance(task.id)
+        vendor.on_poll = raising(RateLimitedError("Too many.", retry_after=77))
+        due_at = await service.advance(task.id)
+    assert due_at is not None
+    assert due_at - clock.now() >= 77
+
+
+async def test_a_process_that_slept_leaves_its_tasks_to_the_one_that_took_them_over(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    one = service_over(tmp_path, vendor, clock=clock, owner="one")
+    two = service_over(tmp_path, vendor, clock=clock, owner="two")
+    async with one.running(), two.running():
+        task = await one.outpaint(request())
+        assert await one.advance(task.id) is not None
+        assert await one.advance(task.id) is not None, "nothing new: answered from memory"
+        await clock.move(LEASE_SECONDS + 1)
+        assert task.id in [task_id for task_id, _, _ in await two.renew()]
+        vendor.set("r-0", Status.RUNNING, progress=10)
+        assert await two.advance(task.id) is not None
+        assert await one.renew() == []
+        assert await one.advance(task.id) is None
+        vendor.finish("r-0")
+        await two.advance(task.id)
+        assert (await one.get_task(task.id)).status is Status.SUCCEEDED
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path) -> None:
+    hanging, vendor = HangingProvider(), OtherProvider()
+    async with followed(tmp_path, hanging, vendor) as service:
+        for number in range(AT_ONCE + 6):
+            await service.outpaint(request(provider="hanging", prompt=f"{number}"))
+        with anyio.fail_after(30):
+            await hanging.is_full.wait()
+        task = await service.outpaint(request(provider="other"))
+        vendor.finish("r-0")
+        done = await service.get_task(task.id, wait_seconds=20)
+        assert (done.status, hanging.asked) == (Status.SUCCEEDED, AT_ONCE)
+
+
+async def test_what_is_asked_for_sooner_is_advanced_sooner(tmp_path: Path, clock: MovedClock) -> None:
+    vendor = CountingProvider()
+    service = service_over(tmp_path, vendor, clock=clock)
+    follower = Scheduler(service, clock=clock)
+    async with service.running(), follower.running():
+        task = await service.outpaint(request())
+        follower.schedule(task.id, clock.now() + 5, vendor.name)
+        follower.schedule(task.id, clock.now() + 8, vendor.name)
+        await clock.move(4)
+        await service.check()
+        assert vendor.polls == ["single-1"]
+        await clock.move(2)
+        with anyio.fail_after(10):
+            while len(vendor.polls) < 2:
+                await service.check()
+                await clock.move(0.1)
+    assert vendor.polls == ["single-1", "r-0"]
+
+
+async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_wants_to_know(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CallingProvider()
+    service = service_over(tmp_path, vendor, clock=clock)
+    service.call_back_to(lambda provider, task_id: Webhook(f"https://here.example/webhooks/{task_id}"))
+    async with running(service, clock):
+        task = await service.outpaint(request())
+        vendor.polls.clear()
+        await clock.move(CALLED_BACK_FACTOR * INTERVAL + 1)
+        assert vendor.polls == ["r-0"]
+        await clock.move(INTERVAL + 1)
+        assert len(vendor.polls) == 1
+        vendor.finish("r-0")
+        assert (await service.get_task(task.id)).status is Status.QUEUED
+        await clock.move(0.1)
+        assert (await service.get_task(task.id)).status is Status.SUCCEEDED
+        assert len(vendor.polls) == 2
+
+
+@contextlib.asynccontextmanager
+async def followed(folder: Path, *providers: Provider) -> AsyncIterator[Service]:
+    """A service on real time, whose tasks are followed closely."""
+    service = Service(
+        store=Store(folder / "store.db", "one"),
+        pictures=ImageLibrary(folder, roots=(folder,), allow_private=True),
+        providers={one.name: one for one in providers},
+        options=ServiceOptions(auto=tuple(one.name for one in providers), poll=(0.05, 0.05)),
+    )
+    async with service.running(), Scheduler(service).running():
+        yield service
