@@ -1,4 +1,4 @@
-"""How long a client waits after the vendor is done: our follower, with and without callbacks, beside polling grids.
+"""How long a client waits after the vendor is done: our scheduler, with and without callbacks, beside polling grids.
 
 Public servers ask every 3, 5 or 30 seconds from the order on. Here all of them look at the same tasks of the same
 sandboxes, in real time: orders at Legnext that take 16 to 30 s (ours: first question after 10 s, then every 5 s).
@@ -32,8 +32,7 @@ from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environ
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
-from outpaint_mcp.web import uvicorn_server as http_server
-from outpaint_mcp.web.callbacks import Callbacks
+from outpaint_mcp.web import uvicorn_server
 
 GRIDS = (3.0, 5.0, 30.0)
 SHORTEST, LONGEST = 16.0, 30.0
@@ -64,29 +63,28 @@ class CountedLegnext(Legnext):
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, legnext: Legnext, *, callbacks: bool) -> AsyncIterator[Service]:
-    service = Service(
-        store=Store(folder / "store.db", "benchmark"),
-        pictures=ImageLibrary(folder, roots=(), allow_private=True),
-        providers={legnext.name: legnext},
-        options=ServiceOptions(auto=(legnext.name,)),
-    )
     async with contextlib.AsyncExitStack() as stack:
+        listener = uvicorn_server.listening("127.0.0.1", 0) if callbacks else None
+        public_url = None if listener is None else uvicorn_server.base_url_of(listener)
+        service = Service(
+            store=Store(folder / "store.db", "benchmark"),
+            images=ImageLibrary(folder, roots=(), allow_private=True),
+            providers={legnext.name: legnext},
+            options=ServiceOptions(auto=(legnext.name,), public_url=public_url),
+        )
         await stack.enter_async_context(service.running())
-        await stack.enter_async_context(Scheduler(service).running())
-        if callbacks:
-            listener = http_server.listening("127.0.0.1", 0)
-            webhooks = Callbacks(http_server.base_url_of(listener), service)
+        await stack.enter_async_context(Scheduler(service, service.events).running())
+        if listener is not None:
 
             async def receive(request: Request) -> Response:
                 where = request.path_params
-                heeded = await webhooks.receive(
+                taken = await service.handle_callback(
                     where["provider"], where["token"], request.headers, await request.body()
                 )
-                return PlainTextResponse("ok", 200 if heeded else 404)
+                return PlainTextResponse("ok", 200 if taken else 404)
 
             app = Starlette(routes=[Route("/webhooks/{provider}/{token}", receive, methods=["POST"])])
-            await stack.enter_async_context(http_server.serving(app, listener))
-            service.call_back_to(webhooks.callback_for)
+            await stack.enter_async_context(uvicorn_server.serving(app, listener))
         yield service
 
 

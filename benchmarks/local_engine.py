@@ -38,8 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.providers.local.engine import extend
-from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+from outpaint_mcp.providers.local.plan import Canvas
 
 Pixels = NDArray[np.uint8]
 Method = Callable[[Pixels, Canvas], Pixels]
@@ -260,7 +261,7 @@ def measure_speed(names: list[str], repeats: int, prototype: Path | None) -> Non
     for before, after in SIZES:
         source = OUT / f"speed-{before}.png"
         Image.fromarray(speed_picture(before)).save(source)
-        canvas = plan_canvas(before, before, zoom=after / before, aspect_ratio=None)
+        canvas = Canvas.of(Frame.around(before, before, zoom=after / before))
         for _ in range(repeats):
             for name in names:
                 measured = results.setdefault((name, before), [])

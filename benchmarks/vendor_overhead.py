@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import anyio
 import httpx2
 
-from outpaint_mcp.domain.order import Order, Parent, StepName
+from outpaint_mcp.domain.order import Order, Parent
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 
@@ -50,7 +50,7 @@ def serve(port: Connection) -> None:
 async def measure(port: int, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in ("direct order", "order", "direct status", "status")}
     base = f"http://127.0.0.1:{port}"
-    order = Order("key", StepName.OUTPAINT, Parent(UUID, index=2), zoom=1.5)
+    order = Order("legnext", Parent(UUID, index=2), zoom=1.5, key="key")
     async with HttpClient() as client, httpx2.AsyncClient() as direct:
         provider = Legnext(client, key="key", base_url=base)
         body = {"jobId": UUID, "imageNo": 1, "scale": 1.5}

@@ -83,8 +83,8 @@ async def at_the_vendors(client: Client) -> None:
         )
 
     async with anyio.create_task_group() as orders:
-        for vendor in VENDORS:
-            orders.start_soon(order, vendor.name)
+        for name in VENDORS:
+            orders.start_soon(order, name)
     rows.sort()
     rows.insert(0, ("provider", "status", "orders", "images", "cost", "time"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -1,30 +1,42 @@
-"""Writes the generated parts of the README between their markers; with --check, says whether they are up to date."""
+"""Writes what is generated: the tables of the README and of docs/ between their markers, the variables in server.json.
 
+--check writes nothing and says whether all of it is up to date.
+"""
+
+import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 from outpaint_mcp.domain import errors
-from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.domain.request import SourceKind
+from outpaint_mcp.providers import HttpProvider, provider_classes
 from outpaint_mcp.settings import Settings
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def prices() -> str:
+    """The providers in short, from their declarations."""
+    lines = ["| provider | extends | price |", "|---|---|---|"]
+    for name, one in provider_classes().items():
+        lines.append(f"| [`{name}`]({one.docs_url}) | {', '.join(one.sources)} | {one.price} |")
+    return "\n".join(lines)
 
 
 def providers() -> str:
-    """The feature table, from the providers' declarations."""
-    lines = ["| provider | extends | price | features, with their limits |", "|---|---|---|---|"]
+    """What each provider supports, from the providers' declarations."""
+    lines = ["| provider | features, with their limits | image lifetime |", "|---|---|---|"]
     for name, one in provider_classes().items():
         features = []
-        for kind in one.features:
-            words = {
-                "zoom": str(one.zoom[kind]),
-                **{feature.value: text for feature, text in one.features[kind].items()},
-            }
-            label = "a task's image" if kind == "task" else "an own picture"
-            features.append(f"**{label}**: " + "; ".join(f"`{feature}` {text}" for feature, text in words.items()))
+        for kind in one.operations:
+            label = "a task's image" if kind is SourceKind.TASK else "your own image"
+            words = "; ".join(f"`{feature.value}` {text}".rstrip() for feature, text in one.limits(kind).items())
+            features.append(f"**{label}**: {words}")
         cell = "<br>".join(features).replace("|", "\\|")
-        lines.append(f"| [`{name}`]({one.docs_url}) | {', '.join(one.sources)} | {one.price} | {cell} |")
+        lines.append(f"| `{name}` | {cell} | {one.image_lifetime} |")
     return "\n".join(lines)
 
 
@@ -47,32 +59,78 @@ def codes() -> str:
     return "\n".join(lines)
 
 
-PARTS: dict[str, Callable[[], str]] = {"providers": providers, "settings": settings, "errors": codes}
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "prices": ("README.md", prices),
+    "providers": ("docs/providers.md", providers),
+    "settings": ("docs/settings.md", settings),
+    "errors": ("docs/errors.md", codes),
+}
+"""What is generated: each part's page, and what makes it."""
 
 
-def generated(text: str) -> str:
-    """The README's text with its generated parts as they are to be.
+def generated(part: str, text: str) -> str:
+    """The text of a part's page with its table as it is to be.
 
     Raises:
         ValueError: a marker is missing.
     """
-    for name, part in PARTS.items():
-        begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = before + begin + part() + end + after
-    return text
+    begin, end = f"<!-- begin {part} -->\n", f"\n<!-- end {part} -->"
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return before + begin + PARTS[part][1]() + end + after
+
+
+def server_json(text: str) -> str:
+    """`server.json` with the variables of the providers' keys and of the settings that stdio has."""
+    whole = json.loads(text)
+    variables: list[dict[str, Any]] = [
+        {
+            "name": one.key_env,
+            "description": f"The API key of {one.title} ({one.docs_url}); without it that provider is not used.",
+            "isSecret": True,
+            "isRequired": False,
+        }
+        for one in provider_classes().values()
+        if issubclass(one, HttpProvider)
+    ]
+    for name, field in Settings.model_fields.items():
+        description = (field.description or "").replace("`", "")
+        if description.startswith("Over HTTP") or name.startswith(("oauth_", "poll_")):
+            continue
+        variable: dict[str, Any] = {"name": f"OUTPAINT_{name.upper()}", "description": description}
+        kinds = {kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)}
+        if get_origin(field.annotation) is Literal:
+            variable["choices"] = list(get_args(field.annotation))
+        elif bool in kinds:
+            variable["format"] = "boolean"
+        elif Path in kinds:
+            variable["format"] = "filepath"
+        elif {int, float} & kinds:
+            variable["format"] = "number"
+        if field.default is not None and field.default_factory is None:
+            default = field.default
+            variable["default"] = str(default).lower() if isinstance(default, bool) else str(default)
+        variables.append(variable)
+    whole["packages"][0]["environmentVariables"] = variables
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    wanted = generated(text)
-    if "--check" in sys.argv[1:]:
-        if wanted != text:
-            print("README.md is not up to date: run .venv/bin/python scripts/readme.py")
-        return int(wanted != text)
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    check = "--check" in sys.argv[1:]
+    outdated = 0
+    pages = [(name, functools.partial(generated, part)) for part, (name, _) in PARTS.items()]
+    for name, make in (*pages, ("server.json", server_json)):
+        page = PROJECT / name
+        text = page.read_text(encoding="utf-8")
+        wanted = make(text)
+        if wanted == text:
+            continue
+        outdated += 1
+        if check:
+            print(f"{name} is not up to date: run .venv/bin/python scripts/readme.py")
+        else:
+            page.write_text(wanted, encoding="utf-8")
+    return int(check and outdated > 0)
 
 
 if __name__ == "__main__":

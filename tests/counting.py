@@ -8,14 +8,17 @@ from typing import Any, ClassVar
 import anyio
 
 from outpaint_mcp.domain.errors import OutpaintError, UnknownTaskError
+from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.provider_info import SourceForm
 from outpaint_mcp.domain.request import Feature, SourceKind
 from outpaint_mcp.domain.task import Cost, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
-from outpaint_mcp.providers.base import Provider, ZoomLimits
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
 from outpaint_mcp.storage.store import Store
-from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.tasks.callbacks import Callbacks
+from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.service import Service
 
 START = 1_800_000_000.0
@@ -30,6 +33,7 @@ class MovedClock:
         self._sleepers: list[tuple[float, anyio.Event]] = []
         self._due: dict[str, float] = {}
         self._service: Service | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         return self._now
@@ -49,18 +53,23 @@ class MovedClock:
                 await anyio.wait_all_tasks_blocked()
 
     async def follow(self, service: Service) -> None:
-        """Be what the follower is to a service: take over what is open, and advance what is due."""
+        """Be what the scheduler is to a service: take over what is open, and advance what is due."""
         self._service = service
         self._due = {task_id: due_at for task_id, due_at, _ in await service.renew()}
-        service.schedule = self._schedule
+        self._unsubscribe = service.events.subscribe(self._hear)
 
     def leave(self, service: Service) -> None:
         """No longer advance a service that has ended."""
         if self._service is service:
+            self._unsubscribe()
             self._service = None
             self._due = {}
 
-    def _schedule(self, task_id: str, due_at: float, provider: str = "") -> None:
+    def _hear(self, event: TaskEvent) -> None:
+        if event.due_at is not None:
+            self._schedule(event.task_id, event.due_at)
+
+    def _schedule(self, task_id: str, due_at: float) -> None:
         self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
 
     async def move(self, seconds: float) -> None:
@@ -105,18 +114,20 @@ class CountingProvider(Provider):
     price = "$0.10 per outpaint, $0.05 per upscale"
     image_lifetime = "unknown"
     sources: ClassVar[tuple[SourceForm, ...]] = (SourceForm.GRID, SourceForm.UPSCALED)
-    features = {  # noqa: RUF012 (a declaration, never changed)
-        SourceKind.TASK: {
-            Feature.PROMPT: "any",
-            Feature.IMAGE_INDEX: "1 to 4",
-            Feature.SPEED: "any",
-            Feature.WEBHOOK_URL: "any",
-            Feature.WEBHOOK_SECRET: "any",
-            Feature.PROVIDER_OPTIONS: "any",
-            Feature.ASPECT_RATIO: "any",
-        }
+    operations: ClassVar = {
+        SourceKind.TASK: Operation(
+            zoom=Zoom(1.1, 2.0),
+            arguments={
+                Feature.PROMPT: Argument("any"),
+                Feature.IMAGE_INDEX: Argument("1 to 4"),
+                Feature.SPEED: Argument("any"),
+                Feature.WEBHOOK_URL: Argument("any"),
+                Feature.WEBHOOK_SECRET: Argument("any"),
+                Feature.PROVIDER_OPTIONS: Argument("any"),
+                Feature.ASPECT_RATIO: Argument("any"),
+            },
+        )
     }
-    zoom = {SourceKind.TASK: ZoomLimits(1.1, 2.0)}  # noqa: RUF012
     first_poll = 10.0
     poll_interval = 5.0
     usual_seconds = 60.0
@@ -197,15 +208,17 @@ def service_over(
     owner: str = "one",
     store: Store | None = None,
     jitter: Callable[[], float] = lambda: 0.5,
+    callbacks: Callbacks | None = None,
     **options: Any,
 ) -> Service:
     return Service(
         store=store or Store(folder / "store.db", owner),
-        pictures=ImageLibrary(folder, roots=(folder,), allow_private=True),
+        images=ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
         clock=clock,
         jitter=jitter,
+        callbacks=callbacks,
     )
 
 

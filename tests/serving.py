@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mcp import Client
-from mcp.server import MCPServer
+from mcp.server import Server
 from PIL import Image
 
-from outpaint_mcp.bootstrap import running_service
-from outpaint_mcp.server.app import ResultShape, create_server
+from outpaint_mcp.bootstrap import open_service
+from outpaint_mcp.domain.events import TaskEvents
+from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.tools import ResultShape
 from outpaint_mcp.settings import Settings
 
 ERAS = ("auto", "legacy")
@@ -22,8 +24,10 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
     return Settings(**{"data_dir": folder / "data", "file_roots": (folder,), **changes})
 
 
-def server_for(settings: Settings, **options: Any) -> MCPServer[None]:
-    return create_server(LazyService(lambda: running_service(settings)), lambda: ResultShape(**options))
+def server_for(settings: Settings, **options: Any) -> Server[None]:
+    events = TaskEvents()
+    lazy = LazyService(lambda: open_service(settings, events=events))
+    return build_server(lazy, lambda: ResultShape(**options), events=events)
 
 
 @contextlib.asynccontextmanager

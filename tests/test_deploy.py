@@ -190,10 +190,10 @@ def test_the_container_can_do_no_more_than_it_needs() -> None:
 
 
 def test_a_stop_has_longer_than_the_server_takes() -> None:
-    from outpaint_mcp.tasks import lifecycle as ordering
+    from outpaint_mcp.tasks import sending
     from outpaint_mcp.web import app as http_app
 
-    needed = http_app.STOP_SECONDS + ordering.STOP_SECONDS
+    needed = http_app.STOP_SECONDS + sending.STOP_SECONDS
     (grace,) = re.findall(r"stop_grace_period: (\d+)s", COMPOSE.read_text())
     assert int(grace) > needed
     assert int(unit()["TimeoutStopSec"][0]) > needed

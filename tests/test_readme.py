@@ -1,27 +1,90 @@
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+import outpaint_mcp.providers as api
+from outpaint_mcp.settings import child_environment
+
+from .serving import picture
 
 PROJECT = Path(__file__).resolve().parent.parent
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DOCS = PROJECT / "docs"
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "examples/README.md",
+    *(f"docs/{one.name}" for one in DOCS.glob("*.md")),
+)
+SCRIPT = runpy.run_path(str(PROJECT / "scripts" / "readme.py"))
 
 
-def test_the_generated_tables_are_up_to_date() -> None:
-    generated = runpy.run_path(str(PROJECT / "scripts" / "readme.py"))["generated"]
-    assert generated(README) == README, "run .venv/bin/python scripts/readme.py"
+@pytest.mark.parametrize("part", SCRIPT["PARTS"])
+def test_the_generated_tables_are_up_to_date(part: str) -> None:
+    text = (PROJECT / SCRIPT["PARTS"][part][0]).read_text(encoding="utf-8")
+    assert SCRIPT["generated"](part, text) == text, "run .venv/bin/python scripts/readme.py"
 
 
-def test_every_file_and_heading_that_the_documents_link_to_exists() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"):
-        document = PROJECT / name
-        text = document.read_text(encoding="utf-8")
-        headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in text.splitlines()}
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            if target.startswith("#"):
-                assert target[1:] in headings, target
-            elif "://" not in target:
-                assert (document.parent / target.partition("#")[0]).exists(), target
+def test_the_variables_in_server_json_are_up_to_date() -> None:
+    text = (PROJECT / "server.json").read_text(encoding="utf-8")
+    assert SCRIPT["server_json"](text) == text, "run .venv/bin/python scripts/readme.py"
+
+
+def headings(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    lines = document.read_text(encoding="utf-8").splitlines()
+    return {
+        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines if line.startswith("#")
+    }
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_and_heading_that_the_documents_link_to_exists(name: str) -> None:
+    document = PROJECT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        linked = document.parent / path if path else document
+        assert linked.exists(), target
+        assert not heading or heading in headings(linked), target
+
+
+def test_every_page_of_the_documentation_is_linked_to_from_the_readme() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        assert f"(docs/{page.name})" in readme, page.name
+
+
+def snippet(containing: str) -> str:
+    """The Python example of docs/embedding.md that holds these words."""
+    page = (DOCS / "embedding.md").read_text(encoding="utf-8")
+    (found,) = (one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if containing in one)
+    return str(found)
+
+
+def test_the_example_of_the_service_extends_an_image(tmp_path: Path) -> None:
+    picture(tmp_path, name="photo.jpg")
+    environment = {**child_environment(), "OUTPAINT_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-c", snippet("open_service")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "succeeded" in done.stdout, done.stderr
+
+
+def test_the_example_of_a_provider_orders_and_reads_the_answer() -> None:
+    names: dict[str, Any] = {"__name__": "outpaint_acme"}
+    exec(snippet("class Acme"), names)  # noqa: S102 (the documentation's own)
+    acme = names["Acme"](api.HttpClient(), key="key")
+    order = api.Order("acme", api.Parent("j1"), zoom=1.5, prompt="a lake")
+    assert acme.build_submit(order).json == {"job": "j1", "scale": 1.5, "prompt": "a lake"}
+    done = acme.parse_fetch({"id": "j2", "state": "done", "images": ["https://acme.example/1.png"]})
+    assert (done.status, done.remote_id, len(done.images)) == (api.Status.SUCCEEDED, "j2", 1)
 
 
 def test_the_example_for_hosts_names_the_installed_command() -> None:

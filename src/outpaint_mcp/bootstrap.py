@@ -1,28 +1,45 @@
-"""Builds the program from its settings: the service with its providers, and what serves it over HTTP.
+"""Builds the program from its settings: the service with its providers, the MCP server, and what serves it over HTTP.
 
 What a server needs only after it has answered `tools/list` is imported when it is built, not before.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outpaint_mcp.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from outpaint_mcp.domain.events import Observer
+    from mcp.server import Server
+
+    from outpaint_mcp.domain.events import Observer, TaskEvents
+    from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.base import Provider
+    from outpaint_mcp.providers.http_client import HttpClient
     from outpaint_mcp.settings import Settings
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
     from outpaint_mcp.web.app import HttpApp
     from outpaint_mcp.web.auth import OAuth
     from outpaint_mcp.web.metrics import Metrics
+
+
+class Front(Enum):
+    """Where requests come from, which decides what they may do."""
+
+    STDIO = "stdio"
+    """A host on this machine: paths in the operator's file roots, tasks made elsewhere can be imported."""
+    TERMINAL = "terminal"
+    """The person who owns this process: any path."""
+    HTTP = "http"
+    """Clients that may be on other machines: no path, and tasks made elsewhere are strangers'."""
 
 
 def configured(**given: Any) -> "Settings":
@@ -47,13 +64,20 @@ def configured(**given: Any) -> "Settings":
     return settings
 
 
-def build_providers(settings: "Settings", client: Any) -> dict[str, "Provider"]:
+def build_providers(settings: "Settings", client: "HttpClient", images: "ImageLibrary") -> dict[str, "Provider"]:
     """Every provider that is installed, in the order in which `auto` tries them."""
-    from outpaint_mcp.providers import DEFAULT_ORDER, provider_classes
+    from outpaint_mcp.domain.task import ResultImage
     from outpaint_mcp.providers.http_provider import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
     from outpaint_mcp.providers.local.workers import Workers
-    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
+    from outpaint_mcp.providers.registry import provider_classes
+    from outpaint_mcp.providers.synchronous import SynchronousProvider
+    from outpaint_mcp.settings import child_environment, read_vendor_settings
+
+    async def keep(data: bytes) -> ResultImage:
+        stored = await images.keep_bytes(data)
+        url = images.path_of(stored.sha256, stored.mime_type).as_uri()
+        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
 
     classes = provider_classes()
     wanted = settings.providers or ()
@@ -61,83 +85,145 @@ def build_providers(settings: "Settings", client: Any) -> dict[str, "Provider"]:
     if unknown:
         raise ConfigurationError(f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; there are {', '.join(classes)}.")
     built: dict[str, Provider] = {}
-    for name in dict.fromkeys([*wanted, *DEFAULT_ORDER, *classes]):
-        found = classes.get(name)
-        if found is None:
-            continue
+    for name in dict.fromkeys([*wanted, *classes]):
+        found = classes[name]
         if issubclass(found, LocalProvider):
             # What decodes strangers' bytes gets no keys.
-            built[name] = found(settings.data_dir, Workers(environment=environment_without_keys()))
+            built[name] = found(settings.data_dir, Workers(environment=child_environment()))
         elif issubclass(found, HttpProvider):
-            vendor = read_vendor_settings(name)
+            vendor = read_vendor_settings(name, found.key_env)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
-            built[name] = found(client, key=key, base_url=vendor.base_url)
+            if issubclass(found, SynchronousProvider):
+                built[name] = found(client, keep=keep, key=key, base_url=vendor.base_url)
+            else:
+                built[name] = found(client, key=key, base_url=vendor.base_url)
         else:
             built[name] = found()
     return built
 
 
 @contextlib.asynccontextmanager
-async def running_service(
-    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False, observer: "Observer | None" = None
+async def open_service(
+    settings: "Settings | None" = None,
+    *,
+    front: Front = Front.STDIO,
+    observer: "Observer | None" = None,
+    events: "TaskEvents | None" = None,
+    public_url: str | None = None,
 ) -> AsyncIterator["Service"]:
-    """A service whose tasks are followed, until the block ends.
+    """The use cases, with open tasks advanced when they are due, until the block ends.
 
     Args:
-        settings: the operator's.
-        at_terminal: whether the person who gives a path is the one who owns this process; then any file may be read.
-        over_http: whether clients may be on other machines; then no file may, and tasks made elsewhere are strangers'.
-        observer: told of what happens.
+        settings: by default the environment's.
+        front: where requests come from.
+        observer: told of requests and delays, for metrics.
+        events: where every change of a task is published.
+        public_url: where vendors can call back, for whoever hands callbacks to `Service.handle_callback`.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or the data folder cannot be used.
     """
-    service, follower, client = build_service(settings, at_terminal=at_terminal, over_http=over_http, observer=observer)
-    async with client, service.running(), follower.running():
+    service, scheduler, client = build_service(
+        _given(settings), front=front, observer=observer, events=events, public_url=public_url
+    )
+    async with client, service.running(), scheduler.running():
         yield service
 
 
+def create_server(settings: "Settings | None" = None, *, front: Front = Front.STDIO) -> "Server[None]":
+    """An MCP server, to be run on any of the SDK's transports or mounted in an application.
+
+    Its service is opened with the first call, inside the server's lifespan. All requests are one client's, ``local``.
+
+    Args:
+        settings: by default the environment's, read when the service is opened.
+        front: where requests come from: `Front.HTTP` if others can reach the server.
+    """
+    from outpaint_mcp.domain.events import TaskEvents
+    from outpaint_mcp.server.app import build_server
+    from outpaint_mcp.server.lazy_service import LazyService
+    from outpaint_mcp.server.tools import ResultShape
+
+    events = TaskEvents()
+    read = functools.cache(lambda: _given(settings))
+    lazy = LazyService(lambda: open_service(read(), front=front, events=events))
+    return build_server(lazy, lambda: ResultShape(read().resource_links, read().preview), events=events)
+
+
+def _given(settings: "Settings | None") -> "Settings":
+    from outpaint_mcp.settings import read_settings
+
+    return read_settings() if settings is None else settings
+
+
 def build_service(
-    settings: "Settings", *, at_terminal: bool = False, over_http: bool = False, observer: "Observer | None" = None
-) -> tuple["Service", "Scheduler", Any]:
-    """A service, its follower and its HTTP client, none of them running. For the arguments see `running_service`."""
-    from outpaint_mcp.domain.record import DailyLimits
+    settings: "Settings",
+    *,
+    front: Front = Front.STDIO,
+    observer: "Observer | None" = None,
+    events: "TaskEvents | None" = None,
+    public_url: str | None = None,
+) -> tuple["Service", "Scheduler", "HttpClient"]:
+    """A service, its scheduler and its HTTP client, none of them running. For the arguments see `open_service`."""
+    from outpaint_mcp.domain.daily_limits import DailyLimits
+    from outpaint_mcp.domain.events import TaskEvents
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.http_client import HttpClient
-    from outpaint_mcp.settings import environment_without_keys, read_vendor_settings
+    from outpaint_mcp.settings import child_environment, read_vendor_settings
     from outpaint_mcp.storage.store import Store
-    from outpaint_mcp.tasks.resolver import default_roots
+    from outpaint_mcp.tasks.options import ServiceOptions
     from outpaint_mcp.tasks.scheduler import Scheduler
-    from outpaint_mcp.tasks.service import Service, ServiceOptions
+    from outpaint_mcp.tasks.service import Service
 
     client = HttpClient(observer=observer)
-    providers = build_providers(settings, client)
-    roots = () if over_http else settings.file_roots
-    if roots is None:
-        roots = default_roots(Path.home(), settings.data_dir, Path.cwd())
-        if at_terminal:
-            roots = (*roots, Path(Path.cwd().anchor))
+    images = ImageLibrary(
+        settings.data_dir,
+        roots=_file_roots(settings, front),
+        allow_private=settings.allow_private_urls,
+        environment=child_environment(),
+    )
+    providers = build_providers(settings, client, images)
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
+    events = events or TaskEvents()
     service = Service(
         store=Store(settings.data_dir / "store.db", f"{os.getpid()}-{secrets.token_hex(8)}"),
-        pictures=ImageLibrary(
-            settings.data_dir,
-            roots=roots,
-            allow_private=settings.allow_private_urls,
-            environment=environment_without_keys(),
-        ),
+        images=images,
         providers=providers,
         options=ServiceOptions(
             auto=settings.providers or tuple(providers),
             may_leave=bool(settings.providers),
-            adopt=not over_http if settings.adopt is None else settings.adopt,
-            paths_allowed=not over_http,
-            caps=DailyLimits(settings.max_usd_per_day, settings.max_orders_per_day),
+            import_tasks=front is not Front.HTTP if settings.adopt is None else settings.adopt,
+            paths_allowed=front is not Front.HTTP,
+            daily_limits=DailyLimits(settings.max_usd_per_day, settings.max_orders_per_day),
             prices={name: price for name, price in prices.items() if price is not None},
             poll=settings.poll_seconds,
             task_timeout=settings.task_timeout,
             keep_images_days=settings.keep_images_days,
             keep_images_bytes=int(settings.keep_images_gb * 10**9),
+            public_url=public_url,
         ),
+        events=events,
     )
-    return service, Scheduler(service, observer=observer), client
+    return service, Scheduler(service, events, observer=observer), client
+
+
+def _file_roots(settings: "Settings", front: Front) -> tuple[Path, ...]:
+    """The folders in which an `image` path may lie."""
+    if front is Front.HTTP:
+        return ()
+    if settings.file_roots is not None:
+        return settings.file_roots
+    if front is Front.TERMINAL:
+        return (Path(Path.cwd().anchor), *default_roots(Path.home(), settings.data_dir, Path.cwd()))
+    return default_roots(Path.home(), settings.data_dir, Path.cwd())
+
+
+def default_roots(home: Path, data_dir: Path, working: Path) -> tuple[Path, ...]:
+    """Where `image` paths may lie on stdio: home, the data, and the working folder where it is a project's."""
+    roots = [home, data_dir]
+    if working != Path(working.anchor) and not home.is_relative_to(working):
+        roots.append(working)
+    return tuple(roots)
 
 
 def build_metrics() -> "Metrics":
@@ -179,9 +265,11 @@ def build_http_app(
     Raises:
         ConfigurationError: strangers could reach it unasked, or a setting is wrong.
     """
-    from outpaint_mcp.server.app import ResultShape, create_server
+    from outpaint_mcp.domain.events import TaskEvents
+    from outpaint_mcp.server.app import build_server
     from outpaint_mcp.server.lazy_service import LazyService
     from outpaint_mcp.server.rate_limits import RateLimits
+    from outpaint_mcp.server.tools import ResultShape
     from outpaint_mcp.web.app import (
         MCP_PATH,
         SSE_PATH,
@@ -213,14 +301,18 @@ def build_http_app(
             "--insecure if something before this server checks who calls.",
         )
     keys = None if oauth is None else Keys(lambda: fetch_keys(oauth.jwks_url))
-    late = LazyService(lambda: running_service(settings, over_http=True, observer=observer))
-    server = create_server(
-        late,
+    events = TaskEvents()
+    lazy = LazyService(
+        lambda: open_service(settings, front=Front.HTTP, observer=observer, events=events, public_url=public_url)
+    )
+    server = build_server(
+        lazy,
         lambda: ResultShape(settings.resource_links, settings.preview),
+        events=events,
         client_of=lambda: client_of_request(required=asks),
         limits=RateLimits(requests_per_minute=settings.max_requests_per_minute, waits=settings.max_waits),
     )
-    door = HttpOptions(
+    options = HttpOptions(
         hosts=hosts_of(host, public_url, settings.allowed_hosts),
         origins=origins_of(public_url, settings.allowed_origins),
         resource=resource,
@@ -230,7 +322,7 @@ def build_http_app(
         max_body_bytes=int(settings.max_request_mb * 2**20),
     )
     verifier = ClientVerifier(resource, tokens, oauth, keys) if asks else None
-    return HttpApp(server, late, door, verifier=verifier, public_url=public_url)
+    return HttpApp(server, lazy, options, verifier=verifier)
 
 
 def _oauth(settings: "Settings", resource: str) -> "OAuth | None":

@@ -1,4 +1,4 @@
-"""The environment, read once. The only reader of the environment; only cli.py builds one."""
+"""The settings, read from environment variables; no other module reads the environment."""
 
 import math
 import os
@@ -19,27 +19,28 @@ def _data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Every setting of the program. The README's table lists them with their environment variables."""
+    """Every setting of the program. docs/settings.md lists them with their environment variables."""
 
     model_config = SettingsConfigDict(env_prefix="OUTPAINT_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     data_dir: Path = Field(
         default_factory=_data_dir,
-        description="Where the store and the images are kept; by default the platform's folder for a user's data.",
+        description="The folder of the store and the images; by default the platform's folder for a user's data.",
     )
     providers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
         description="The providers that `auto` tries, in this order, separated by commas. Setting it also lets `auto` "
-        "hand a file or a `data:` picture to a vendor.",
+        "send a file or a `data:` image to a vendor.",
     )
     resource_links: bool = Field(
-        default=True, description="Whether a result holds one link per image; some hosts throw a result away over one."
+        default=True,
+        description="Whether a result holds a resource link per image; some clients discard a result with one.",
     )
-    preview: bool = Field(default=False, description="Whether a result holds one small inline picture.")
+    preview: bool = Field(default=False, description="Whether a result holds one small inline image.")
     max_usd_per_day: float | None = Field(
-        default=None, ge=0, description="The most that is ordered in a UTC day, in USD."
+        default=None, ge=0, description="The daily limit of spending, in USD; days are UTC."
     )
-    max_orders_per_day: int | None = Field(default=None, ge=0, description="The most orders in a UTC day.")
+    max_orders_per_day: int | None = Field(default=None, ge=0, description="The daily limit of orders; days are UTC.")
     task_timeout: float = Field(
         default=1800,
         gt=0,
@@ -55,11 +56,13 @@ class Settings(BaseSettings):
         description="Whether image URLs may lead to this machine or its network (never to link-local ones).",
     )
     poll_seconds: Annotated[tuple[float, float] | None, NoDecode] = Field(
-        default=None, description="`first,interval`: when providers are asked, in place of their own times. For tests."
+        default=None,
+        description="`first,interval`, in seconds: when tasks are polled, instead of at their provider's times. "
+        "For tests.",
     )
     adopt: bool | None = Field(
         default=None,
-        description="Whether a provider's own id that is not known here is fetched and taken in; by default yes.",
+        description="Whether a task is imported when an unknown id of a provider's own is given; by default yes.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="WARNING", description="What is logged to stderr."
@@ -69,13 +72,13 @@ class Settings(BaseSettings):
         description="Over HTTP: the file of bearer tokens, a name and a SHA-256 per line (`outpaint-mcp token add`).",
     )
     oauth_issuer: str | None = Field(
-        default=None, description="Over HTTP: the authorization server whose access tokens (JWT) are taken."
+        default=None, description="Over HTTP: the authorization server whose access tokens (JWT) are accepted."
     )
     oauth_audience: str | None = Field(
-        default=None, description="What a token's `aud` must hold; by default this server's URL, ending in `/mcp`."
+        default=None, description="What a token's `aud` must contain; by default this server's URL, ending in `/mcp`."
     )
     oauth_jwks_url: str | None = Field(
-        default=None, description="Where the issuer publishes its keys (its metadata's `jwks_uri`)."
+        default=None, description="The URL of the issuer's keys (its metadata's `jwks_uri`)."
     )
     oauth_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="The scopes that a token must have, separated by spaces."
@@ -83,26 +86,28 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
-        description="Over HTTP: where others reach this server. Vendors then call back when a task is done.",
+        description="Over HTTP: the URL that others reach this server at. Vendors then call back when a task is done.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Over HTTP: further `Host` headers that are answered, separated by commas; `NAME:*` is any port.",
+        description="Over HTTP: further `Host` headers that are accepted, separated by commas; `NAME:*` is any port.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Over HTTP: further web pages' origins that may call, separated by commas."
+        default=(), description="Over HTTP: further `Origin` headers that are accepted, separated by commas."
     )
-    max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the requests of one client.")
-    max_waits: int = Field(default=100, ge=1, description="Over HTTP: the calls of one client that wait at once.")
+    max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the rate limit of one client.")
+    max_waits: int = Field(
+        default=100, ge=1, description="Over HTTP: the most calls of one client that wait at the same time."
+    )
     max_request_mb: float = Field(
         default=16,
         gt=0,
         le=1e6,
-        description="Over HTTP: the largest request; a `data:` picture is a third larger than its file.",
+        description="Over HTTP: the largest request; a `data:` image is a third larger than its file.",
     )
     keep_images_days: float = Field(default=30, gt=0, le=1e6, description="How long images are kept.")
     keep_images_gb: float = Field(
-        default=5, gt=0, le=1e6, description="How much all kept images may take; the oldest go first."
+        default=5, gt=0, le=1e6, description="How much space all images may take; the oldest are deleted first."
     )
 
     @field_validator("providers", mode="before")
@@ -110,7 +115,7 @@ class Settings(BaseSettings):
     def _names(cls, value: Any) -> Any:
         if _is_text(value):
             value = tuple(name.strip().lower() for name in value.split(",") if name.strip())
-        # A list of nobody is no leave to hand pictures out.
+        # An empty list does not permit sending images to vendors.
         return None if value is not None and len(value) == 0 else value
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
@@ -157,7 +162,7 @@ class Settings(BaseSettings):
 
     @field_validator("poll_seconds")
     @classmethod
-    def _not_a_storm(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+    def _bounded(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not (all(map(math.isfinite, value)) and value[0] >= 0 and value[1] >= 0.01):
             raise ValueError("first must not be negative and interval must be at least 0.01, both of them finite")
         return value
@@ -178,10 +183,10 @@ class VendorSettings(BaseSettings):
 
     @field_validator("base_url")
     @classmethod
-    def _leads_somewhere(cls, value: str | None) -> str | None:
+    def _has_host_and_port(cls, value: str | None) -> str | None:
         # Reading its host or its port raises ValueError where there is none.
         if value is not None and (not (parts := urlsplit(value)).hostname or parts.port == 0):
-            raise ValueError("there is no such host or port")
+            raise ValueError("has no valid host or port")
         return value
 
 
@@ -189,7 +194,7 @@ def read_settings(**given: Any) -> Settings:
     """Read the process's environment.
 
     Args:
-        given: what was given otherwise, as on the command line; it goes before the environment.
+        given: settings from elsewhere, such as the command line; they take precedence over the environment.
 
     Raises:
         ConfigurationError: a value cannot be read; the message names the variable, never the value.
@@ -200,22 +205,40 @@ def read_settings(**given: Any) -> Settings:
         raise _unreadable("OUTPAINT_", error) from None
 
 
-def read_vendor_settings(name: str) -> VendorSettings:
+def read_vendor_settings(name: str, key_env: str | None = None) -> VendorSettings:
     """Read the settings of the provider `name` from the process's environment.
+
+    Args:
+        name: the provider's; the variables begin with it.
+        key_env: the variable that holds the API key, where that is not ``<NAME>_API_KEY``.
 
     Raises:
         ConfigurationError: a value cannot be read; the message names the variable, never the value.
     """
     prefix = name.upper().replace("-", "_") + "_"
+    given = {} if key_env in (None, f"{prefix}API_KEY") else {"api_key": os.environ.get(str(key_env)) or None}
     try:
-        return VendorSettings(_env_prefix=prefix)  # type: ignore[call-arg]  # read by BaseSettings.__init__
+        return VendorSettings(_env_prefix=prefix, **given)  # type: ignore[call-arg,arg-type]  # of BaseSettings
     except ValidationError as error:
         raise _unreadable(prefix, error) from None
 
 
-def environment_without_keys() -> dict[str, str]:
-    """The process's environment for a child that needs no key."""
-    return {name: value for name, value in os.environ.items() if not name.upper().endswith(("_API_KEY", "_SECRET"))}
+_CHILD_VARIABLES = frozenset(
+    {"PATH", "HOME", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LANG", "LC_ALL", "LD_LIBRARY_PATH"}
+)
+_CHILD_PREFIXES = ("PYTHON", "OPENBLAS_", "OMP_", "MKL_", "COV_CORE_", "COVERAGE_")
+
+
+def child_environment() -> dict[str, str]:
+    """What of the process's environment a child gets that decodes or draws: what runs Python and its libraries.
+
+    An allow-list: a plug-in's key can have any name.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in _CHILD_VARIABLES or name.upper().startswith(_CHILD_PREFIXES)
+    }
 
 
 def environment_names() -> tuple[str, ...]:
@@ -224,7 +247,7 @@ def environment_names() -> tuple[str, ...]:
 
 
 def environment_folders() -> dict[str, str]:
-    """The variables that say where other programs keep their settings, where they are set."""
+    """Those of the variables that move other programs' settings folders which are set."""
     names = ("APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "COPILOT_HOME")
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 

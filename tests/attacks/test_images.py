@@ -27,7 +27,7 @@ from outpaint_mcp.images.fetch import MAX_REDIRECTS
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.providers.local.provider import LocalProvider
-from outpaint_mcp.server.app import create_server
+from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service, ServiceOptions
@@ -109,11 +109,11 @@ async def with_names(
     async def opened() -> AsyncIterator[Service]:
         service = Service(
             store=Store(folder / "store.db", "test"),
-            pictures=ImageLibrary(
+            images=ImageLibrary(
                 folder, roots=(), allow_private=allow_private, resolver=names, fetch_timeout=fetch_timeout
             ),
             providers={"local": LocalProvider(folder)},
-            options=ServiceOptions(auto=("local",), paths_allowed=False, adopt=False),
+            options=ServiceOptions(auto=("local",), paths_allowed=False, import_tasks=False),
         )
         async with service.running():
             yield service
@@ -122,7 +122,7 @@ async def with_names(
     late = LazyService(opened)
     port: int = listener.getsockname()[1]
     door = HttpOptions(hosts_of("127.0.0.1", None, ()), origins_of(None, ()), f"http://127.0.0.1:{port}/mcp")
-    app = HttpApp(create_server(late, client_of=lambda: "anybody"), late, door)
+    app = HttpApp(build_server(late, client_of=lambda: "anybody"), late, door)
     async with serving(app.asgi, listener), app.running(), Target(port).client() as client:
         yield client
 

@@ -99,7 +99,7 @@ async def issuing(**changes: Any) -> AsyncIterator[Issuer]:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpOptions:
+class Guarded:
     target: Target
     issuer: Issuer
     token: str
@@ -107,12 +107,12 @@ class HttpOptions:
 
 
 @pytest.fixture(scope="module")
-async def door(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpOptions]:
+async def guarded(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
     """A server that takes both kinds of token."""
-    folder = tmp_path_factory.mktemp("door")
+    folder = tmp_path_factory.mktemp("guarded")
     file, (token,) = tokens_of(folder, "ann")
     async with issuing() as issuer, attacked(issuer.settings(folder, tokens_file=file)) as target:
-        yield HttpOptions(target, issuer, token)
+        yield Guarded(target, issuer, token)
 
 
 def raw_token(header: Any, claims: Any, signature: bytes = b"") -> str:
@@ -147,75 +147,79 @@ def expected_refusal(answer: Answer) -> None:
 # Which tokens are taken
 
 
-async def test_good_tokens_are_taken_so_that_the_refusals_mean_something(door: HttpOptions) -> None:
+async def test_good_tokens_are_taken_so_that_the_refusals_mean_something(guarded: Guarded) -> None:
     tokens = [
-        door.token,
-        door.issuer.token(),
-        door.issuer.token(key=EC_KEY, alg="ES256", kid="ec"),
-        door.issuer.token(aud=["https://other.example", AUDIENCE]),
-        door.issuer.token(exp=int(time.time()) - 5),
-        door.issuer.token(scope=None, scp=["more", "outpaint"]),
+        guarded.token,
+        guarded.issuer.token(),
+        guarded.issuer.token(key=EC_KEY, alg="ES256", kid="ec"),
+        guarded.issuer.token(aud=["https://other.example", AUDIENCE]),
+        guarded.issuer.token(exp=int(time.time()) - 5),
+        guarded.issuer.token(scope=None, scp=["more", "outpaint"]),
     ]
-    assert [(await door.target.ask(token=token)).status for token in tokens] == [200] * len(tokens)
+    assert [(await guarded.target.ask(token=token)).status for token in tokens] == [200] * len(tokens)
 
 
-BAD_TOKENS: dict[str, Callable[[HttpOptions], str]] = {
-    "a wrong one": lambda door: PREFIX + "0" * 43,
-    "a shortened one": lambda door: door.token[:-1],
-    "one in another case": lambda door: door.token.swapcase(),
-    "the digest in the file": lambda door: hashlib.sha256(door.token.encode()).hexdigest(),
-    "dots": lambda door: "..",
-    "no token at all": lambda door: "a.b.c",
-    "nonsense in base64": lambda door: "%%%.%%%.%%%",
-    "a header that is no object": lambda door: raw_token([1], {}),
-    "a header that is no JSON": lambda door: raw_token(b"\xff", {}),
-    "a header that is nested deeply": lambda door: raw_token(b'{"a":' + b"[" * 4000, {}),
-    "claims that are nested deeply": lambda door: raw_token({"alg": "RS256", "kid": "rsa"}, b"[" * 5000),
-    "one that is too long": lambda door: "a" * (MAX_TOKEN + 1),
-    "a long one with dots": lambda door: "a." * (MAX_TOKEN // 2),
-    "expired": lambda door: door.issuer.token(exp=int(time.time()) - 60),
-    "not valid yet": lambda door: door.issuer.token(nbf=int(time.time()) + 60),
-    "issued in the future": lambda door: door.issuer.token(iat=int(time.time()) + 600),
-    "never to expire": lambda door: door.issuer.token(exp=None),
-    "for another audience": lambda door: door.issuer.token(aud="https://other.example/mcp"),
-    "for an audience like ours": lambda door: door.issuer.token(aud=AUDIENCE + "/"),
-    "for no audience": lambda door: door.issuer.token(aud=None),
-    "of another issuer": lambda door: door.issuer.token(iss="https://other.example"),
-    "of an issuer like ours": lambda door: door.issuer.token(iss=door.issuer.url + "/"),
-    "of no issuer": lambda door: door.issuer.token(iss=None),
-    "of nobody": lambda door: door.issuer.token(sub=None),
-    "alg none": lambda door: raw_token({"alg": "none", "kid": "rsa"}, door.issuer.claims()),
-    "alg None": lambda door: raw_token({"alg": "None", "kid": "rsa"}, door.issuer.claims()),
-    "alg none with a signature": lambda door: raw_token(
-        {"alg": "none", "kid": "rsa"}, door.issuer.claims(), b"x" * 256
+BAD_TOKENS: dict[str, Callable[[Guarded], str]] = {
+    "a wrong one": lambda guarded: PREFIX + "0" * 43,
+    "a shortened one": lambda guarded: guarded.token[:-1],
+    "one in another case": lambda guarded: guarded.token.swapcase(),
+    "the digest in the file": lambda guarded: hashlib.sha256(guarded.token.encode()).hexdigest(),
+    "dots": lambda guarded: "..",
+    "no token at all": lambda guarded: "a.b.c",
+    "nonsense in base64": lambda guarded: "%%%.%%%.%%%",
+    "a header that is no object": lambda guarded: raw_token([1], {}),
+    "a header that is no JSON": lambda guarded: raw_token(b"\xff", {}),
+    "a header that is nested deeply": lambda guarded: raw_token(b'{"a":' + b"[" * 4000, {}),
+    "claims that are nested deeply": lambda guarded: raw_token({"alg": "RS256", "kid": "rsa"}, b"[" * 5000),
+    "one that is too long": lambda guarded: "a" * (MAX_TOKEN + 1),
+    "a long one with dots": lambda guarded: "a." * (MAX_TOKEN // 2),
+    "expired": lambda guarded: guarded.issuer.token(exp=int(time.time()) - 60),
+    "not valid yet": lambda guarded: guarded.issuer.token(nbf=int(time.time()) + 60),
+    "issued in the future": lambda guarded: guarded.issuer.token(iat=int(time.time()) + 600),
+    "never to expire": lambda guarded: guarded.issuer.token(exp=None),
+    "for another audience": lambda guarded: guarded.issuer.token(aud="https://other.example/mcp"),
+    "for an audience like ours": lambda guarded: guarded.issuer.token(aud=AUDIENCE + "/"),
+    "for no audience": lambda guarded: guarded.issuer.token(aud=None),
+    "of another issuer": lambda guarded: guarded.issuer.token(iss="https://other.example"),
+    "of an issuer like ours": lambda guarded: guarded.issuer.token(iss=guarded.issuer.url + "/"),
+    "of no issuer": lambda guarded: guarded.issuer.token(iss=None),
+    "of nobody": lambda guarded: guarded.issuer.token(sub=None),
+    "alg none": lambda guarded: raw_token({"alg": "none", "kid": "rsa"}, guarded.issuer.claims()),
+    "alg None": lambda guarded: raw_token({"alg": "None", "kid": "rsa"}, guarded.issuer.claims()),
+    "alg none with a signature": lambda guarded: raw_token(
+        {"alg": "none", "kid": "rsa"}, guarded.issuer.claims(), b"x" * 256
     ),
-    "no alg": lambda door: raw_token({"kid": "rsa"}, door.issuer.claims(), b"x" * 256),
-    "an alg that is no text": lambda door: raw_token({"alg": ["RS256"], "kid": "rsa"}, door.issuer.claims()),
-    "HS256 with the public key": lambda door: signed_with_the_public_key(door.issuer),
-    "RS256 without its signature": lambda door: raw_token({"alg": "RS256", "kid": "rsa"}, door.issuer.claims()),
-    "a key for another algorithm": lambda door: door.issuer.token(key=EC_KEY, alg="ES256", kid="rsa"),
-    "the right key with another algorithm": lambda door: door.issuer.token(alg="RS512"),
-    "signed by a stranger": lambda door: door.issuer.token(key=STRANGERS_KEY),
-    "an unknown key": lambda door: door.issuer.token(key=STRANGERS_KEY, kid="strangers"),
-    "no key named among two": lambda door: door.issuer.token(kid=None),
-    "a key id that is no text": lambda door: raw_token({"alg": "RS256", "kid": 7}, door.issuer.claims(), b"x" * 256),
-    "a key id that is an object": lambda door: raw_token({"alg": "RS256", "kid": {}}, door.issuer.claims(), b"x" * 256),
-    "a key of its own": lambda door: jwt.encode(
-        door.issuer.claims(),
+    "no alg": lambda guarded: raw_token({"kid": "rsa"}, guarded.issuer.claims(), b"x" * 256),
+    "an alg that is no text": lambda guarded: raw_token({"alg": ["RS256"], "kid": "rsa"}, guarded.issuer.claims()),
+    "HS256 with the public key": lambda guarded: signed_with_the_public_key(guarded.issuer),
+    "RS256 without its signature": lambda guarded: raw_token({"alg": "RS256", "kid": "rsa"}, guarded.issuer.claims()),
+    "a key for another algorithm": lambda guarded: guarded.issuer.token(key=EC_KEY, alg="ES256", kid="rsa"),
+    "the right key with another algorithm": lambda guarded: guarded.issuer.token(alg="RS512"),
+    "signed by a stranger": lambda guarded: guarded.issuer.token(key=STRANGERS_KEY),
+    "an unknown key": lambda guarded: guarded.issuer.token(key=STRANGERS_KEY, kid="strangers"),
+    "no key named among two": lambda guarded: guarded.issuer.token(kid=None),
+    "a key id that is no text": lambda guarded: raw_token(
+        {"alg": "RS256", "kid": 7}, guarded.issuer.claims(), b"x" * 256
+    ),
+    "a key id that is an object": lambda guarded: raw_token(
+        {"alg": "RS256", "kid": {}}, guarded.issuer.claims(), b"x" * 256
+    ),
+    "a key of its own": lambda guarded: jwt.encode(
+        guarded.issuer.claims(),
         STRANGERS_KEY,
         "RS256",
         {"kid": "rsa", "jwk": RSAAlgorithm.to_jwk(STRANGERS_KEY.public_key(), as_dict=True)},
     ),
-    "a key to be fetched": lambda door: jwt.encode(
-        door.issuer.claims(), STRANGERS_KEY, "RS256", {"kid": "rsa", "jku": f"{door.issuer.url}/evil"}
+    "a key to be fetched": lambda guarded: jwt.encode(
+        guarded.issuer.claims(), STRANGERS_KEY, "RS256", {"kid": "rsa", "jku": f"{guarded.issuer.url}/evil"}
     ),
-    "an extension that must be understood": lambda door: jwt.encode(
-        door.issuer.claims(), RSA_KEY, "RS256", {"kid": "rsa", "crit": ["evil"], "evil": True}
+    "an extension that must be understood": lambda guarded: jwt.encode(
+        guarded.issuer.claims(), RSA_KEY, "RS256", {"kid": "rsa", "crit": ["evil"], "evil": True}
     ),
-    "other claims under the signature": lambda door: with_other_claims(door.issuer),
-    "a time that is no number": lambda door: raw_signed(door.issuer, '"exp": "soon"'),
-    "a time without end": lambda door: raw_signed(door.issuer, '"exp": 1e999'),
-    "a subject that is no text": lambda door: raw_signed(door.issuer, '"sub": {"a": 1}'),
+    "other claims under the signature": lambda guarded: with_other_claims(guarded.issuer),
+    "a time that is no number": lambda guarded: raw_signed(guarded.issuer, '"exp": "soon"'),
+    "a time without end": lambda guarded: raw_signed(guarded.issuer, '"exp": 1e999'),
+    "a subject that is no text": lambda guarded: raw_signed(guarded.issuer, '"sub": {"a": 1}'),
 }
 
 
@@ -226,40 +230,42 @@ def raw_signed(issuer: Issuer, claim: str) -> str:
 
 
 @pytest.mark.parametrize("which", BAD_TOKENS)
-async def test_a_bad_token_is_refused_and_nothing_says_what_is_wrong_with_it(door: HttpOptions, which: str) -> None:
-    expected_refusal(await door.target.ask(token=BAD_TOKENS[which](door)))
+async def test_a_bad_token_is_refused_and_nothing_says_what_is_wrong_with_it(guarded: Guarded, which: str) -> None:
+    expected_refusal(await guarded.target.ask(token=BAD_TOKENS[which](guarded)))
 
 
 @pytest.mark.parametrize(
     "value",
     ["Bearer", "Basic YW5uOmFubg==", "bearer", "Token {token}", "{token}", "Bearer  {token}", "Bearer\t{token}"],
 )
-async def test_a_good_token_that_is_not_sent_as_a_bearers_is_refused(door: HttpOptions, value: str) -> None:
-    expected_refusal(await door.target.ask(Authorization=value.format(token=door.token)))
+async def test_a_good_token_that_is_not_sent_as_a_bearers_is_refused(guarded: Guarded, value: str) -> None:
+    expected_refusal(await guarded.target.ask(Authorization=value.format(token=guarded.token)))
 
 
-async def test_a_good_token_anywhere_but_in_its_header_is_refused(door: HttpOptions) -> None:
-    asked = await door.target.ask(f"/mcp?access_token={door.token}&token={door.token}", Cookie=f"token={door.token}")
+async def test_a_good_token_anywhere_but_in_its_header_is_refused(guarded: Guarded) -> None:
+    asked = await guarded.target.ask(
+        f"/mcp?access_token={guarded.token}&token={guarded.token}", Cookie=f"token={guarded.token}"
+    )
     expected_refusal(asked)
 
 
-async def test_what_no_client_would_send_as_a_token_is_refused(door: HttpOptions) -> None:
+async def test_what_no_client_would_send_as_a_token_is_refused(guarded: Guarded) -> None:
     for value in (b"Bearer ", b"Bearer \xff\xfe", b"Bearer \xc3\xa9.\xc3\xa9.\xc3\xa9", b"Bearer " + b"\x80" * 9000):
         request = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\nAuthorization: "
-        assert status_of(await door.target.says(request + value + b"\r\n\r\n")) == 401
+        assert status_of(await guarded.target.says(request + value + b"\r\n\r\n")) == 401
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
-async def test_every_mcp_path_asks_for_a_token(door: HttpOptions, method: str, path: str) -> None:
-    expected_refusal(await door.target.ask(path, method=method))
-    expected_refusal(await door.target.ask(path, method=method, token="wrong"))
-    assert (await door.target.ask(path, method=method, token=door.token)).status not in (401, 403)
+async def test_every_mcp_path_asks_for_a_token(guarded: Guarded, method: str, path: str) -> None:
+    expected_refusal(await guarded.target.ask(path, method=method))
+    expected_refusal(await guarded.target.ask(path, method=method, token="wrong"))
+    assert (await guarded.target.ask(path, method=method, token=guarded.token)).status not in (401, 403)
 
 
-async def test_a_token_without_the_scope_is_forbidden_and_told_which_one_is_missing(door: HttpOptions) -> None:
+async def test_a_token_without_the_scope_is_forbidden_and_told_which_one_is_missing(guarded: Guarded) -> None:
     for scope in (None, "", "other", "outpaint2", "OUTPAINT"):
         for method, path in PATHS:
-            answer = await door.target.ask(path, method=method, token=door.issuer.token(scope=scope))
+            answer = await guarded.target.ask(path, method=method, token=guarded.issuer.token(scope=scope))
             assert answer.status == 403
             assert json.loads(answer.text)["error"] == "insufficient_scope"
             assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]

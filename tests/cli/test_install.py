@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import outpaint_mcp
-from outpaint_mcp.cli.doctor import known_variables
-from outpaint_mcp.cli.install import CLIENTS, KEPT, Machine, Plan, carry_out, command_of, plan_change, told
+from outpaint_mcp.cli.clients import CLIENTS, Machine
+from outpaint_mcp.cli.install import REDACTED, Plan, carry_out, command_of, plan_change, report
+from outpaint_mcp.cli.settings_checks import known_variables
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_provider import HttpProvider
@@ -163,12 +164,12 @@ def test_what_the_user_put_into_the_entry_stays_and_is_not_shown(tmp_path: Path)
     path = cursor_file(tmp_path, json.dumps({"mcpServers": {"outpaint": entry}}))
     plan = install(tmp_path)
     assert json.loads(path.read_text())["mcpServers"]["outpaint"] == {**entry, "command": COMMAND[0], "args": []}
-    words = told(plan, COMMAND, ["LEGNEXT_API_KEY"], printed=True)
+    words = report(plan, COMMAND, ["LEGNEXT_API_KEY"], printed=True)
     assert "s3cret" not in words
-    assert KEPT in words
+    assert REDACTED in words
     again = plan_change("cursor", linux(tmp_path), COMMAND)
     assert not again.changes
-    assert "s3cret" not in told(again, COMMAND, [], printed=False)
+    assert "s3cret" not in report(again, COMMAND, [], printed=False)
 
 
 def test_the_file_as_it_was_is_kept_beside_it_and_no_copy_replaces_another(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_the_file_as_it_was_is_kept_beside_it_and_no_copy_replaces_another(tmp_p
     assert first.read_text() == '{"a": 1}'
     if os.name == "posix":
         assert path.stat().st_mode & 0o777 == 0o640, "its mode stays"
-        assert first.stat().st_mode & 0o777 == 0o600, "keys may stand in it"
+        assert first.stat().st_mode & 0o777 == 0o600, "it may hold keys"
     second = carry_out(plan_change("cursor", linux(tmp_path), ("/new/outpaint-mcp",)))
     assert second is not None
     assert (first.read_text(), second != first) == ('{"a": 1}', True)
@@ -208,20 +209,20 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         ('{"a": [1,],}', "comments or trailing commas"),
         ('{\n"a": \n', r"not valid JSON \(line 3\)"),
         ("mcpServers: {}", "not valid JSON"),
-        ("[1]", "no JSON object"),
-        ('{"mcpServers": []}', "mcpServers is no object"),
-        ('{"mcpServers": null}', "mcpServers is no object"),
-        ('{"a": 1, "a": 2}', "a key stands in it twice"),
+        ("[1]", "not a JSON object"),
+        ('{"mcpServers": []}', "mcpServers is not an object"),
+        ('{"mcpServers": null}', "mcpServers is not an object"),
+        ('{"a": 1, "a": 2}', "it holds a key twice"),
         ('{"a": NaN}', "NaN"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "not valid JSON"),
-        ('{"mcpServers": {"outpaint": {"command": "another-program"}}}', "another server is called outpaint"),
-        ('{"mcpServers": {"outpaint": {"url": "https://x/outpaint"}}}', "another server is called outpaint"),
-        ('{"mcpServers": {"outpaint": {"command": "outpaint-mcp", "env": [1]}}}', "env of outpaint is no object"),
+        ('{"mcpServers": {"outpaint": {"command": "another-program"}}}', "another server called outpaint"),
+        ('{"mcpServers": {"outpaint": {"url": "https://x/outpaint"}}}', "another server called outpaint"),
+        ('{"mcpServers": {"outpaint": {"command": "outpaint-mcp", "env": [1]}}}', "env of outpaint is not an object"),
         (b'{"a": "\xff"}', "not UTF-8"),
         ("{}".encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_what_is_not_wholly_understood_is_left_untouched_with_the_lines_to_paste(
+def test_what_is_not_fully_understood_is_left_untouched_with_the_lines_to_paste(
     tmp_path: Path, content: str | bytes, why: str
 ) -> None:
     path = cursor_file(tmp_path, content)
@@ -243,7 +244,7 @@ def test_a_file_that_changed_after_it_was_read_is_left_to_whoever_changed_it(tmp
     path = cursor_file(tmp_path, "{}")
     plan = plan_change("cursor", linux(tmp_path), COMMAND)
     path.write_text('{"new": 1}')
-    with pytest.raises(ConfigurationError, match="changed by somebody else"):
+    with pytest.raises(ConfigurationError, match="changed by another program"):
         carry_out(plan)
     assert path.read_text() == '{"new": 1}'
     assert list(path.parent.iterdir()) == [path]
@@ -272,11 +273,11 @@ def test_the_command_is_the_script_that_runs_or_else_this_python(tmp_path: Path)
 def test_the_user_is_told_where_keys_go_what_changed_and_what_to_do_next(tmp_path: Path) -> None:
     keys = ["LEGNEXT_API_KEY", "PIAPI_API_KEY"]
     plan = plan_change("vscode", linux(tmp_path), ("/home/x/.cache/uv/archive-v0/abc/bin/outpaint-mcp",))
-    words = told(plan, json.loads(plan.shown)["servers"]["outpaint"]["command"].splitlines(), keys, printed=True)
+    words = report(plan, json.loads(plan.shown)["servers"]["outpaint"]["command"].splitlines(), keys, printed=True)
     assert "would be written to" in words
     assert all(key in words for key in keys)
     assert "uv tool install" in words
-    removed = told(install(tmp_path, uninstall=True), COMMAND, keys, printed=False)
+    removed = report(install(tmp_path, uninstall=True), COMMAND, keys, printed=False)
     assert "nothing to remove" in removed
 
 

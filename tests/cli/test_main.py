@@ -309,7 +309,7 @@ def test_a_stdout_that_takes_nothing_ends_a_command_quietly(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("{program} outpaint $(printf 'x\\377.png')", "[invalid_image] The picture's path is not UTF-8."),
+        ("{program} outpaint $(printf 'x\\377.png')", "[invalid_image] The image's path is not UTF-8."),
         ("{program} outpaint picture.png --option $(printf 'a=\\377')", "[invalid_request] An --option is not UTF-8."),
         ("{program} outpaint picture.png --prompt $(printf '\\377')", "[invalid_request] prompt: "),
         ("{program} task $(printf '\\377')", "[invalid_request] task_id: "),
@@ -333,3 +333,11 @@ def test_odd_bytes_and_a_deleted_folder_are_refused_with_a_sentence(tmp_path: Pa
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
+
+
+def test_install_names_the_providers_own_variables_for_their_keys(tmp_path: Path) -> None:
+    done = run(tmp_path, "install", "cursor", "--print")
+    assert done.returncode == 0, done.stderr
+    assert '"mcpServers"' in done.stdout
+    for name in ("LEGNEXT_API_KEY", "APIFRAME_API_KEY"):
+        assert name in done.stdout

@@ -8,13 +8,14 @@ import anyio
 from mcp import Client
 import contextlib
 import types
-from outpaint_mcp import cli  # what the command imports
+import outpaint_mcp.cli.main  # what the command imports
+import outpaint_mcp.cli.serve
 from outpaint_mcp.server.lazy_service import LazyService
-from outpaint_mcp.server.app import create_server
+from outpaint_mcp.server.app import build_server
 
 async def main():
     # The service itself is opened after the answer, so here is none.
-    async with Client(create_server(LazyService(lambda: contextlib.nullcontext(types.SimpleNamespace())))) as client:
+    async with Client(build_server(LazyService(lambda: contextlib.nullcontext(types.SimpleNamespace())))) as client:
         assert len((await client.list_tools()).tools) == 3
         print(sorted({"PIL", "numpy", "sqlite3", "outpaint_mcp.tasks.service", "pydantic_settings"} & set(sys.modules)))
 
@@ -25,3 +26,11 @@ anyio.run(main)
 def test_nothing_that_the_tools_list_does_not_need_is_imported_before_it() -> None:
     done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_the_command_line_is_parsed_without_the_arguments_of_the_tools_and_without_the_sdk() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "outpaint_mcp", "serve", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "outpaint_mcp.cli.main" in imported
+    assert not {"mcp", "outpaint_mcp.server.arguments", "outpaint_mcp.settings", "PIL", "numpy"} & imported

@@ -20,15 +20,15 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import Status, TaskUpdate
-from outpaint_mcp.images.library import ImageLibrary, KeptImage
+from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
+from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.sandbox import environment, seed_id
 from outpaint_mcp.storage.store import Store
-from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
@@ -100,7 +100,7 @@ VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": Mortal
 class MortalPictures(ImageLibrary):
     boundaries: Boundaries
 
-    async def keep(self, url: str) -> KeptImage:
+    async def keep(self, url: str) -> StoredImage:
         self.boundaries.cross("before keep")
         kept = await super().keep(url)
         self.boundaries.cross("after keep")
@@ -115,11 +115,11 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str 
         key, url = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
         service = Service(
             store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
-            pictures=MortalPictures(folder, roots=(folder,), allow_private=True),
+            images=MortalPictures(folder, roots=(folder,), allow_private=True),
             providers={name: VENDORS[name](client, key=key, base_url=url)},
             options=ServiceOptions(auto=(name,), poll=(0.05, 0.05)),
         )
-        async with service.running(), Scheduler(service).running():
+        async with service.running(), Scheduler(service, service.events).running():
             order = OutpaintRequest(task_id=seed_id(name, grid=True), provider=name, image_index=2, zoom=zoom)
             try:
                 task = await service.outpaint(order)

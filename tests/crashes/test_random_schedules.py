@@ -54,7 +54,7 @@ async def records_in(folder: Path) -> list[Record]:
         found = await store.recent("local", 100)
     finally:
         await store.aclose()
-    return [record for record in reversed(found) if record.order_hash is not None]
+    return [record for record in reversed(found) if record.identity is not None]
 
 
 def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
@@ -62,13 +62,13 @@ def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
     for step in StepName:
         taken = {order.id for order in sandbox.orders(vendor, step.value)}
         assert len(taken) == sandbox.order_count(vendor, step.value)
-        rows = [row for record in records for row in record.orders if row.name is step]
+        rows = [row for record in records for row in record.steps if row.name is step]
         known = {row.remote_id for row in rows if row.state is OrderState.ACCEPTED}
         lost = sum(row.state in (OrderState.SENT, OrderState.UNCONFIRMED) for row in rows)
         assert known <= taken
         assert len(taken - known) <= lost, f"{vendor} counts an {step.value} that nobody knows of"
     for record in records:
-        for row in record.orders:
+        for row in record.steps:
             if row.state in (OrderState.SENT, OrderState.UNCONFIRMED, OrderState.ACCEPTED):
                 assert row.reserved, row
             elif row.state is OrderState.REFUSED:

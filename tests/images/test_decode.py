@@ -1,4 +1,4 @@
-"""Untrusted picture files: what is accepted, how it is measured, and that every bad file is refused in one way."""
+"""Untrusted image files: what is accepted, how it is measured, and that every bad file is refused in one way."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.images.decode import MAX_INPUT_PIXELS, ImageInfo, measure, open_image, preview_jpeg
+from outpaint_mcp.images.decode import MAX_INPUT_PIXELS, measure, open_image, preview_jpeg
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
@@ -45,9 +45,9 @@ def png_header_of(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_each_format_is_measured_from_bytes_and_from_a_file(image_format: str, tmp_path: Path) -> None:
-    path = tmp_path / "picture.bin"
+    path = tmp_path / "image.bin"
     path.write_bytes(FILES[image_format])
-    expected = ImageInfo(f"image/{image_format.lower()}", 24, 16)
+    expected = (f"image/{image_format.lower()}", 24, 16)
     assert measure(FILES[image_format]) == expected
     assert measure(path) == expected
 
@@ -57,7 +57,7 @@ def test_exif_orientation_is_applied(orientation: int, size: tuple[int, int]) ->
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = file_of(gradient(), "JPEG", exif=exif)
-    assert (measure(turned).width, measure(turned).height) == size
+    assert measure(turned) == ("image/jpeg", *size)
     assert open_image(turned).size == size
 
 
@@ -84,7 +84,7 @@ def test_the_colour_profile_is_kept() -> None:
     "data",
     [
         b"",
-        b"hello, this is a text file that calls itself picture.png",
+        b"hello, this is a text file that calls itself image.png",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff\xe0",
@@ -95,8 +95,8 @@ def test_the_colour_profile_is_kept() -> None:
     ],
     ids=["empty", "text", "svg", "png magic", "jpeg magic", "gif magic", "webp magic", "bmp", "tiff"],
 )
-def test_what_is_no_picture_of_the_four_formats_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidImageError, match=r"^\[invalid_image\] The picture "):
+def test_what_is_no_image_of_the_four_formats_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidImageError, match=r"^\[invalid_image\] The image "):
         measure(data)
 
 
@@ -117,7 +117,7 @@ def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
 
 def test_the_limit_itself_is_allowed() -> None:
     large = file_of(Image.new("1", (8000, MAX_INPUT_PIXELS // 8000)), "PNG")
-    assert measure(large).height == 5000
+    assert measure(large) == ("image/png", 8000, 5000)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_a_damaged_file_is_measured_or_refused(image_format: str, changes: list[
     for where, value in changes:
         data[int(where * len(data))] = value
     with contextlib.suppress(InvalidImageError):
-        info = measure(bytes(data[: int(cut * len(data))]))
-        assert 1 <= info.width * info.height <= MAX_INPUT_PIXELS
+        _, width, height = measure(bytes(data[: int(cut * len(data))]))
+        assert 1 <= width * height <= MAX_INPUT_PIXELS
 
 
 def test_a_preview_is_small_and_a_jpeg(tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_a_preview_is_small_and_a_jpeg(tmp_path: Path) -> None:
     Image.effect_noise((1600, 900), 120).convert("RGB").save(path)
     preview = preview_jpeg(path)
     assert len(preview) <= 100_000
-    info = measure(preview)
-    assert info.mime_type == "image/jpeg"
-    assert max(info.width, info.height) <= 512
+    mime_type, width, height = measure(preview)
+    assert mime_type == "image/jpeg"
+    assert max(width, height) <= 512
 
 
 def test_a_preview_shows_transparent_parts_on_white(tmp_path: Path) -> None:

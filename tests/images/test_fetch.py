@@ -226,17 +226,17 @@ async def test_a_name_with_any_inner_address_is_refused(addresses: list[str]) ->
 
 async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     """A name that answers differently the second time is looked up once, and that answer is connected to."""
-    names = Names({"pictures.example": [["127.0.0.1"], ["169.254.169.254"]]})
+    names = Names({"images.example": [["127.0.0.1"], ["169.254.169.254"]]})
     async with serving({"/a": ok(BODY)}) as server:
-        assert await body_of(fetcher(names), server.url("/a", host="pictures.example")) == BODY
-    assert names.asked == ["pictures.example"]
-    assert f"host: pictures.example:{server.port}\r\n" in server.requests[0].lower()
+        assert await body_of(fetcher(names), server.url("/a", host="images.example")) == BODY
+    assert names.asked == ["images.example"]
+    assert f"host: images.example:{server.port}\r\n" in server.requests[0].lower()
 
 
 async def test_every_hop_is_looked_up_and_checked_anew() -> None:
-    names = Names({"pictures.example": [["127.0.0.1"], ["169.254.169.254"]]})
+    names = Names({"images.example": [["127.0.0.1"], ["169.254.169.254"]]})
     async with serving({"/a": redirect("/b"), "/b": ok(BODY)}) as server:
-        assert isinstance(await refusal(fetcher(names), server.url("/a", host="pictures.example")), ForbiddenUrlError)
+        assert isinstance(await refusal(fetcher(names), server.url("/a", host="images.example")), ForbiddenUrlError)
     assert len(server.requests) == 1
 
 
@@ -410,15 +410,15 @@ async def test_the_systems_resolver_knows_loopback() -> None:
 
 
 async def test_the_certificate_is_checked_against_the_name_and_not_the_address() -> None:
-    names = Names({"pictures.example": [["127.0.0.1"]], "other.example": [["127.0.0.1"]]})
+    names = Names({"images.example": [["127.0.0.1"]], "other.example": [["127.0.0.1"]]})
     asked: list[str | None] = []
-    served, trusted = certificate_for("pictures.example")
+    served, trusted = certificate_for("images.example")
     served.sni_callback = lambda _socket, name, _context: asked.append(name)
     one = fetcher(names, ssl_context=trusted)
     async with serving({"/": ok(BODY)}, served) as server:
-        assert await body_of(one, f"https://pictures.example:{server.port}/") == BODY
+        assert await body_of(one, f"https://images.example:{server.port}/") == BODY
         refused = await refusal(one, f"https://other.example:{server.port}/")
-    assert asked == ["pictures.example", "other.example"]
+    assert asked == ["images.example", "other.example"]
     assert "certificate" in refused.message
 
 

@@ -28,10 +28,11 @@ from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Status
 from outpaint_mcp.images.library import ImageLibrary
-from outpaint_mcp.providers.apiframe import MAX_PICTURE_BYTES, Apiframe
-from outpaint_mcp.providers.http_client import MAX_ATTEMPTS, ApiCall
+from outpaint_mcp.providers.apiframe import Apiframe
+from outpaint_mcp.providers.calls import ApiCall
+from outpaint_mcp.providers.http_client import MAX_ATTEMPTS
 
-from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
+from .through import FOUR, GRID, KEY, UUID, frame_of, image_order, input_image, of, order, polled, started, urls
 
 TAKEN = (202, {"jobId": UUID, "status": "QUEUED"})
 HOOK = Webhook("https://example.com/h", events=("completed", "progress"))
@@ -76,34 +77,32 @@ def test_an_upscale_takes_the_index_as_it_is_and_the_orders_own_key() -> None:
     ("zoom", "ratio", "words"),
     [(1.0, SQUARE, "Make square"), (1.5, None, "Zoom out 1.5x"), (2.0, None, "Zoom out 2x")],
 )
-async def test_ones_own_picture_is_uploaded_and_then_extended(
+async def test_your_own_image_is_uploaded_and_then_extended(
     tmp_path: Path, zoom: float, ratio: AspectRatio | None, words: str
 ) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(b"PNG")
     provider, vendor = of(Apiframe, (201, {"id": "u", "url": "https://cdn.example.com/u.png"}), TAKEN)
-    own = picture(path=str(path), url=None)
-    update = await provider.start(order(source=own, zoom=zoom, aspect_ratio=ratio, prompt="a lake"))
+    own = image_order(input_image(path=str(path), url=None), zoom=zoom, aspect_ratio=ratio, prompt="a lake")
+    update = await provider.start(own)
     assert (update.status, update.remote_id) == (Status.QUEUED, UUID)
     upload, edit = vendor.requests
     assert upload.url.path == "/v2/uploads"
-    assert b'name="file"; filename="picture.png"' in upload.content
+    assert b'name="file"; filename="image.png"' in upload.content
     assert b"PNG" in upload.content
-    assert provider.build_submit(order(source=own, zoom=zoom, prompt="a lake"), "https://cdn.example.com/u.png") == (
-        ApiCall(
-            "POST",
-            "/v2/images/edit",
-            json={
-                "model": "flux-fill-pro",
-                "fluxFillParams": {
-                    "image": "https://cdn.example.com/u.png",
-                    "prompt": "a lake",
-                    "mode": "outpaint",
-                    "outpaint": words,
-                },
+    assert provider.build_submit(own, "https://cdn.example.com/u.png") == ApiCall(
+        "POST",
+        "/v2/images/edit",
+        json={
+            "model": "flux-fill-pro",
+            "fluxFillParams": {
+                "image": "https://cdn.example.com/u.png",
+                "prompt": "a lake",
+                "mode": "outpaint",
+                "outpaint": words,
             },
-            headers={"Idempotency-Key": "op-1-0"},
-        )
+        },
+        headers={"Idempotency-Key": "op-1-0"},
     )
     assert words.encode() in edit.content
     assert edit.headers["idempotency-key"] == "op-1-0"
@@ -115,65 +114,70 @@ async def test_an_upload_without_a_url_orders_nothing(tmp_path: Path, body: Any)
     path.write_bytes(b"PNG")
     provider, vendor = of(Apiframe, (201, body))
     with pytest.raises(UnexpectedResponseError):
-        await provider.start(order(source=picture(path=str(path))))
+        await provider.start(image_order(input_image(path=str(path))))
     assert len(vendor.requests) == 1
+
+
+def test_the_same_frame_asked_for_otherwise_is_the_same_button() -> None:
+    provider, _ = of(Apiframe)
+    wide = image_order(input_image(800, 600), zoom=2.0, aspect_ratio=AspectRatio(4, 3))
+    body = provider.build_submit(wide, "https://cdn.example.com/u.png").json or {}
+    assert body["fluxFillParams"]["outpaint"] == "Zoom out 2x"
 
 
 OWN = OutpaintRequest(image="a.png")
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "told"),
-    [
-        ({"zoom": 1.0}, InvalidRequestError, "1:1"),
-        ({"zoom": 2.0, "aspect_ratio": SQUARE}, InvalidRequestError, "1:1"),
-        ({"zoom": 2.0, "aspect_ratio": AspectRatio(16, 9)}, UnsupportedFeatureError, "16:9 .* its aspect_ratio is 1:1"),
-        ({"zoom": 1.0, "aspect_ratio": AspectRatio(16, 9)}, UnsupportedFeatureError, "16:9 .* its aspect_ratio is 1:1"),
-        ({"zoom": 1.7}, UnsupportedFeatureError, "1, 1.5 or 2"),
-        ({"webhook": HOOK}, UnsupportedFeatureError, "webhook"),
-    ],
+    ("changes", "told"),
+    [({"zoom": 1.7}, "1, 1.5 or 2"), ({"webhook": HOOK}, "webhook"), ({"speed": "fast"}, "speed")],
 )
-def test_what_is_refused_of_ones_own_picture(changes: dict[str, Any], kind: type[OutpaintError], told: str) -> None:
+def test_what_is_refused_of_your_own_image_before_it_is_read(changes: dict[str, Any], told: str) -> None:
     provider, _ = of(Apiframe)
     provider.check(OWN, SourceKind.IMAGE)
-    with pytest.raises(kind, match=told):
+    with pytest.raises(UnsupportedFeatureError, match=told):
         provider.check(replace(OWN, **changes), SourceKind.IMAGE)
 
 
-def test_a_square_picture_cannot_be_made_square() -> None:
+@pytest.mark.parametrize(
+    ("zoom", "ratio"), [(1.0, None), (2.0, SQUARE), (2.0, AspectRatio(16, 9)), (1.0, AspectRatio(16, 9))]
+)
+def test_a_frame_for_which_there_is_no_button_is_refused(zoom: float, ratio: AspectRatio | None) -> None:
     provider, _ = of(Apiframe)
-    request = replace(OWN, zoom=1.0, aspect_ratio=SQUARE)
-    provider.check(request, SourceKind.IMAGE)
-    provider.check_image(request, picture(800, 600))
-    with pytest.raises(InvalidRequestError, match="square already"):
-        provider.check_image(request, picture(800, 800))
+    image = input_image(800, 600)
+    provider.check_image(image, frame_of(image, 1.0, SQUARE))
+    provider.check_image(image, frame_of(image, 2.0))
+    with pytest.raises(UnsupportedFeatureError, match="1:1") as refused:
+        provider.check_image(image, frame_of(image, zoom, ratio))
+    assert "1.5 or 2" in refused.value.message
 
 
-def test_a_picture_of_more_than_25_mb_is_refused_and_one_of_unknown_size_is_not() -> None:
+def test_a_file_of_more_than_25_mb_is_refused_and_one_of_unknown_size_is_not() -> None:
     provider, _ = of(Apiframe)
-    for size in (0, MAX_PICTURE_BYTES):
-        provider.check_image(OWN, picture(size=size))
+    most = provider.operations[SourceKind.IMAGE].max_bytes
+    assert most == 25_000_000
+    for size in (0, most):
+        image = input_image(size=size)
+        provider.check_image(image, frame_of(image))
+    image = input_image(size=27_000_000)
     with pytest.raises(UnsupportedFeatureError, match=r"up to 25 MB; this one has 27,000,000 bytes") as refused:
-        provider.check_image(OWN, picture(size=27_000_000))
-    assert "smaller picture" in refused.value.advice
-    # Another provider may do what this one cannot, whatever else is wrong here.
-    with pytest.raises(UnsupportedFeatureError):
-        provider.check_image(replace(OWN, zoom=1.0, aspect_ratio=SQUARE), picture(800, 800, size=27_000_000))
+        provider.check_image(image, frame_of(image))
+    assert "smaller image" in refused.value.advice
 
 
 @pytest.mark.parametrize("source", ["file", "data"])
-async def test_a_picture_that_was_read_is_measured_against_the_limit(source: str, tmp_path: Path) -> None:
+async def test_an_image_that_was_read_is_measured_against_the_limit(source: str, tmp_path: Path) -> None:
     # Pixels that cannot be packed: three bytes each.
     noise = Image.frombytes("RGB", (3000, 3000), os.urandom(27_000_000))
     path = tmp_path / "noise.png"
     noise.save(path, compress_level=1)
     ref = str(path) if source == "file" else f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     provider, _ = of(Apiframe)
-    async with ImageLibrary(tmp_path / "data", roots=(tmp_path,)) as pictures:
-        own = await pictures.read(ref)
+    async with ImageLibrary(tmp_path / "data", roots=(tmp_path,)) as images:
+        own = await images.read(ref)
     assert own.size == path.stat().st_size
     with pytest.raises(UnsupportedFeatureError, match="25 MB"):
-        provider.check_image(OWN, own)
+        provider.check_image(own, frame_of(own))
 
 
 def test_what_is_refused_of_a_task() -> None:

@@ -19,7 +19,7 @@ from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, Status
 from outpaint_mcp.providers.apimart import Apimart
-from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.calls import ApiCall
 
 from .through import FOUR, GRID, KEY, UUID, of, order, polled, started, urls
 
@@ -36,15 +36,19 @@ def test_an_order_for_an_upscaled_image() -> None:
     )
 
 
-def test_a_button_decides_in_place_of_the_zoom_and_the_caller_is_told() -> None:
+def test_a_button_decides_in_place_of_the_zoom_and_the_client_is_told() -> None:
     provider, _ = of(Apimart)
-    assert provider.build_submit(order(options={"custom_id": "MJ::Outpaint::50"})).json == {
+    request = replace(REQUEST, provider_options={"custom_id": "MJ::Outpaint::50"})
+    assert not provider.sends_zoom(request)
+    # Where the zoom is not sent, the order has none.
+    assert provider.build_submit(order(zoom=None, options=request.provider_options)).json == {
         "task_id": UUID,
         "index": 3,
         "custom_id": "MJ::Outpaint::50",
     }
-    (note,) = provider.notes_for(replace(REQUEST, provider_options={"custom_id": "x"}))
+    (note,) = provider.notes_for(request)
     assert "zoom was not sent" in note
+    assert provider.sends_zoom(REQUEST)
     assert provider.notes_for(REQUEST) == ()
 
 
@@ -53,6 +57,7 @@ def test_an_empty_button_is_none_and_the_zoom_decides(nothing: str | None) -> No
     provider, _ = of(Apimart)
     options = {"custom_id": nothing}
     assert (provider.build_submit(order(options=options)).json or {})["zoom_ratio"] == 1.5
+    assert provider.sends_zoom(replace(REQUEST, provider_options=options))
     assert provider.notes_for(replace(REQUEST, provider_options=options)) == ()
     with pytest.raises(UnsupportedFeatureError, match=r"1\.5 or 2"):
         provider.check(replace(REQUEST, zoom=1.7, provider_options=options), SourceKind.TASK)
@@ -63,7 +68,7 @@ def test_with_a_button_any_zoom_is_taken_since_none_is_sent() -> None:
     provider.check(replace(REQUEST, zoom=1.7, provider_options={"custom_id": "MJ::Outpaint::50"}), SourceKind.TASK)
 
 
-def test_an_upscale_goes_without_the_callers_options() -> None:
+def test_an_upscale_goes_without_the_clients_options() -> None:
     provider, _ = of(Apimart)
     upscale = order(step=StepName.UPSCALE, speed="fast", options={"custom_id": "MJ::Outpaint::50"})
     assert provider.build_upscale(upscale) == ApiCall(
@@ -77,14 +82,14 @@ def test_a_zoom_that_would_be_drawn_as_another_is_refused() -> None:
     for zoom in (1.0, 1.7, 1.99):
         with pytest.raises(UnsupportedFeatureError, match=r"1\.5 or 2"):
             provider.check(replace(REQUEST, zoom=zoom), SourceKind.TASK)
-    with pytest.raises(UnsupportedFeatureError, match="pictures"):
+    with pytest.raises(UnsupportedFeatureError, match="your own images"):
         provider.check(OutpaintRequest(image="a.png"), SourceKind.IMAGE)
 
 
 def test_turbo_costs_more() -> None:
     provider, _ = of(Apimart)
-    assert provider.usd_for(REQUEST)[StepName.OUTPAINT] == 0.055
-    assert provider.usd_for(replace(REQUEST, speed="turbo"))[StepName.OUTPAINT] == 0.10
+    assert provider.usd_for(order()) == {StepName.OUTPAINT: 0.055, StepName.UPSCALE: 0.055}
+    assert provider.usd_for(order(speed="turbo")) == {StepName.OUTPAINT: 0.10, StepName.UPSCALE: 0.10}
 
 
 async def test_the_key_and_the_midjourney_path() -> None:
@@ -203,6 +208,10 @@ async def test_a_grid_as_the_parent_is_refused_with_what_to_do(status: int) -> N
         (400, [], InvalidRequestError),
         (200, {"code": 200, "data": []}, OrderUnconfirmedError),
         (200, {"code": 500, "message": "no"}, OrderUnconfirmedError),
+        (200, {"success": False, "code": 500, "message": "no"}, OrderUnconfirmedError),
+        (200, {"success": False, "code": 503, "message": "moderation is down"}, OrderUnconfirmedError),
+        (200, {"success": False, "code": 408, "message": "no"}, OrderUnconfirmedError),
+        (200, {"success": False, "code": 10042, "message": "no"}, InvalidRequestError),
         (500, {"error": {"message": NEEDS}}, OrderUnconfirmedError),
     ],
 )

@@ -1,20 +1,10 @@
-"""Sending to vendors: what is asked again, what is never, and what each failure says about an order.
+"""Sending over a queue of answers: what is retried, what never is, and what each failure says about an order."""
 
-The network's part is decided by a real server on loopback that fails at each point; the rest by a queue of answers.
-"""
-
-import gzip
 import logging
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
 import httpx2
 import pytest
-from anyio.abc import SocketStream
 
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
@@ -28,72 +18,11 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
-from outpaint_mcp.providers.http_client import (
-    MAX_ATTEMPTS,
-    MAX_BACKOFF,
-    MAX_BODY_BYTES,
-    MAX_MESSAGE,
-    ApiCall,
-    Endpoint,
-    HttpClient,
-    Timeouts,
-    UploadFile,
-)
-from outpaint_mcp.providers.money import TAKEN_AFTER, Taken, taken_by_status
-from outpaint_mcp.providers.rejections import find_code, find_message, refusal
+from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, MAX_MESSAGE, ApiCall, Endpoint, UploadFile
+from outpaint_mcp.providers.http_client import MAX_ATTEMPTS, MAX_BACKOFF, HttpClient
+from outpaint_mcp.providers.rejections import rejection
 
-NOW = 1_790_000_000.0
-KEY = "sk-not-to-be-shown"
-ASK = ApiCall("GET", "/v1/job/7?page=2")
-ORDER = ApiCall("POST", "/v1/outpaint", json={"zoom": 2})
-
-
-def judge_by_status(status: int, body: Any) -> OutpaintError | None:
-    return None
-
-
-def endpoint(
-    base_url: str = "http://vendor.test",
-    read_error: Callable[[int, Any], OutpaintError | None] = judge_by_status,
-    secrets: tuple[str, ...] = (),
-) -> Endpoint:
-    return Endpoint("Vendor", base_url, {"Authorization": f"Bearer {KEY}"}, read_error, secrets)
-
-
-def job_of(body: Any) -> str:
-    """A reader as the adapters have it."""
-    if not isinstance(body, dict) or "job" not in body:
-        raise UnexpectedResponseError("Vendor names no job.")
-    return str(body["job"])
-
-
-@dataclass
-class Queue:
-    """A transport that gives one answer after the other and keeps the requests."""
-
-    answers: list[httpx2.Response | Exception]
-    requests: list[httpx2.Request] = field(default_factory=list)
-    slept: list[float] = field(default_factory=list)
-
-    def handle(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-    def client(self) -> HttpClient:
-        return HttpClient(
-            transport=httpx2.MockTransport(self.handle), sleep=self.sleep, jitter=lambda: 1.0, clock=lambda: NOW
-        )
-
-
-def answer(status: int = 200, body: Any = None, **headers: str) -> httpx2.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx2.Response(status, json={"job": "7"} if body is None else body, headers=named)
+from .network import ASK, KEY, ORDER, Queue, answer, endpoint, job_of
 
 
 async def reading(queue: Queue, at: Endpoint | None = None) -> Any:
@@ -124,12 +53,12 @@ async def ordering(queue: Queue, at: Endpoint | None = None, *, idempotent: bool
         httpx2.Response(200, content=b'{"job": NaN}'),
         httpx2.Response(200, content=b'{"job": "\\ud800"}'),
         httpx2.Response(200, content=b"[" * 200_000),
-        httpx2.Response(200, content=b'"' + b"x" * MAX_BODY_BYTES + b'"'),
+        httpx2.Response(200, content=b'"' + b"x" * MAX_ANSWER_BYTES + b'"'),
         httpx2.Response(200, content=b"\xff\xfe\x00"),
     ],
     ids=lambda failure: type(failure).__name__,
 )
-async def test_a_read_is_asked_again_after_whatever_may_pass(failure: httpx2.Response | Exception) -> None:
+async def test_a_read_is_retried_after_whatever_may_pass(failure: httpx2.Response | Exception) -> None:
     queue = Queue([failure, answer()])
     assert await reading(queue) == {"job": "7"}
     assert len(queue.requests) == 2
@@ -169,7 +98,7 @@ async def test_a_read_waits_as_long_as_the_vendor_says(header: str, pause: float
     assert queue.slept == [pause]
 
 
-async def test_a_pause_that_is_too_long_to_wait_for_here_is_handed_to_the_caller() -> None:
+async def test_a_pause_that_is_too_long_to_wait_for_here_is_told_by_the_error() -> None:
     queue = Queue([answer(429, retry_after="3600")])
     with pytest.raises(RateLimitedError) as refused:
         await reading(queue)
@@ -192,7 +121,7 @@ async def test_a_pause_that_is_too_long_to_wait_for_here_is_handed_to_the_caller
         (422, InvalidRequestError),
     ],
 )
-async def test_a_refusal_is_mapped_by_its_status_and_not_asked_again(status: int, kind: type[OutpaintError]) -> None:
+async def test_a_rejection_is_mapped_by_its_status_and_not_retried(status: int, kind: type[OutpaintError]) -> None:
     queue = Queue([answer(status, {"message": "no", "code": "e7"}, location="http://elsewhere.test/")])
     with pytest.raises(kind) as refused:
         await reading(queue)
@@ -210,7 +139,7 @@ async def test_a_sentence_that_ends_by_itself_gets_no_full_stop() -> None:
 
 async def test_the_vendors_own_reading_of_an_answer_comes_before_the_status() -> None:
     def read_error(status: int, body: Any) -> OutpaintError | None:
-        return refusal(InsufficientCreditsError, "Vendor", body) if status == 403 else None
+        return rejection(InsufficientCreditsError, "Vendor", body) if status == 403 else None
 
     with pytest.raises(InsufficientCreditsError, match=r"Vendor refused: too poor\."):
         await reading(Queue([answer(403, {"error": "too poor"})]), endpoint(read_error=read_error))
@@ -244,42 +173,14 @@ async def test_the_request_carries_the_key_and_the_body_and_no_cookies() -> None
     assert not any("cookie" in request.headers for request in queue.requests)
 
 
-# Ordering: the table
+async def test_a_header_of_the_call_replaces_ours_in_any_case_of_its_name() -> None:
+    queue = Queue([answer()])
+    async with queue.client() as client:
+        await client.read(endpoint(), ApiCall("GET", "/", headers={"Accept": "image/*"}))
+    assert queue.requests[0].headers.get_list("accept") == ["image/*"]
 
 
-def test_the_table_of_failures_has_an_entry_for_every_error_of_the_network() -> None:
-    assert issubclass(httpx2.TransportError, tuple(TAKEN_AFTER))
-    certain = {kind for kind, (taken, _) in TAKEN_AFTER.items() if taken is Taken.NO}
-    assert certain == {
-        httpx2.ConnectError,
-        httpx2.ConnectTimeout,
-        httpx2.PoolTimeout,
-        httpx2.ProxyError,
-        httpx2.UnsupportedProtocol,
-        httpx2.InvalidURL,
-    }
-
-
-@pytest.mark.parametrize(
-    ("status", "retry_after", "own_key", "taken"),
-    [
-        (302, False, False, Taken.NO),
-        (400, False, False, Taken.NO),
-        (408, False, False, Taken.MAYBE),
-        (408, True, False, Taken.MAYBE),
-        (409, False, False, Taken.NO),
-        (409, False, True, Taken.MAYBE),
-        (429, False, False, Taken.NO),
-        (500, True, False, Taken.MAYBE),
-        (502, False, False, Taken.MAYBE),
-        (503, False, False, Taken.MAYBE),
-        (503, True, False, Taken.NO),
-        (504, False, False, Taken.MAYBE),
-        (599, False, False, Taken.MAYBE),
-    ],
-)
-def test_what_a_status_says_about_an_order(status: int, retry_after: bool, own_key: bool, taken: Taken) -> None:
-    assert taken_by_status(status, has_retry_after=retry_after, has_own_key=own_key) is taken
+# Ordering
 
 
 @pytest.mark.parametrize(
@@ -342,7 +243,7 @@ async def test_an_order_whose_answer_breaks_its_reader_is_unconfirmed(caplog: py
 
 async def test_a_vendor_that_refuses_in_words_under_200_took_no_order() -> None:
     def read_error(status: int, body: Any) -> OutpaintError | None:
-        return refusal(InvalidRequestError, "Vendor", body)
+        return rejection(InvalidRequestError, "Vendor", body)
 
     with pytest.raises(InvalidRequestError):
         await ordering(Queue([answer(200, {"message": "no"})]), endpoint(read_error=read_error))
@@ -350,7 +251,7 @@ async def test_a_vendor_that_refuses_in_words_under_200_took_no_order() -> None:
 
 async def test_a_vendor_that_says_under_200_that_it_is_broken_may_have_taken_the_order() -> None:
     def read_error(status: int, body: Any) -> OutpaintError | None:
-        return refusal(ProviderUnavailableError, "Vendor", body)
+        return rejection(ProviderUnavailableError, "Vendor", body)
 
     with pytest.raises(OrderUnconfirmedError):
         await ordering(Queue([answer(200, {"message": "no"})]), endpoint(read_error=read_error))
@@ -368,16 +269,16 @@ async def test_an_unconfirmed_order_tells_the_vendors_code_and_when_to_come_back
     assert unconfirmed.value.retry_after == 9
 
 
-# Ordering under a key of one's own
+# Ordering under an idempotency key
 
 
-async def test_a_lost_answer_is_asked_for_again_under_the_same_key() -> None:
+async def test_an_order_whose_answer_is_lost_is_sent_again_under_the_same_key() -> None:
     queue = Queue([httpx2.ReadTimeout("x"), answer(500), answer()])
     assert await ordering(queue, idempotent=True) == "7"
     assert len({request.content for request in queue.requests}) == 1
 
 
-async def test_asking_again_has_an_end() -> None:
+async def test_sending_again_has_an_end() -> None:
     queue = Queue([httpx2.ReadTimeout("x") for _ in range(MAX_ATTEMPTS)])
     with pytest.raises(OrderUnconfirmedError):
         await ordering(queue, idempotent=True)
@@ -410,7 +311,7 @@ async def test_a_conflict_about_our_own_key_may_hide_an_order() -> None:
 
 async def test_a_conflict_that_the_vendor_explains_is_sure() -> None:
     def read_error(status: int, body: Any) -> OutpaintError | None:
-        return refusal(InvalidRequestError, "Vendor", body) if status == 409 else None
+        return rejection(InvalidRequestError, "Vendor", body) if status == 409 else None
 
     with pytest.raises(InvalidRequestError):
         await ordering(Queue([answer(409)]), endpoint(read_error=read_error), idempotent=True)
@@ -421,154 +322,6 @@ async def test_a_pause_too_long_leaves_the_order_unconfirmed() -> None:
     with pytest.raises(OrderUnconfirmedError) as unconfirmed:
         await ordering(queue, idempotent=True)
     assert unconfirmed.value.retry_after == 600
-
-
-# The network itself
-
-Behaviour = Callable[[SocketStream, list[bytes]], Awaitable[None]]
-
-
-@asynccontextmanager
-async def vendor(behave: Behaviour) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A vendor that does `behave` with each connection; its address, and what it received."""
-    received: list[bytes] = []
-
-    async def handle(stream: SocketStream) -> None:
-        async with stream:
-            with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await behave(stream, received)
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 (no Django here)
-    async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, handle)
-        yield f"http://127.0.0.1:{port}", received
-        tasks.cancel_scope.cancel()
-
-
-def says(data: bytes) -> Behaviour:
-    async def behave(stream: SocketStream, received: list[bytes]) -> None:
-        received.append(await stream.receive())
-        await stream.send(data)
-
-    return behave
-
-
-def http(status: str, body: bytes = b"{}", *headers: str) -> Behaviour:
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
-    return says("\r\n".join(lines).encode() + body)
-
-
-async def closes_at_once(stream: SocketStream, received: list[bytes]) -> None:
-    await stream.aclose()
-
-
-async def reads_and_closes(stream: SocketStream, received: list[bytes]) -> None:
-    received.append(await stream.receive())
-
-
-async def never_answers(stream: SocketStream, received: list[bytes]) -> None:
-    received.append(await stream.receive())
-    received.append(await stream.receive())
-
-
-async def resets(stream: SocketStream, received: list[bytes]) -> None:
-    received.append(await stream.receive())
-    linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-    connection = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610 (no Django here)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-
-async def drips_for_ever(stream: SocketStream, received: list[bytes]) -> None:
-    received.append(await stream.receive())
-    await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
-    while True:
-        await stream.send(b" ")
-        await anyio.sleep(0.05)
-
-
-QUICK = Timeouts(connect=2, pool=2, write=2, read=0.3, read_total=1, order_total=1)
-GZIP = gzip.compress(b'{"job": "7"}')
-
-ON_THE_WIRE: list[tuple[str, Behaviour, type[OutpaintError] | None]] = [
-    ("a good answer", http("200 OK", b'{"job": "7"}'), None),
-    ("a packed answer", http("200 OK", GZIP, "content-encoding: gzip"), None),
-    ("a badly packed answer", http("200 OK", b"no gzip", "content-encoding: gzip"), OrderUnconfirmedError),
-    ("accepted and closed", closes_at_once, OrderUnconfirmedError),
-    ("read and closed", reads_and_closes, OrderUnconfirmedError),
-    ("reset", resets, OrderUnconfirmedError),
-    ("half a head", says(b"HTTP/1.1 200 OK\r\ncontent-le"), OrderUnconfirmedError),
-    ("half a body", says(b'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"job'), OrderUnconfirmedError),
-    ("silence", never_answers, OrderUnconfirmedError),
-    ("a drip", drips_for_ever, OrderUnconfirmedError),
-    ("no HTTP", says(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), OrderUnconfirmedError),
-    ("garbage", http("200 OK", b"\x00\x01\x02"), OrderUnconfirmedError),
-    ("a page", http("200 OK", b"<html>hello</html>"), OrderUnconfirmedError),
-    ("a redirect", http("302 Found", b"", "location: /elsewhere"), UnexpectedResponseError),
-    ("408", http("408 Request Timeout"), OrderUnconfirmedError),
-    ("429", http("429 Too Many Requests"), RateLimitedError),
-    ("500", http("500 Oops"), OrderUnconfirmedError),
-    ("502, a page", http("502 Bad Gateway", b"<html>"), OrderUnconfirmedError),
-    ("503", http("503 Busy"), OrderUnconfirmedError),
-    ("503 with Retry-After", http("503 Busy", b"{}", "retry-after: 5"), ProviderUnavailableError),
-    ("402, body lost", says(b"HTTP/1.1 402 No\r\ncontent-length: 100\r\n\r\n{"), InsufficientCreditsError),
-]
-
-
-@pytest.mark.parametrize(("behave", "kind"), [row[1:] for row in ON_THE_WIRE], ids=[row[0] for row in ON_THE_WIRE])
-async def test_what_happens_on_the_wire_decides_whether_an_order_may_have_been_taken(
-    behave: Behaviour, kind: type[OutpaintError] | None
-) -> None:
-    async with vendor(behave) as (url, received), HttpClient(timeouts=QUICK) as client:
-        if kind is None:
-            assert await client.order(endpoint(url), ORDER, job_of) == "7"
-        else:
-            with pytest.raises(kind) as failed:
-                await client.order(endpoint(url), ORDER, job_of)
-            assert type(failed.value) is kind
-    assert sum(data.startswith(b"POST /v1/outpaint") for data in received) <= 1
-    assert b"GET" not in b"".join(received), "a redirect is not followed"
-
-
-async def test_a_refused_connection_and_an_unknown_name_take_no_order() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        urls = (f"http://127.0.0.1:{closed.getsockname()[1]}", "http://no-such-host.invalid", "ftp://127.0.0.1")
-        async with HttpClient(timeouts=QUICK) as client:
-            for url in urls:
-                with pytest.raises(ProviderUnavailableError):
-                    await client.order(endpoint(url), ORDER, job_of)
-
-
-async def test_a_failed_handshake_takes_no_order() -> None:
-    async with vendor(http("200 OK")) as (url, received), HttpClient(timeouts=QUICK) as client:
-        with pytest.raises(ProviderUnavailableError):
-            await client.order(endpoint(url.replace("http:", "https:")), ORDER, job_of)
-    assert b"outpaint" not in b"".join(received)
-
-
-async def test_whoever_cancels_while_an_order_is_sent_is_obeyed() -> None:
-    arrived = anyio.Event()
-
-    async def tells(stream: SocketStream, received: list[bytes]) -> None:
-        received.append(await stream.receive())
-        arrived.set()
-        await stream.receive()
-
-    finished = False
-    async with vendor(tells) as (url, _), HttpClient() as client, anyio.create_task_group() as tasks:
-
-        async def order() -> None:
-            nonlocal finished
-            with suppress(OutpaintError):
-                await client.order(endpoint(url), ORDER, job_of)
-            finished = True
-
-        tasks.start_soon(order)
-        with anyio.fail_after(5):
-            await arrived.wait()
-        tasks.cancel_scope.cancel()
-    assert not finished
 
 
 # What is shown and logged
@@ -597,26 +350,3 @@ async def test_the_log_names_the_request_and_never_a_key_a_query_or_a_body(caplo
 def test_an_endpoint_does_not_show_its_key() -> None:
     assert KEY not in repr(endpoint(secrets=("hush",)))
     assert "hush" not in repr(endpoint(secrets=("hush",)))
-
-
-@pytest.mark.parametrize(
-    ("body", "message", "code"),
-    [
-        (None, "", None),
-        ("text", "", None),
-        ({}, "", None),
-        ({"error": "no"}, "no", None),
-        ({"error": " "}, "", None),
-        ({"error": {"message": "no", "code": "e1", "type": "x"}}, "no", "e1"),
-        ({"error": {"code": 4007001, "error_message": "no"}}, "no", "4007001"),
-        ({"error": {"code": 0, "message": ""}, "message": "no", "code": 12}, "no", "12"),
-        ({"status": {"code": 403, "message": "no", "error_code": 40201}}, "no", "40201"),
-        ({"status": "failed", "error": {"code": 0, "raw_message": "no"}}, "no", None),
-        ({"success": False, "message": "no"}, "no", None),
-        ({"code": True, "detail": "no"}, "no", None),
-        ({"error": {"error": {"message": "too deep"}}}, "", None),
-    ],
-)
-def test_a_vendors_sentence_and_code_are_found_wherever_they_stand(body: Any, message: str, code: str | None) -> None:
-    assert find_message(body) == message
-    assert find_code(body) == code

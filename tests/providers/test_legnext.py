@@ -18,11 +18,11 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Status
-from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.calls import ApiCall
 from outpaint_mcp.providers.legnext import Legnext
 
 from .published import job
-from .through import FOUR, GRID, KEY, UUID, of, order, picture, polled, started, urls
+from .through import FOUR, GRID, KEY, UUID, frame_of, image_order, input_image, of, order, polled, started, urls
 
 PENDING = job("pending")
 
@@ -48,9 +48,9 @@ def test_an_order_for_a_tasks_image() -> None:
     assert provider.build_submit(order()).json == {"jobId": UUID, "imageNo": 2, "scale": 1.5}
 
 
-def test_an_order_for_ones_own_picture_puts_it_in_the_middle_and_masks_the_ring() -> None:
+def test_an_order_for_your_own_image_puts_it_in_the_middle_and_masks_the_ring() -> None:
     provider, _ = of(Legnext)
-    call = provider.build_submit(order(source=picture(800, 600), zoom=2.0, prompt="a lake"))
+    call = provider.build_submit(image_order(input_image(800, 600), zoom=2.0, prompt="a lake"))
     assert call.path == "/v1/upload-paint"
     assert call.json == {
         "imgUrl": "https://example.com/picture.png?sig=hush",
@@ -68,9 +68,10 @@ def test_an_order_for_ones_own_picture_puts_it_in_the_middle_and_masks_the_ring(
     }
 
 
-def test_a_picture_that_grows_to_the_sides_only_has_no_areas_above_and_below() -> None:
+def test_an_image_that_grows_to_the_sides_only_has_no_areas_above_and_below() -> None:
     provider, _ = of(Legnext)
-    call = provider.build_submit(order(source=picture(800, 800), zoom=1.0, aspect_ratio=AspectRatio(2, 1), prompt="x"))
+    wide = image_order(input_image(800, 800), zoom=1.0, aspect_ratio=AspectRatio(2, 1), prompt="x")
+    call = provider.build_submit(wide)
     assert call.json is not None
     assert call.json["canvas"] == {"width": 1600, "height": 800}
     assert [area["points"][:2] for area in call.json["mask"]["areas"]] == [[0, 0], [1200, 0]]
@@ -84,14 +85,14 @@ def test_a_picture_that_grows_to_the_sides_only_has_no_areas_above_and_below() -
         ((640, 480), 1.0, AspectRatio(1, 1), (640, 640), (640, 480)),
         ((640, 480), 1.0, AspectRatio(16, 9), (889, 500), (667, 500)),
         ((500, 4096), 1.0, AspectRatio(1, 8), (512, 4096), (500, 4096)),
-        ((1, 1), 1.1, None, (500, 500), (455, 455)),
+        ((10, 10), 1.1, None, (500, 500), (455, 455)),
     ],
 )
 def test_the_whole_is_scaled_so_that_both_sides_are_500_to_4096(
     size: tuple[int, int], zoom: float, ratio: AspectRatio | None, canvas: tuple[int, int], inner: tuple[int, int]
 ) -> None:
     provider, _ = of(Legnext)
-    body = provider.build_submit(order(source=picture(*size), zoom=zoom, aspect_ratio=ratio, prompt="x")).json
+    body = provider.build_submit(image_order(input_image(*size), zoom=zoom, aspect_ratio=ratio, prompt="x")).json
     assert body is not None
     assert tuple(body["canvas"].values()) == canvas
     at = body["imgPos"]
@@ -116,7 +117,7 @@ PAINT = OutpaintRequest(image="https://example.com/a.png", prompt="x")
         ({"provider_options": {"mask": {}}}, InvalidRequestError, "zoom"),
     ],
 )
-def test_what_is_refused_of_ones_own_picture_before_it_is_read(
+def test_what_is_refused_of_your_own_image_before_it_is_read(
     changes: dict[str, Any], kind: type[OutpaintError], told: str
 ) -> None:
     provider, _ = of(Legnext)
@@ -131,22 +132,24 @@ def test_a_tasks_image_needs_no_prompt_and_another_providers_image_has_its_url_l
     provider.check(OutpaintRequest(task_id=UUID, prompt="x"), SourceKind.IMAGE)
 
 
-def test_the_published_price_is_a_tasks_images_and_that_of_a_picture_of_ones_own_is_unknown() -> None:
+def test_the_published_price_is_that_of_a_tasks_image_and_the_price_of_your_own_image_is_unknown() -> None:
     provider, _ = of(Legnext)
-    assert provider.usd_for(OutpaintRequest(task_id=UUID)) == {StepName.OUTPAINT: 0.08}
-    assert StepName.OUTPAINT not in provider.usd_for(PAINT), "a cap in USD counts it as 0.08"
-    assert "of an own picture not published" in provider.price
+    assert provider.usd_for(order()) == {StepName.OUTPAINT: 0.08}
+    assert StepName.OUTPAINT not in provider.usd_for(image_order()), "a daily limit in USD counts it as 0.08"
+    assert "of your own image not published" in provider.price
 
 
-def test_what_is_refused_of_a_very_picture() -> None:
+def test_what_is_refused_once_the_image_is_known() -> None:
     provider, _ = of(Legnext)
-    provider.check_image(PAINT, picture())
+    image = input_image()
+    provider.check_image(image, frame_of(image))
     with pytest.raises(UnsupportedFeatureError, match="URL"):
-        provider.check_image(PAINT, picture(url=None))
+        provider.check_image(replace(image, url=None), frame_of(image))
+    with pytest.raises(UnsupportedFeatureError, match="URL"):
+        provider.check_image(replace(image, url="https://example.com/" + "a" * 1024), frame_of(image))
+    narrow = input_image(1000, 100)
     with pytest.raises(UnsupportedFeatureError, match="narrow"):
-        provider.check_image(PAINT, picture(1000, 100))
-    with pytest.raises(InvalidRequestError, match="no larger"):
-        provider.check_image(replace(PAINT, zoom=1.0), picture())
+        provider.check_image(narrow, frame_of(narrow))
 
 
 async def test_the_key_and_the_paths() -> None:
@@ -194,7 +197,7 @@ async def test_a_grid_without_its_singles_is_told_as_what_it_is() -> None:
     update = await polled(Legnext, (200, job("completed", output={"image_url": GRID, "image_urls": None})))
     assert update.status is Status.SUCCEEDED
     assert (urls(update), update.is_grid) == ((), True)
-    assert "one picture only" in update.notes[0]
+    assert "one grid image only" in update.notes[0]
 
 
 async def test_a_completed_job_without_any_image_is_still_asked_for() -> None:
@@ -232,12 +235,21 @@ async def test_a_failed_job_gives_its_points_back_and_its_reason_in_our_codes() 
         (200, job("failed", job_id="", error={"code": 402, "message": "poor"}), InsufficientCreditsError),
         (200, job("failed", job_id="", error={"code": 7, "message": "sensitive content"}), ContentRejectedError),
         (200, job("failed", job_id="", error={"code": "E7", "message": "no"}), InvalidRequestError),
+        (200, job("failed", job_id="", error={"code": 10042, "message": "no"}), InvalidRequestError),
+        (200, job("failed", job_id="", error={"code": 500, "message": "no"}), OrderUnconfirmedError),
     ],
 )
 async def test_a_refusal_in_any_of_its_shapes(status: int, body: Any, kind: type[OutpaintError]) -> None:
     with pytest.raises(kind) as refused:
         await started(Legnext, order(), (status, body))
     assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize("code", [408, 500, 503])
+async def test_a_rejection_under_200_that_may_still_be_processed_leaves_the_order_unconfirmed(code: int) -> None:
+    body = job("failed", job_id="", error={"code": code, "message": "timeout; may still be processed"})
+    with pytest.raises(OrderUnconfirmedError):
+        await started(Legnext, order(), (200, body))
 
 
 @pytest.mark.parametrize("body", [{}, job("pending", job_id=""), job("pending", job_id=None), {"status": 7}])

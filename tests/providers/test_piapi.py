@@ -17,7 +17,7 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Status
-from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.calls import ApiCall
 from outpaint_mcp.providers.piapi import Piapi
 
 from .published import job
@@ -111,7 +111,7 @@ async def test_the_key_and_the_paths() -> None:
     under_way = {"task_id": "t-7", "status": "processing", "task_result": {"task_progress": 40}}
     provider, vendor = of(Piapi, TAKEN, (200, under_way))
     update = await provider.start(order())
-    assert (update.status, update.remote_id) == (Status.QUEUED, "t-7"), "success is said of the order, not the picture"
+    assert (update.status, update.remote_id) == (Status.QUEUED, "t-7"), "success is said of the order, not the image"
     polled_update = await provider.poll("t-7")
     assert (polled_update.status, polled_update.progress) == (Status.RUNNING, 40)
     submit, fetch = vendor.requests
@@ -206,6 +206,8 @@ async def test_a_failed_task(task: Any, message: str, code: str, vendors: str | 
         (200, {"code": 450, "data": None, "message": "no"}, InvalidRequestError),
         (200, {"code": 400, "data": None, "message": "banned prompt"}, ContentRejectedError),
         (200, {"code": 500, "data": None, "message": "no"}, OrderUnconfirmedError),
+        (200, {"code": 408, "data": None, "message": "no"}, OrderUnconfirmedError),
+        (200, {"code": 500, "data": None, "message": "banned prompt"}, OrderUnconfirmedError),
         (200, {"task_id": "", "status": "failed", "message": "no"}, InvalidRequestError),
         (200, {"task_id": "", "status": "error", "message": "banned prompt"}, ContentRejectedError),
         (200, {"task_id": "", "status": "success"}, OrderUnconfirmedError),

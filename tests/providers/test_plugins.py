@@ -17,60 +17,65 @@ from ..serving import picture
 ACME = """
 from typing import Any, ClassVar
 
-from outpaint_mcp.providers.answers import Answer
-from outpaint_mcp.providers.http_provider import HttpProvider
-from outpaint_mcp.domain.order import Order
-from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import Feature, SourceKind
-from outpaint_mcp.domain.task import ResultImage, Status
-from outpaint_mcp.providers.http_client import ApiCall
-from outpaint_mcp.domain.task import TaskUpdate
-from outpaint_mcp.providers.base import ZoomLimits
+import outpaint_mcp.providers as api
 
 
-class _Made(Answer):
-    number: int
-    state: str = "making"
-    picture: str = ""
+class _Made(api.Answer):
+    number: api.Number
+    state: api.Text = "making"
+    picture: api.Text = ""
 
 
-class Acme(HttpProvider):
+class Acme(api.HttpProvider):
     name = "acme"
     title = "Acme"
     base_url = "https://acme.example"
-    key_env = "ACME_API_KEY"
+    key_env = "ROADRUNNER_TOKEN"
+    auth_header = ("X-Acme-Token", "{key}")
+    fetch_path = "/made/{id}"
     docs_url = "https://acme.example/docs"
     price = "free"
     image_lifetime = "unknown"
-    sources = (SourceForm.OWN_IMAGE,)
-    features: ClassVar[Any] = {SourceKind.IMAGE: {Feature.PROMPT: "any"}}
-    zoom: ClassVar[Any] = {SourceKind.IMAGE: ZoomLimits(1.5, 2.0)}
-    statuses: ClassVar[Any] = {"making": Status.RUNNING, "made": Status.SUCCEEDED}
+    sources = (api.SourceForm.OWN_IMAGE,)
+    operations: ClassVar = {
+        api.SourceKind.IMAGE: api.Operation(
+            "/make",
+            source=api.Argument(wire="picture"),
+            zoom=api.Zoom(1.5, 2.0, wire="how.zoom"),
+            arguments={
+                api.Feature.PROMPT: api.Argument("any", "what", required=True),
+                api.Feature.PROVIDER_OPTIONS: api.Argument("merged into the body"),
+            },
+            constants={"how": {"kind": "outward"}},
+        )
+    }
+    uploads = True
+    statuses: ClassVar = api.status_words(running="making", succeeded="made")
     first_poll = poll_interval = usual_seconds = 1.0
 
-    def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
-        return ApiCall("POST", "/make", json={"zoom": order.zoom, "what": order.prompt})
+    def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
+        return api.ApiCall("POST", "/upload", file=api.UploadFile("file", "image.png", image.mime_type, data))
 
-    def build_fetch(self, remote_id: str) -> ApiCall:
-        return ApiCall("GET", f"/made/{remote_id}")
+    def parse_upload(self, body: Any) -> str:
+        return str(body["at"])
 
-    def parse_submit(self, body: Any) -> TaskUpdate:
-        return self.parse_fetch(body)
-
-    def parse_fetch(self, body: Any) -> TaskUpdate:
+    def parse_fetch(self, body: Any) -> api.TaskUpdate:
         made = self.read_as(_Made, body)
-        status, notes = self.status_of(made.state)
-        images = (ResultImage(made.picture),) if made.picture else ()
-        return TaskUpdate(status, str(made.number), images=images, notes=notes)
+        return self.update(made.state, remote_id=f"{made.number:g}", urls=(made.picture,))
 
 
 class Impostor(Acme):
     name = "legnext"
+
+
+class Unfinished(api.HttpProvider):
+    name = "unfinished"
 """
 ENTRY_POINTS = """
 [outpaint_mcp.providers]
 acme = outpaint_acme:Acme
 impostor = outpaint_acme:Impostor
+unfinished = outpaint_acme:Unfinished
 broken = outpaint_acme:Nothing
 wrong = json:JSONDecoder
 """
@@ -89,25 +94,30 @@ def plugin(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def acme(tmp_path: Path) -> Iterator[tuple[str, list[Any]]]:
-    """The invented vendor on loopback, and what it was asked to make."""
-    asked: list[Any] = []
+def acme(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, str | None, bytes]]]]:
+    """The invented vendor on loopback; and the path, the token and the body of what was POSTed to it."""
+    posted: list[tuple[str, str | None, bytes]] = []
     made = picture(tmp_path, width=90, height=60, name="made.png").read_bytes()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.answer(json.dumps({"number": 7}).encode(), "application/json")
+            body = self.rfile.read(int(self.headers["content-length"]))
+            posted.append((self.path, self.headers["x-acme-token"], body))
+            self.answer({"at": "https://acme.example/up/1"} if self.path == "/upload" else {"number": 7})
 
         def do_GET(self) -> None:
             if self.path == "/picture.png":
-                self.answer(made, "image/png")
+                self.send(made, "image/png")
+            elif self.path == "/made/7":
+                at = f"http://127.0.0.1:{server.server_port}/picture.png"
+                self.answer({"number": 7, "state": "Made", "picture": at})
             else:
-                host = f"http://127.0.0.1:{server.server_port}"
-                body = {"number": 7, "state": "made", "picture": f"{host}/picture.png"}
-                self.answer(json.dumps(body).encode(), "application/json")
+                self.send_error(404)
 
-        def answer(self, body: bytes, mime_type: str) -> None:
+        def answer(self, body: dict[str, Any]) -> None:
+            self.send(json.dumps(body).encode(), "application/json")
+
+        def send(self, body: bytes, mime_type: str) -> None:
             self.send_response(200)
             self.send_header("content-type", mime_type)
             self.send_header("content-length", str(len(body)))
@@ -120,44 +130,54 @@ def acme(tmp_path: Path) -> Iterator[tuple[str, list[Any]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    yield f"http://127.0.0.1:{server.server_port}", posted
     server.shutdown()
     thread.join()
     server.server_close()
 
 
 def test_a_sixth_vendor_is_listed_and_ordered_from_and_bad_plugins_only_warn(
-    tmp_path: Path, plugin: Path, acme: tuple[str, list[Any]]
+    tmp_path: Path, plugin: Path, acme: tuple[str, list[tuple[str, str | None, bytes]]]
 ) -> None:
-    base_url, asked = acme
+    base_url, posted = acme
     environment = {
         **os.environ,
         "PYTHONPATH": str(plugin),
         "OUTPAINT_DATA_DIR": str(tmp_path / "data"),
         "OUTPAINT_ALLOW_PRIVATE_URLS": "true",
         "OUTPAINT_POLL_SECONDS": "0,0.05",
-        "ACME_API_KEY": "key",
         "ACME_BASE_URL": base_url,
     }
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "outpaint_mcp", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+            command, cwd=tmp_path, env={**environment, **more}, capture_output=True, text=True, check=False, timeout=60
         )
 
-    listed = run("providers", "--json")
-    names = [one["name"] for one in json.loads(listed.stdout)["providers"]]
-    assert names == ["legnext", "apiframe", "apimart", "vtrix", "piapi", "local", "acme"]
+    # The name of the key's variable is the plug-in's own; one made of its name counts for nothing.
+    listed = run("providers", "--json", ACME_API_KEY="key")
+    providers = {one["name"]: one for one in json.loads(listed.stdout)["providers"]}
+    assert list(providers) == ["legnext", "apiframe", "apimart", "vtrix", "piapi", "local", "acme"]
+    assert providers["acme"]["needs"] == ["ROADRUNNER_TOKEN"]
     assert "impostor has the name legnext, which is taken" in listed.stderr
     assert "broken cannot be loaded" in listed.stderr
     assert "wrong is not a Provider class" in listed.stderr
+    assert "unfinished lacks base_url, key_env" in listed.stderr
 
     picture(tmp_path)
     order = ["outpaint", "picture.png", "--provider", "acme", "--zoom", "1.5", "--prompt", "a lake", "-o", "out.png"]
-    done = run(*order)
+    done = run(*order, ROADRUNNER_TOKEN="beep-beep")
     assert done.returncode == 0, done.stderr
-    assert asked == [{"zoom": 1.5, "what": "a lake"}]
+    (upload, *_), (path, token, body) = posted
+    assert (upload, path, token) == ("/upload", "/make", "beep-beep")
+    assert json.loads(body) == {
+        "picture": "https://acme.example/up/1",
+        "what": "a lake",
+        "how": {"kind": "outward", "zoom": 1.5},
+    }
     assert (tmp_path / "out.png").read_bytes() == (tmp_path / "made.png").read_bytes()
-    refused = run("outpaint", "picture.png", "--provider", "acme", "--zoom", "1.2")
-    assert (refused.returncode, "1.5 to 2" in refused.stderr) == (2, True)
+    for arguments, told in ((("--zoom", "1.2", "--prompt", "x"), "1.5 to 2"), (("--zoom", "1.5"), "needs a prompt")):
+        refused = run("outpaint", "picture.png", "--provider", "acme", *arguments, ROADRUNNER_TOKEN="beep-beep")
+        assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+    assert len(posted) == 2

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from outpaint_mcp.providers import DEFAULT_ORDER, ENTRY_POINT_GROUP, provider_classes
+from outpaint_mcp.providers.registry import BUILT_IN, ENTRY_POINT_GROUP, provider_classes
 
 PLUGIN = """
+from outpaint_mcp.providers import HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
 
 class Gateway(Legnext):
@@ -16,19 +17,33 @@ class Gateway(Legnext):
 class Pretender(Legnext):
     name = "legnext"
 
+class Nameless(HttpProvider):
+    title = "Nameless"
+
+class Silent(HttpProvider):
+    # Declares everything, and reads no answer.
+    name = title = base_url = docs_url = price = image_lifetime = "x"
+    key_env = "X"
+    sources = ()
+    operations = statuses = {}
+    first_poll = poll_interval = usual_seconds = 1.0
+
 NOTHING = object()
 """
 POINTS = f"""[{ENTRY_POINT_GROUP}]
 gateway = gateway_plugin:Gateway
 pretender = gateway_plugin:Pretender
 nothing = gateway_plugin:NOTHING
+nameless = gateway_plugin:Nameless
+silent = gateway_plugin:Silent
 missing = no_such_module:Thing
 """
 
 
 def test_the_built_in_providers_come_in_the_order_in_which_they_are_tried() -> None:
     classes = provider_classes()
-    assert tuple(classes)[: len(DEFAULT_ORDER)] == DEFAULT_ORDER
+    assert list(classes)[: len(BUILT_IN)] == ["legnext", "apiframe", "apimart", "vtrix", "piapi", "local"]
+    assert list(classes)[: len(BUILT_IN)] == list(BUILT_IN)
     assert all(one.name == name for name, one in classes.items())
 
 
@@ -48,3 +63,7 @@ def test_a_plug_in_is_added_and_a_bad_one_left_out_with_a_warning(
     assert classes["legnext"].__module__ == "outpaint_mcp.providers.legnext", "a built-in provider cannot be replaced"
     for name in ("pretender", "nothing", "missing"):
         assert name in caplog.text
+    assert "plug-in silent lacks parse_fetch" in caplog.text
+    (told,) = (line for line in caplog.text.splitlines() if "plug-in nameless lacks" in line)
+    for name in ("name", "price", "operations", "key_env", "statuses", "parse_fetch"):
+        assert f" {name}" in told

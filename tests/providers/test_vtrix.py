@@ -18,10 +18,10 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.order import Parent
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Status
-from outpaint_mcp.providers.http_client import ApiCall
+from outpaint_mcp.providers.calls import ApiCall
 from outpaint_mcp.providers.vtrix import Vtrix
 
-from .through import FOUR, KEY, UUID, of, order, picture, polled, started, urls
+from .through import FOUR, KEY, UUID, frame_of, image_order, input_image, of, order, polled, started, urls
 
 TAKEN = (200, {"id": "d758", "created_at": 1769000000, "status": "in_progress", "model": "midjourney_outpaint"})
 
@@ -60,9 +60,9 @@ def test_an_order_for_a_tasks_image_names_the_remote_job() -> None:
     assert unknown["input"][0]["params"] == {"jobId": "gateway-task", "imageNo": 3, "scale": 1.5}
 
 
-def test_an_order_for_ones_own_picture() -> None:
+def test_an_order_for_your_own_image() -> None:
     provider, _ = of(Vtrix)
-    body = provider.build_submit(order(source=picture(800, 600), zoom=2.0, prompt="a lake")).json
+    body = provider.build_submit(image_order(input_image(800, 600), zoom=2.0, prompt="a lake")).json
     assert body is not None
     assert body["model"] == "midjourney_uploadpaint"
     params = body["input"][0]["params"]
@@ -80,9 +80,10 @@ def test_what_is_refused() -> None:
     own = OutpaintRequest(image="https://example.com/a.png")
     with pytest.raises(InvalidRequestError, match="prompt"):
         provider.check(own, SourceKind.IMAGE)
-    provider.check_image(own, picture())
+    image = input_image()
+    provider.check_image(image, frame_of(image))
     with pytest.raises(UnsupportedFeatureError, match="URL"):
-        provider.check_image(own, picture(url=None))
+        provider.check_image(replace(image, url=None), frame_of(image))
 
 
 async def test_the_key_and_the_paths() -> None:

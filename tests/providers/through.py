@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx2
 
-from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.order import InputImage, Order, Parent
+from outpaint_mcp.domain.request import AspectRatio
 from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
@@ -18,7 +20,7 @@ GRID = "https://cdn.example.com/grid.png"
 
 @dataclass
 class Vendor:
-    """Answers what it is told to, in turn, and keeps what it was asked."""
+    """Gives its answers one after the other, and keeps the requests."""
 
     answers: list[tuple[int, Any]]
     requests: list[httpx2.Request] = field(default_factory=list)
@@ -49,13 +51,27 @@ async def polled(one: type[HttpProvider], *answers: tuple[int, Any]) -> TaskUpda
 
 
 def order(**changes: Any) -> Order:
-    fields: dict[str, Any] = {"key": "op-1-0", "step": StepName.OUTPAINT, "source": Parent(UUID, index=3), "zoom": 1.5}
+    """An order for the third image of a task."""
+    fields: dict[str, Any] = {"provider": "one", "key": "op-1-0", "source": Parent(UUID, index=3), "zoom": 1.5}
     return Order(**{**fields, **changes})
 
 
-def picture(width: int = 800, height: int = 600, **changes: Any) -> InputImage:
+def input_image(width: int = 800, height: int = 600, **changes: Any) -> InputImage:
     fields: dict[str, Any] = {"path": "picture.png", "url": "https://example.com/picture.png?sig=hush"}
     return InputImage("0" * 64, "image/png", width, height, **{**fields, **changes})
+
+
+def image_order(
+    image: InputImage | None = None, *, zoom: float = 1.5, aspect_ratio: AspectRatio | None = None, **changes: Any
+) -> Order:
+    """An order for your own image, with the frame that it comes to."""
+    image = image or input_image()
+    frame = frame_of(image, zoom, aspect_ratio)
+    return order(source=image, frame=frame, zoom=zoom, aspect_ratio=aspect_ratio, **changes)
+
+
+def frame_of(image: InputImage, zoom: float = 1.5, aspect_ratio: AspectRatio | None = None) -> Frame:
+    return Frame.around(image.width, image.height, zoom=zoom, aspect_ratio=aspect_ratio)
 
 
 def urls(update: TaskUpdate) -> tuple[str, ...]:

@@ -18,13 +18,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def pushed() -> list[httpx2.Request]:
+def outgoing() -> list[httpx2.Request]:
     """The requests that the sandbox itself sent."""
     return []
 
 
 @pytest.fixture
-def picture() -> bytes:
+def image_bytes() -> bytes:
     """A PNG of 60 x 40."""
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((60, 40)).convert("RGB").save(buffer, "PNG")
@@ -32,15 +32,15 @@ def picture() -> bytes:
 
 
 @pytest.fixture
-def settings(clock: ManualClock, pushed: list[httpx2.Request], picture: bytes) -> SandboxSettings:
+def settings(clock: ManualClock, outgoing: list[httpx2.Request], image_bytes: bytes) -> SandboxSettings:
     def outside(request: httpx2.Request) -> httpx2.Response:
-        """What the sandbox meets on this machine: a picture, a text, and somebody who takes webhooks."""
-        pushed.append(request)
+        """What the sandbox meets on this machine: an image, a text, and a receiver of webhooks."""
+        outgoing.append(request)
         if request.url.path == "/refuses":
             return httpx2.Response(500)
         if request.url.path == "/text":
-            return httpx2.Response(200, text="no picture")
-        return httpx2.Response(200, content=picture) if request.method == "GET" else httpx2.Response(204)
+            return httpx2.Response(200, text="no image")
+        return httpx2.Response(200, content=image_bytes) if request.method == "GET" else httpx2.Response(204)
 
     return SandboxSettings(
         seconds_per_state=1.0, clock=clock, painter=PlainPainter(), transport=httpx2.MockTransport(outside)
@@ -60,11 +60,11 @@ async def connect() -> AsyncIterator[Callable[..., httpx2.AsyncClient]]:
     clients: list[httpx2.AsyncClient] = []
 
     def connect(sandbox: Sandbox, vendor: str, key: str | None = None) -> httpx2.AsyncClient:
-        shop = sandbox.vendors[vendor]
+        side = sandbox.vendors[vendor]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=sandbox.app),
             base_url=f"{ORIGIN}/{vendor}",
-            headers={shop.key_header: f"{shop.key_prefix}{shop.key}" if key is None else key},
+            headers={side.key_header: f"{side.key_prefix}{side.key}" if key is None else key},
         )
         clients.append(client)
         return client
@@ -76,7 +76,7 @@ async def connect() -> AsyncIterator[Callable[..., httpx2.AsyncClient]]:
 
 @pytest.fixture
 def size_of() -> Callable[[httpx2.Response], tuple[int, int]]:
-    """Width and height of a picture in an answer."""
+    """Width and height of an image in an answer."""
 
     def size(answer: httpx2.Response) -> tuple[int, int]:
         assert answer.status_code == 200

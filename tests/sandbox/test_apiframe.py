@@ -35,7 +35,7 @@ async def job(client: httpx2.AsyncClient, job_id: str) -> dict[str, Any]:
 
 
 async def upload(client: httpx2.AsyncClient, data: bytes) -> httpx2.Response:
-    return await client.post("/v2/uploads", files={"file": ("picture.png", data, "image/png")})
+    return await client.post("/v2/uploads", files={"file": ("image.png", data, "image/png")})
 
 
 def edit(image: str, outpaint: str = "Zoom out 2x", **changes: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def test_a_bad_body_is_400_and_names_the_field(
 
 
 @pytest.mark.parametrize("status", [400, 409])
-async def test_a_grid_as_parent_is_refused_as_either_page_says(
+async def test_a_grid_as_parent_is_rejected_as_either_page_says(
     settings: SandboxSettings, connect: Callable[..., httpx2.AsyncClient], status: Any
 ) -> None:
     sandbox = Sandbox(SandboxSettings(clock=settings.clock, apiframe_wrong_parent_status=status))
@@ -122,7 +122,7 @@ async def test_a_grid_as_parent_is_refused_as_either_page_says(
     assert "upsample" in answer.json()["error"]
 
 
-async def test_wrong_keys_unknown_jobs_and_empty_accounts_are_refused(
+async def test_wrong_keys_unknown_jobs_and_empty_accounts_are_rejected(
     sandbox: Sandbox, client: httpx2.AsyncClient, connect: Callable[..., httpx2.AsyncClient]
 ) -> None:
     stranger = await connect(sandbox, "apiframe", "afk_wrong").post(ACTION, json=outpaint())
@@ -161,7 +161,7 @@ async def test_the_same_key_twice_at_once_is_one_order(sandbox: Sandbox, client:
     answers: list[str] = []
 
     async def send() -> None:
-        body = edit("http://127.0.0.1:7000/picture.png")
+        body = edit("http://127.0.0.1:7000/image.png")
         answer = await client.post("/v2/images/edit", json=body, headers={"Idempotency-Key": "op-4"})
         answers.append(answer.json()["jobId"])
 
@@ -173,7 +173,7 @@ async def test_the_same_key_twice_at_once_is_one_order(sandbox: Sandbox, client:
     assert sandbox.order_count("apiframe", "outpaint") == 1
 
 
-async def test_a_refused_order_does_not_use_its_key_up(client: httpx2.AsyncClient) -> None:
+async def test_a_rejected_order_does_not_use_its_key_up(client: httpx2.AsyncClient) -> None:
     key = {"Idempotency-Key": "op-2"}
     assert (await client.post(ACTION, json=outpaint(zoomRatio=3), headers=key)).status_code == 400
     assert (await client.post(ACTION, json=outpaint(), headers=key)).status_code == 202
@@ -190,19 +190,19 @@ async def test_an_answer_that_was_lost_is_had_again_under_its_key(sandbox: Sandb
 
 
 async def test_webhooks_are_signed_with_the_hash_of_the_key(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     hook = {"webhookUrl": "http://127.0.0.1:8000/hook", "webhookEvents": ["progress", "completed"]}
     job_id = (await client.post(ACTION, json=outpaint(**hook))).json()["jobId"]
     assert (await job(client, job_id))["webhookStatus"] is None
     clock.advance(2)
     await sandbox.webhooks.deliver()
-    assert [request.headers["x-webhook-event"] for request in pushed] == ["progress", "completed"]
-    for request in pushed:
+    assert [request.headers["x-webhook-event"] for request in outgoing] == ["progress", "completed"]
+    for request in outgoing:
         digest = hashlib.sha256(sandbox.vendors["apiframe"].key.encode()).digest()
         expected = hmac.new(digest, request.content, hashlib.sha256).hexdigest()
         assert request.headers["x-webhook-signature"] == f"sha256={expected}"
-    progress, completed = (json.loads(request.content) for request in pushed)
+    progress, completed = (json.loads(request.content) for request in outgoing)
     assert progress == {
         "event": "progress",
         "jobId": job_id,
@@ -226,18 +226,18 @@ async def test_webhooks_are_signed_with_the_hash_of_the_key(
 
 
 async def test_a_webhook_to_another_machine_is_written_down_and_not_sent(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     await client.post(ACTION, json=outpaint(webhookUrl="https://example.com/hook?secret=1"))
     clock.advance(2)
     await sandbox.webhooks.deliver()
-    assert pushed == []
+    assert outgoing == []
     (delivery,) = sandbox.deliveries()
     assert (delivery.event, delivery.outcome, delivery.url) == ("completed", "not sent", "https://example.com/hook")
 
 
 async def test_a_failed_job_costs_nothing_and_says_so_to_the_webhook(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     sandbox.faults.add(Fault(vendor="apiframe", on="submit", fault="fail", message="blocked"))
     body = outpaint(webhookUrl="http://127.0.0.1:8000/hook")
@@ -248,7 +248,7 @@ async def test_a_failed_job_costs_nothing_and_says_so_to_the_webhook(
     assert (failed["status"], failed["error"], failed["creditCost"], failed["result"]) == ("FAILED", "blocked", 0, None)
     assert (await client.get("/v2/me")).json()["team"]["credits"] == 1_000_000
     await sandbox.webhooks.deliver()
-    assert json.loads(pushed[0].content) == {
+    assert json.loads(outgoing[0].content) == {
         "event": "failed",
         "jobId": job_id,
         "status": "FAILED",
@@ -269,21 +269,21 @@ async def test_a_failed_job_costs_nothing_and_says_so_to_the_webhook(
         ("Bottom outpaint", (60, 60)),
     ],
 )
-async def test_an_uploaded_picture_can_be_extended(
+async def test_an_uploaded_image_can_be_extended(
     sandbox: Sandbox,
     client: httpx2.AsyncClient,
     clock: ManualClock,
-    picture: bytes,
+    image_bytes: bytes,
     size_of: Callable[[httpx2.Response], tuple[int, int]],
     how: str,
     size: tuple[int, int],
 ) -> None:
-    stored = await upload(client, picture)
+    stored = await upload(client, image_bytes)
     assert stored.status_code == 201
     assert stored.json()["contentType"] == "image/png"
-    assert stored.json()["byteSize"] == len(picture)
+    assert stored.json()["byteSize"] == len(image_bytes)
     assert set(stored.json()) == {"id", "url", "kind", "contentType", "byteSize", "expiresAt"}
-    assert (await client.get(stored.json()["url"])).content == picture
+    assert (await client.get(stored.json()["url"])).content == image_bytes
     submitted = await client.post("/v2/images/edit", json=edit(stored.json()["url"], how))
     assert submitted.status_code == 202
     clock.advance(2)
@@ -295,14 +295,16 @@ async def test_an_uploaded_picture_can_be_extended(
     assert (await client.post(ACTION, json=outpaint(parentJobId=done["id"]))).status_code == 409
 
 
-async def test_bad_uploads_and_edits_are_refused(sandbox: Sandbox, client: httpx2.AsyncClient, picture: bytes) -> None:
+async def test_bad_uploads_and_edits_are_rejected(
+    sandbox: Sandbox, client: httpx2.AsyncClient, image_bytes: bytes
+) -> None:
     assert (await upload(client, b"text")).status_code == 400
-    assert (await client.post("/v2/uploads", files={"image": ("a.png", picture)})).status_code == 400
+    assert (await client.post("/v2/uploads", files={"image": ("a.png", image_bytes)})).status_code == 400
     assert (await client.post("/v2/uploads", json={"file": "a.png"})).status_code == 400
     assert (await upload(client, bytes(25_000_001))).status_code == 400
-    url = "http://127.0.0.1:7000/picture.png"
+    url = "http://127.0.0.1:7000/image.png"
     for body in (
-        edit("https://example.com/picture.png"),
+        edit("https://example.com/image.png"),
         edit(url, "Zoom out 3x"),
         edit(url, mode="fill"),
         edit(url, steps=3),

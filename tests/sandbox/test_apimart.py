@@ -100,7 +100,7 @@ async def test_the_button_that_custom_id_names_decides(
     assert answer.status_code == 400
 
 
-async def test_a_grid_as_parent_is_refused_in_the_pages_words(client: httpx2.AsyncClient) -> None:
+async def test_a_grid_as_parent_is_rejected_in_the_pages_words(client: httpx2.AsyncClient) -> None:
     answer = await client.post(ZOOM, json={"task_id": GRID})
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -127,7 +127,7 @@ async def test_a_grid_as_parent_is_refused_in_the_pages_words(client: httpx2.Asy
         (IMAGINE, {"prompt": ""}),
     ],
 )
-async def test_a_bad_body_is_refused(
+async def test_a_bad_body_is_rejected(
     sandbox: Sandbox, client: httpx2.AsyncClient, path: str, body: dict[str, Any]
 ) -> None:
     answer = await client.post(path, json=body)

@@ -16,8 +16,8 @@ from outpaint_mcp.sandbox import (
     environment,
     seed_id,
 )
-from outpaint_mcp.sandbox.faults import WHAT_FAULTS_DO
-from outpaint_mcp.sandbox.webhooks import is_loopback
+from outpaint_mcp.sandbox.faults import FAULT_DESCRIPTIONS
+from outpaint_mcp.sandbox.loopback import is_loopback
 
 Connect = Callable[..., httpx2.AsyncClient]
 ORIGIN = "http://127.0.0.1:9"
@@ -30,7 +30,7 @@ async def test_the_front_page_names_vendors_keys_seeds_and_faults(sandbox: Sandb
         assert vendor["base_url"] == f"{ORIGIN}/{name}"
         assert vendor["api_key"] == sandbox.vendors[name].key
         assert {seed["task_id"] for seed in vendor["seeds"]} == {seed.id for seed in SEEDS if seed.vendor == name}
-    assert front["faults"] == WHAT_FAULTS_DO
+    assert front["faults"] == FAULT_DESCRIPTIONS
     assert front["environment"] == environment(ORIGIN)
 
 
@@ -49,11 +49,11 @@ async def test_every_seeds_images_are_there(
     (found,) = (known for known in SEEDS if known is seed)
     client = connect(sandbox, found.vendor)
     numbers = range(4) if found.is_grid else range(1)
-    pictures = [await client.get(f"{ORIGIN}/images/{found.vendor}/{found.id}/{number}.png") for number in numbers]
-    assert {size_of(picture) for picture in pictures} == {(256, 256)}
-    assert len({picture.content for picture in pictures}) == len(pictures)
-    sheet = await client.get(f"{ORIGIN}/images/{found.vendor}/{found.id}/grid.png")
-    assert size_of(sheet) == ((512, 512) if found.is_grid else (256, 256))
+    images = [await client.get(f"{ORIGIN}/images/{found.vendor}/{found.id}/{number}.png") for number in numbers]
+    assert {size_of(image) for image in images} == {(256, 256)}
+    assert len({image.content for image in images}) == len(images)
+    grid = await client.get(f"{ORIGIN}/images/{found.vendor}/{found.id}/grid.png")
+    assert size_of(grid) == ((512, 512) if found.is_grid else (256, 256))
 
 
 async def test_images_that_are_not_there_are_404(sandbox: Sandbox, connect: Connect) -> None:
@@ -129,16 +129,16 @@ async def test_equal_orders_are_drawn_once(clock: ManualClock, connect: Connect)
     client = connect(sandbox, "legnext")
     body = {"jobId": seed_id("legnext", grid=True), "imageNo": 0, "scale": 2}
     jobs = [(await client.post("/v1/outpaint", json=body)).json() for _ in range(20)]
-    assert sandbox.shelf.drawn == 0
+    assert sandbox.image_store.drawn == 0
     assert {job["status"] for job in jobs} == {"completed"}
     images = {(await client.get(job["output"]["image_urls"][0])).content for job in jobs}
     assert len(images) == 1
     # The parent and its outpaint.
-    assert sandbox.shelf.drawn == 2
+    assert sandbox.image_store.drawn == 2
     sandbox.close()
 
 
-async def test_too_large_a_request_is_refused(sandbox: Sandbox, connect: Connect) -> None:
+async def test_too_large_a_request_is_rejected(sandbox: Sandbox, connect: Connect) -> None:
     answer = await connect(sandbox, "apiframe").post("/v2/uploads", content=bytes(26_000_001))
     assert answer.status_code == 413
 

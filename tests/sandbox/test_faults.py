@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from outpaint_mcp.sandbox import Fault, ManualClock, PlainPainter, Sandbox, SandboxSettings, seed_id
-from outpaint_mcp.sandbox.faults import WHAT_FAULTS_DO
+from outpaint_mcp.sandbox import VENDORS, Fault, ManualClock, PlainPainter, Sandbox, SandboxSettings, seed_id
+from outpaint_mcp.sandbox.faults import FAULT_DESCRIPTIONS
 
-SINGLE = {vendor: seed_id(vendor, grid=False) for vendor in ("piapi", "vtrix", "apiframe", "apimart", "legnext")}
+SINGLE = {vendor: seed_id(vendor, grid=False) for vendor in VENDORS}
 GRID = {vendor: seed_id(vendor, grid=True) for vendor in SINGLE}
 VTRIX_GRID_JOB = "5eed0002-0000-4000-8000-000000000001"
 
@@ -144,11 +144,11 @@ async def test_a_status_fault_speaks_in_the_vendors_shape(sandbox: Sandbox, conn
     assert "status" not in answer.json()
 
 
-async def test_faults_are_planted_and_cleared_through_the_control_endpoint(sandbox: Sandbox, connect: Connect) -> None:
+async def test_faults_are_set_and_cleared_through_the_control_endpoint(sandbox: Sandbox, connect: Connect) -> None:
     client = connect(sandbox, "legnext")
     control = "http://127.0.0.1:9/control/faults"
-    planted = await client.post(control, json={"vendor": "legnext", "on": "submit", "fault": "status", "status": 500})
-    assert planted.status_code == 201
+    added = await client.post(control, json={"vendor": "legnext", "on": "submit", "fault": "status", "status": 500})
+    assert added.status_code == 201
     assert (await client.get(control)).json()["faults"][0]["left"] == 1
     assert (await order(client, "legnext")).status_code == 500
     await client.post(control, json={"on": "submit", "fault": "drop", "times": None})
@@ -169,7 +169,7 @@ async def test_faults_are_planted_and_cleared_through_the_control_endpoint(sandb
         {"vendor": "midjourney", "on": "submit", "fault": "drop"},
     ],
 )
-async def test_a_fault_that_makes_no_sense_is_refused(
+async def test_a_fault_that_makes_no_sense_is_rejected(
     sandbox: Sandbox, connect: Connect, fault: dict[str, Any]
 ) -> None:
     client = connect(sandbox, "piapi")
@@ -183,6 +183,10 @@ async def test_a_fault_is_taken_as_json_only(sandbox: Sandbox, connect: Connect)
     assert answer.status_code == 415
 
 
+def test_every_vendor_is_tried_with_the_faults() -> None:
+    assert set(OUTPAINT) == set(POLL) == set(VENDORS)
+
+
 def test_every_fault_is_explained() -> None:
     kinds = Fault.model_json_schema()["properties"]["fault"]["enum"]
-    assert list(WHAT_FAULTS_DO) == kinds
+    assert list(FAULT_DESCRIPTIONS) == kinds

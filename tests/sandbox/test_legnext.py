@@ -85,7 +85,7 @@ async def test_submit_and_poll_answer_the_job_itself(
         {"imageNo": 0, "scale": 2},
     ],
 )
-async def test_a_bad_body_is_refused_flat(sandbox: Sandbox, client: httpx2.AsyncClient, body: dict[str, Any]) -> None:
+async def test_a_bad_body_is_rejected_flat(sandbox: Sandbox, client: httpx2.AsyncClient, body: dict[str, Any]) -> None:
     answer = await client.post("/v1/outpaint", json=body)
     assert answer.status_code == 400
     assert set(answer.json()) == {"code", "message", "raw_message", "detail"}
@@ -93,7 +93,7 @@ async def test_a_bad_body_is_refused_flat(sandbox: Sandbox, client: httpx2.Async
     assert sandbox.orders("legnext") == ()
 
 
-async def test_every_shape_of_a_refusal_is_shown(
+async def test_every_shape_of_a_rejection_is_shown(
     sandbox: Sandbox, client: httpx2.AsyncClient, connect: Callable[..., httpx2.AsyncClient]
 ) -> None:
     stranger = await connect(sandbox, "legnext", "wrong").post("/v1/outpaint", json=outpaint())
@@ -137,14 +137,14 @@ async def test_an_upscale_gives_one_larger_image(
     assert (await client.post("/v1/upscale", json={"jobId": GRID, "imageNo": 1, "type": 2})).status_code == 400
 
 
-async def test_a_picture_of_ones_own_is_laid_on_the_canvas(
+async def test_the_clients_own_image_is_laid_on_the_canvas(
     sandbox: Sandbox,
     client: httpx2.AsyncClient,
     clock: ManualClock,
     size_of: Callable[[httpx2.Response], tuple[int, int]],
 ) -> None:
     body = {
-        "imgUrl": "http://localhost:7000/picture.png",
+        "imgUrl": "http://localhost:7000/image.png",
         "canvas": {"width": 2048, "height": 1024},
         "imgPos": {"x": 724, "y": 112, "width": 600, "height": 800},
         "mask": {"areas": [{"width": 2048, "height": 1024, "points": [0, 0, 724, 0, 724, 1024, 0, 1024]}]},
@@ -159,18 +159,18 @@ async def test_a_picture_of_ones_own_is_laid_on_the_canvas(
     for missing in ("remixPrompt", "mask", "canvas", "imgPos", "imgUrl"):
         less = {name: value for name, value in body.items() if name != missing}
         assert (await client.post("/v1/upload-paint", json=less)).status_code == 400
-    outside = await client.post("/v1/upload-paint", json=body | {"imgUrl": "http://10.0.0.1/picture.png"})
+    outside = await client.post("/v1/upload-paint", json=body | {"imgUrl": "http://10.0.0.1/image.png"})
     assert outside.status_code == 400
     assert sandbox.order_count("legnext", "outpaint") == 1
 
 
 async def test_the_callback_gets_the_finished_job(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     job_id = await order(client, "/v1/outpaint", outpaint(callback="http://127.0.0.1:8000/hook"))
     clock.advance(3)
     await sandbox.webhooks.deliver()
-    (request,) = pushed
+    (request,) = outgoing
     assert json.loads(request.content) == await job(client, job_id)
 
 

@@ -80,7 +80,7 @@ async def test_the_unified_answer_is_the_task_in_an_envelope(client: httpx2.Asyn
         ({"zoom_ratio": "1.5", "aspect_ratio": "16:9"}, (688, 387)),
     ],
 )
-async def test_the_picture_has_the_size_that_was_asked_for(
+async def test_the_image_has_the_size_that_was_asked_for(
     client: httpx2.AsyncClient,
     clock: ManualClock,
     size_of: Callable[[httpx2.Response], tuple[int, int]],
@@ -113,7 +113,7 @@ async def test_the_picture_has_the_size_that_was_asked_for(
         {"origin_task_id": ""},
     ],
 )
-async def test_what_the_page_does_not_allow_is_refused_and_costs_nothing(
+async def test_what_the_page_does_not_allow_is_rejected_and_costs_nothing(
     sandbox: Sandbox, client: httpx2.AsyncClient, given: dict[str, Any]
 ) -> None:
     answer = await client.post("/mj/v2/outpaint", json={"origin_task_id": SINGLE} | given)
@@ -139,7 +139,7 @@ async def test_what_the_page_does_not_allow_is_refused_and_costs_nothing(
         unified("upscale", origin_task_id=SINGLE, index="1"),
     ],
 )
-async def test_a_unified_refusal_has_a_code_other_than_200(client: httpx2.AsyncClient, body: dict[str, Any]) -> None:
+async def test_a_unified_rejection_has_a_code_other_than_200(client: httpx2.AsyncClient, body: dict[str, Any]) -> None:
     answer = await client.post("/api/v1/task", json=body)
     assert answer.status_code == 400
     assert answer.json()["code"] == 400
@@ -153,7 +153,7 @@ async def test_no_key_and_a_wrong_key_are_401(sandbox: Sandbox, connect: Callabl
     assert [received.auth for received in sandbox.requests("piapi")] == ["wrong", "wrong"]
 
 
-async def test_bodies_that_are_no_json_are_refused(client: httpx2.AsyncClient) -> None:
+async def test_bodies_that_are_no_json_are_rejected(client: httpx2.AsyncClient) -> None:
     form = await client.post("/mj/v2/outpaint", data={"origin_task_id": SINGLE})
     assert form.status_code == 400
     for broken in (b"{", b"[]", b'{"origin_task_id": NaN}'):
@@ -161,7 +161,7 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx2.AsyncClient) -
         assert answer.status_code == 400
 
 
-async def test_an_unknown_task_and_an_unknown_endpoint_are_refused_in_the_vendors_shape(
+async def test_an_unknown_task_and_an_unknown_endpoint_are_rejected_in_the_vendors_shape(
     client: httpx2.AsyncClient,
 ) -> None:
     assert (await client.get("/api/v1/task/nobody")).json()["message"] == "task not found"
@@ -218,15 +218,15 @@ async def test_only_a_pending_task_can_be_cancelled(client: httpx2.AsyncClient, 
 
 
 async def test_webhooks_echo_the_secret_and_carry_the_task(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     hook = {"webhook_endpoint": "http://127.0.0.1:8000/hook?token=abc", "webhook_secret": "s3cret"}
     task_id = (await client.post("/mj/v2/outpaint", json={"origin_task_id": SINGLE} | hook)).json()["task_id"]
     assert await sandbox.webhooks.deliver() == 0
     clock.advance(3)
     assert await sandbox.webhooks.deliver() == 2
-    assert {request.headers["x-webhook-secret"] for request in pushed} == {"s3cret"}
-    last = json.loads(pushed[-1].content)
+    assert {request.headers["x-webhook-secret"] for request in outgoing} == {"s3cret"}
+    last = json.loads(outgoing[-1].content)
     assert last["timestamp"] == int(clock.now)
     assert last["data"]["task_id"] == task_id
     assert last["data"]["status"] == "completed"
@@ -235,26 +235,26 @@ async def test_webhooks_echo_the_secret_and_carry_the_task(
 
 
 async def test_a_webhook_that_is_not_taken_is_tried_again(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     order = unified("outpaint", origin_task_id=SINGLE)
     order["config"] = {"webhook_config": {"endpoint": "http://127.0.0.1:8000/refuses", "secret": ""}}
     await client.post("/api/v1/task", json=order)
     clock.advance(2)
     await sandbox.webhooks.deliver()
-    assert len(pushed) == 3
+    assert len(outgoing) == 3
     assert sandbox.deliveries()[0].outcome == "failed"
 
 
 async def test_a_cancelled_task_pushes_nothing_more(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     order = {"origin_task_id": SINGLE, "webhook_endpoint": "http://127.0.0.1:8000/hook"}
     task_id = (await client.post("/mj/v2/outpaint", json=order)).json()["task_id"]
     await client.delete(f"/api/v1/task/{task_id}")
     clock.advance(3)
     await sandbox.webhooks.deliver()
-    assert pushed == []
+    assert outgoing == []
 
 
 async def test_a_failing_task_says_why_and_gives_the_points_back(
@@ -287,7 +287,7 @@ async def test_some_plans_have_no_single_images(
     assert output["image_url"]
 
 
-async def test_refusals_under_200_and_in_the_shape_of_a_task_can_be_asked_for(
+async def test_rejections_under_200_and_in_the_shape_of_a_task_can_be_asked_for(
     sandbox: Sandbox, client: httpx2.AsyncClient
 ) -> None:
     sandbox.faults.add(Fault(vendor="piapi", on="submit", fault="refused_in_200", message="no account"))

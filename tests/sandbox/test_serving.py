@@ -32,7 +32,7 @@ def connect(base_url: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=base_url, headers=KEY, transport=transport, trust_env=False)
 
 
-async def test_a_task_goes_from_order_to_picture_over_http(
+async def test_a_task_goes_from_order_to_image_over_http(
     real: Sandbox, size_of: Callable[[httpx2.Response], tuple[int, int]]
 ) -> None:
     async with serving(real) as base_url, connect(base_url) as client:
@@ -40,7 +40,7 @@ async def test_a_task_goes_from_order_to_picture_over_http(
         image = done["output"]["image_urls"][0]
         assert image.startswith(f"{base_url}/images/legnext/")
         assert size_of(await client.get(image)) == (384, 384)
-        # A picture that the sandbox itself serves can be one's own picture elsewhere.
+        # An image that the sandbox itself serves can be the client's own image elsewhere.
         paint = {
             "imgUrl": image,
             "canvas": {"width": 768, "height": 768},

@@ -89,7 +89,7 @@ async def test_a_task_without_a_job_id_in_its_output_goes_by_its_own_id(client: 
         ({"remix_prompt": "a lake"}, 400),
     ],
 )
-async def test_a_bad_parameter_is_refused_with_the_code_of_the_page(
+async def test_a_bad_parameter_is_rejected_with_the_code_of_the_page(
     sandbox: Sandbox, client: httpx2.AsyncClient, params: dict[str, Any], code: int
 ) -> None:
     answer = await order(client, outpaint(**params))
@@ -124,8 +124,8 @@ async def test_wrong_keys_are_401_and_empty_accounts_403(
     sandbox: Sandbox, settings: SandboxSettings, connect: Callable[..., httpx2.AsyncClient]
 ) -> None:
     bare = connect(sandbox, "vtrix", sandbox.vendors["vtrix"].key)
-    refused = await order(bare, outpaint())
-    assert (refused.status_code, list(refused.json())) == (401, ["message"])
+    rejected = await order(bare, outpaint())
+    assert (rejected.status_code, list(rejected.json())) == (401, ["message"])
     poor = Sandbox(SandboxSettings(clock=settings.clock, balance=0.01))
     answer = await order(connect(poor, "vtrix"), outpaint())
     assert answer.status_code == 403
@@ -155,7 +155,7 @@ async def test_text_gives_a_grid_and_an_upscale_a_single_image(
 def paint(**changes: Any) -> dict[str, Any]:
     area = {"width": 600, "height": 500, "points": [0, 0, 600, 0, 600, 100, 0, 100]}
     params = {
-        "imgUrl": "http://127.0.0.1:7000/picture.png",
+        "imgUrl": "http://127.0.0.1:7000/image.png",
         "canvas": {"width": 600, "height": 500},
         "imgPos": {"x": 150, "y": 125, "width": 300, "height": 200},
         "mask": {"areas": [area]},
@@ -164,7 +164,7 @@ def paint(**changes: Any) -> dict[str, Any]:
     return generation("uploadpaint", **params | changes)
 
 
-async def test_a_picture_of_ones_own_is_laid_on_the_canvas(
+async def test_the_clients_own_image_is_laid_on_the_canvas(
     sandbox: Sandbox,
     client: httpx2.AsyncClient,
     clock: ManualClock,
@@ -181,7 +181,7 @@ async def test_a_picture_of_ones_own_is_laid_on_the_canvas(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"imgUrl": "https://example.com/picture.png"},
+        {"imgUrl": "https://example.com/image.png"},
         {"imgUrl": "http://127.0.0.1:7000/text"},
         {"imgUrl": "http://127.0.0.1:7000/refuses"},
         {"imgUrl": f"http://127.0.0.1:7000/{'a' * 1024}"},
@@ -199,7 +199,7 @@ async def test_a_picture_of_ones_own_is_laid_on_the_canvas(
         {"mask": {"areas": [{"width": 500, "height": 500, "points": [0, 0, 1, 0, 1, 1]}], "url": "https://a.b/c"}},
     ],
 )
-async def test_a_bad_upload_paint_is_refused(
+async def test_a_bad_upload_paint_is_rejected(
     sandbox: Sandbox, client: httpx2.AsyncClient, changes: dict[str, Any]
 ) -> None:
     answer = await order(client, paint(**changes))
@@ -214,12 +214,12 @@ async def test_an_unknown_task_is_404_in_the_vendors_shape(client: httpx2.AsyncC
 
 
 async def test_the_callback_gets_the_task(
-    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, pushed: list[httpx2.Request]
+    sandbox: Sandbox, client: httpx2.AsyncClient, clock: ManualClock, outgoing: list[httpx2.Request]
 ) -> None:
     task_id = (await order(client, outpaint(callback="http://127.0.0.1:8000/hook"))).json()["id"]
     clock.advance(3)
     await sandbox.webhooks.deliver()
-    (request,) = pushed
+    (request,) = outgoing
     assert json.loads(request.content) == await task(client, task_id)
 
 
@@ -238,7 +238,9 @@ async def test_a_failed_task_has_the_pages_code(
     assert (await task(client, ids[2]))["error"] == "service unavailable"
 
 
-async def test_a_refusal_without_an_id_under_200_can_be_asked_for(sandbox: Sandbox, client: httpx2.AsyncClient) -> None:
+async def test_a_rejection_without_an_id_under_200_can_be_asked_for(
+    sandbox: Sandbox, client: httpx2.AsyncClient
+) -> None:
     sandbox.faults.add(Fault(vendor="vtrix", on="submit", fault="refused_in_200", message="no"))
     answer = await order(client, outpaint())
     assert answer.status_code == 200

@@ -1,3 +1,5 @@
+"""The server as an in-memory client sees it: its tools, its resources, and what it refuses."""
+
 import base64
 import io
 import json
@@ -11,14 +13,12 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp import Client
-from mcp.server.subscriptions import ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     BlobResourceContents,
     CallToolResult,
     ImageContent,
     ResourceLink,
-    ResourceUpdatedNotification,
     TextContent,
     TextResourceContents,
 )
@@ -351,58 +351,3 @@ def test_any_call_gives_a_result_or_an_error_with_a_code_and_the_server_lives(tm
 
         fuzz()
         assert not portal.call(client.call_tool, "list_providers", {}).is_error
-
-
-async def test_a_modern_client_that_listens_hears_of_every_change_of_status(tmp_path: Path) -> None:
-    order = {"image": str(picture(tmp_path, width=300, height=200)), "wait_seconds": 0}
-    async with connected(settings_for(tmp_path)) as client:
-        task = (await client.call_tool("outpaint", order)).structured_content
-        uri = f"outpaint://tasks/{task['id']}"
-        async with client.listen(resource_subscriptions=[uri]) as events:
-            with anyio.fail_after(30):
-                async for event in events:
-                    assert event == ResourceUpdated(uri)
-                    (told,) = (await client.read_resource(uri)).contents
-                    assert isinstance(told, TextResourceContents)
-                    if json.loads(told.text)["status"] == "succeeded":
-                        break
-
-
-@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
-async def test_an_older_client_that_subscribed_hears_of_every_change_of_status(tmp_path: Path) -> None:
-    told = anyio.Event()
-    heard: list[str] = []
-
-    async def listen(message: object) -> None:
-        if isinstance(message, ResourceUpdatedNotification):
-            heard.append(message.params.uri)
-            told.set()
-
-    order = {"image": str(picture(tmp_path, width=300, height=200)), "wait_seconds": 0}
-    server = server_for(settings_for(tmp_path))
-    async with Client(server, mode="legacy", message_handler=listen) as client:
-        task = (await client.call_tool("outpaint", order)).structured_content
-        uri = f"outpaint://tasks/{task['id']}"
-        await client.subscribe_resource(uri)
-        with anyio.fail_after(30):
-            await told.wait()
-        await client.unsubscribe_resource(uri)
-        for nothing in ("outpaint://tasks/op-unknown", "outpaint://providers"):
-            with pytest.raises(MCPError):
-                await client.subscribe_resource(nothing)
-    assert set(heard) == {uri}
-
-
-async def test_a_change_that_another_process_makes_is_heard_too(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
-    source = picture(tmp_path, width=300, height=200)
-    async with connected(settings) as drawing, connected(settings) as watching:
-        task = (await drawing.call_tool("outpaint", {"image": str(source), "wait_seconds": 0})).structured_content
-        uri = f"outpaint://tasks/{task['id']}"
-        async with watching.listen(resource_subscriptions=[uri]) as events:
-            await watching.list_tools()
-            with anyio.fail_after(30):
-                async for _ in events:
-                    found = (await watching.call_tool("get_task", {"task_id": task["id"]})).structured_content
-                    if found["status"] == "succeeded":
-                        break

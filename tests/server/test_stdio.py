@@ -19,7 +19,7 @@ from mcp.client.stdio import stdio_client
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
-from outpaint_mcp.bootstrap import running_service
+from outpaint_mcp.bootstrap import open_service
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.stdio import serve_streams
@@ -206,7 +206,7 @@ async def test_ending_it_waits_until_the_service_has_closed(tmp_path: Path) -> N
     @contextlib.asynccontextmanager
     async def slow() -> AsyncIterator[Service]:
         nonlocal closed
-        async with running_service(settings_for(tmp_path)) as service:
+        async with open_service(settings_for(tmp_path)) as service:
             yield service
         await anyio.lowlevel.checkpoint()
         closed = True

@@ -10,26 +10,26 @@ from pathlib import Path
 
 import anyio
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import DailyLimits, OrderRow, Record
-from outpaint_mcp.domain.task import Status, Step, Task
+from outpaint_mcp.domain.record import Record, StepRecord
+from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.storage.store import Store
 
 NOW = 1_800_000_000.0
 
 
-def record(order_hash: str, *, owner: str) -> Record:
+def record(identity: str, *, owner: str) -> Record:
     at = datetime.fromtimestamp(NOW, UTC)
     task = Task(
-        id=f"op-{owner}-{order_hash}",
+        id=f"op-{owner}-{identity}",
         provider="counting",
         status=Status.QUEUED,
-        steps=(Step(name=StepName.OUTPAINT, status=Status.QUEUED),),
         created_at=at,
         updated_at=at,
     )
-    return Record(task, "local", order_hash, {}, (OrderRow(0, StepName.OUTPAINT, usd=0.1),), due_at=NOW + 600)
+    return Record(task, "local", identity, None, (StepRecord(0, StepName.OUTPAINT, usd=0.1),), due_at=NOW + 600)
 
 
 async def main(path: Path, owner: str, what: str, count: int, cap: int | None) -> None:
@@ -42,7 +42,7 @@ async def main(path: Path, owner: str, what: str, count: int, cap: int | None) -
         made = record(name, owner=owner)
         try:
             found, may_send = await store.claim(
-                made, now=NOW, repeat=False, caps=DailyLimits(orders=cap), count_orders=True
+                made, now=NOW, repeat=False, limits=DailyLimits(orders=cap), count_orders=True
             )
         except BudgetExceededError:
             return

@@ -10,9 +10,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
-from outpaint_mcp.domain.record import DailyLimits, Record
-from outpaint_mcp.storage.store import LEASE_SECONDS, MIGRATIONS, Store
+from outpaint_mcp.domain.record import LEASE_SECONDS, Record
+from outpaint_mcp.storage.schema import MIGRATIONS
+from outpaint_mcp.storage.store import Store
 
 from .claim_many import NOW, record
 
@@ -20,7 +22,7 @@ CLAIMS = Path(__file__).with_name("claim_many.py")
 
 
 async def claim(store: Store, made: Record, *, now: float = NOW, repeat: bool = False) -> tuple[Record, bool]:
-    return await store.claim(made, now=now, repeat=repeat, caps=DailyLimits(), count_orders=True)
+    return await store.claim(made, now=now, repeat=repeat, limits=DailyLimits(), count_orders=True)
 
 
 async def test_an_older_file_is_migrated_with_what_it_holds(tmp_path: Path) -> None:
@@ -170,12 +172,14 @@ async def test_a_process_that_ends_leaves_its_tasks_to_the_next_at_once(tmp_path
 async def test_a_cap_counts_every_order_of_the_day(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db", "one")
     for number, caps in enumerate([DailyLimits(orders=1), DailyLimits(usd=0.2)]):
-        await store.claim(record(f"{number}", owner="a"), now=NOW, repeat=False, caps=caps, count_orders=True)
+        await store.claim(record(f"{number}", owner="a"), now=NOW, repeat=False, limits=caps, count_orders=True)
     with pytest.raises(BudgetExceededError, match="2 orders"):
-        await store.claim(record("x", owner="a"), now=NOW, repeat=False, caps=DailyLimits(orders=2), count_orders=True)
+        await store.claim(
+            record("x", owner="a"), now=NOW, repeat=False, limits=DailyLimits(orders=2), count_orders=True
+        )
     with pytest.raises(BudgetExceededError, match=r"\$0\.2"):
-        await store.claim(record("x", owner="a"), now=NOW, repeat=False, caps=DailyLimits(usd=0.2), count_orders=True)
-    await store.claim(record("x", owner="a"), now=NOW, repeat=False, caps=DailyLimits(orders=0), count_orders=False)
+        await store.claim(record("x", owner="a"), now=NOW, repeat=False, limits=DailyLimits(usd=0.2), count_orders=True)
+    await store.claim(record("x", owner="a"), now=NOW, repeat=False, limits=DailyLimits(orders=0), count_orders=False)
     await store.aclose()
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import anyio
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     ConfigurationError,
     InsufficientCreditsError,
     OrderUnconfirmedError,
     OutpaintError,
 )
-from outpaint_mcp.domain.record import DailyLimits, Record
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.scheduler import Scheduler
@@ -158,7 +159,7 @@ async def test_an_answer_to_a_question_that_cannot_be_stored_is_asked_for_again(
 ) -> None:
     vendor = CountingProvider()
     service = service_over(tmp_path, vendor, store=store, clock=clock)
-    async with service.running(), Scheduler(service, clock=clock).running():
+    async with service.running(), Scheduler(service, service.events, clock=clock).running():
         task = await service.outpaint(request())
         vendor.finish("r-0")
         store.full = True
@@ -178,7 +179,7 @@ async def test_an_order_that_cannot_be_noted_as_sent_is_refused_unsent_and_sent_
     vendor = CountingProvider()
     store.full_before_sending = True
     async with running(
-        service_over(tmp_path, vendor, store=store, clock=clock, caps=DailyLimits(orders=1)), clock
+        service_over(tmp_path, vendor, store=store, clock=clock, daily_limits=DailyLimits(orders=1)), clock
     ) as service:
         with pytest.raises(ConfigurationError, match="full"):
             await service.outpaint(request())
@@ -196,12 +197,12 @@ async def test_what_was_never_sent_waits_ten_minutes_for_the_same_call_and_then_
     vendor = CountingProvider()
     store.full_before_sending = True
     async with running(
-        service_over(tmp_path, vendor, store=store, clock=clock, caps=DailyLimits(orders=1)), clock
+        service_over(tmp_path, vendor, store=store, clock=clock, daily_limits=DailyLimits(orders=1)), clock
     ) as service:
         with pytest.raises(ConfigurationError):
             await service.outpaint(request())
         (unsent,) = [task for task in await service.recent() if task.status is Status.QUEUED]
-    two = service_over(tmp_path, vendor, owner="two", clock=clock, caps=DailyLimits(orders=1))
+    two = service_over(tmp_path, vendor, owner="two", clock=clock, daily_limits=DailyLimits(orders=1))
     await clock.move(minutes * 60)
     async with running(two, clock) as service:
         await clock.move(1)
@@ -253,14 +254,14 @@ async def test_a_store_that_was_never_used_closes_without_making_a_file(tmp_path
 async def test_a_task_that_is_taken_in_twice_stands_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db", "one")
     made = record("a", owner="one")
-    made = Record(made.task.model_copy(update={"remote_id": "r"}), "local", None, {}, made.orders)
-    made = Record(made.task, "local", None, {}, tuple(_named(made, "r")))
-    again = Record(made.task.model_copy(update={"id": "op-again"}), "local", None, {}, made.orders)
-    assert (await store.adopt(made, now=NOW)).task.id == made.task.id
-    assert (await store.adopt(again, now=NOW)).task.id == made.task.id
+    made = Record(made.task.model_copy(update={"remote_id": "r"}), "local", None, None, made.steps)
+    made = Record(made.task, "local", None, None, tuple(_named(made, "r")))
+    again = Record(made.task.model_copy(update={"id": "op-again"}), "local", None, None, made.steps)
+    assert (await store.import_task(made, now=NOW)).task.id == made.task.id
+    assert (await store.import_task(again, now=NOW)).task.id == made.task.id
     assert await store.get("op-again") is None
     await store.aclose()
 
 
 def _named(made: Record, remote_id: str) -> Any:
-    return [replace(row, remote_id=remote_id) for row in made.orders]
+    return [replace(row, remote_id=remote_id) for row in made.steps]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -20,10 +21,10 @@ from outpaint_mcp.domain.errors import (
     RateLimitedError,
 )
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import DailyLimits, OrderState
+from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Cost, Status, Task, TaskUpdate
-from outpaint_mcp.storage.store import LEASE_SECONDS, UNSENT_SECONDS, Store
+from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import (
@@ -161,7 +162,7 @@ async def test_a_plug_in_that_breaks_while_it_is_asked_is_noted_and_asked_again(
         await clock.move(11)
         task = await service.get_task(task.id)
         assert task.status is Status.QUEUED
-        assert any("The last question to Counting failed" in note for note in task.notes)
+        assert any("The last poll of Counting failed" in note for note in task.notes)
         vendor.finish("r-0")
         task = await final(service, clock, task)
     assert task.status is Status.SUCCEEDED
@@ -174,7 +175,9 @@ async def test_a_plug_in_that_breaks_before_it_orders_leaves_the_task_unknown_an
 ) -> None:
     vendor = CountingProvider()
     vendor.before_start = raising(KeyError("planted-detail"))
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=1)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=1)), clock
+    ) as service:
         task = await service.outpaint(request(), wait_seconds=45)
         assert (task.status, task.failure and task.failure.code) == (Status.UNKNOWN, "order_unconfirmed")
         assert "pay twice" in task.next
@@ -222,7 +225,7 @@ async def test_a_task_out_of_time_is_asked_for_every_ten_minutes_until_it_is_a_d
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = CountingProvider()
-    options: dict[str, Any] = {"poll": (300.0, 300.0), "task_timeout": 1800.0, "caps": DailyLimits(orders=1)}
+    options: dict[str, Any] = {"poll": (300.0, 300.0), "task_timeout": 1800.0, "daily_limits": DailyLimits(orders=1)}
     async with running(service_over(tmp_path, vendor, clock=clock, **options), clock) as service:
         task = await service.outpaint(request())
         times = questions(vendor, clock)
@@ -351,7 +354,7 @@ async def test_a_service_that_ends_while_it_orders_waits_for_the_answer_and_writ
     record = await two.get(task.id)
     await two.aclose()
     assert record is not None
-    assert (record.task.remote_id, record.orders[0].state) == ("r-0", OrderState.ACCEPTED)
+    assert (record.task.remote_id, record.steps[0].state) == ("r-0", OrderState.ACCEPTED)
 
 
 async def test_a_hint_about_an_order_whose_answer_was_lost_places_and_changes_nothing(
@@ -362,7 +365,7 @@ async def test_a_hint_about_an_order_whose_answer_was_lost_places_and_changes_no
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
         task = await service.outpaint(request())
         times = questions(vendor, clock)
-        await service.called_back(task.id)
+        assert not await service.handle_callback("counting", "", {}, b"r-0"), "it is not known under any id"
         await clock.move(60)
         assert (await service.get_task(task.id)).status is Status.UNKNOWN
     assert (times, len(vendor.orders)) == ([], 1)
@@ -376,7 +379,9 @@ async def test_a_question_about_a_lost_answer_that_is_refused_leaves_the_task_un
 ) -> None:
     vendor = IdempotentProvider()
     vendor.after_start = raising(OrderUnconfirmedError("The connection broke."))
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=1)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=1)), clock
+    ) as service:
         task = await service.outpaint(request())
         vendor.before_start = raising(AuthenticationError("The key was changed."), times=2)
         await clock.move(15)
@@ -394,7 +399,9 @@ async def test_a_question_about_a_lost_answer_that_calls_the_order_wrong_ends_it
 ) -> None:
     vendor = IdempotentProvider()
     vendor.before_start = raising(OrderUnconfirmedError("The connection broke."))
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=1)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=1)), clock
+    ) as service:
         task = await service.outpaint(request())
         vendor.before_start = raising(InvalidRequestError("There is no such zoom."))
         await clock.move(60)
@@ -424,7 +431,9 @@ async def test_a_second_step_whose_answer_is_lost_leaves_the_task_unknown_with_t
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = UpscalingProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=2)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=2)), clock
+    ) as service:
         task = await service.outpaint(request(task_id=GRID, image_index=2))
         vendor.finish("r-0")
         vendor.after_start = raising(OrderUnconfirmedError("The connection broke."))
@@ -444,7 +453,9 @@ async def test_a_first_step_that_fails_ends_the_task_and_gives_back_what_the_sec
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = UpscalingProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=2)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=2)), clock
+    ) as service:
         task = await service.outpaint(request(task_id=GRID, image_index=2))
         vendor.set("r-0", Status.FAILED, cost=Cost(amount=4, unit="points"))
         task = await final(service, clock, task)
@@ -491,8 +502,8 @@ async def test_a_process_that_hangs_until_its_order_was_given_up_sends_nothing_a
 ) -> None:
     vendor = UpscalingProvider()
     store, caps = HeldStore(tmp_path / "store.db", "one"), DailyLimits(orders=2)
-    one = service_over(tmp_path, vendor, store=store, clock=clock, caps=caps)
-    two = service_over(tmp_path, vendor, clock=clock, owner="two", caps=caps)
+    one = service_over(tmp_path, vendor, store=store, clock=clock, daily_limits=caps)
+    two = service_over(tmp_path, vendor, clock=clock, owner="two", daily_limits=caps)
     async with one.running():
         async with calling(one, request(task_id=GRID, image_index=1)) as found:
             await store.reached.wait()
@@ -569,7 +580,7 @@ async def test_an_answer_that_comes_after_another_process_took_the_task_over_is_
 ) -> None:
     vendor = HeldProvider()
     one = service_over(tmp_path, vendor, clock=clock)
-    two = service_over(tmp_path, vendor, clock=clock, owner="two", caps=DailyLimits(orders=1))
+    two = service_over(tmp_path, vendor, clock=clock, owner="two", daily_limits=DailyLimits(orders=1))
     async with one.running():
         async with calling(one, request()) as found:
             await vendor.reached.wait()

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     KeyConflictError,
     OrderUnconfirmedError,
@@ -14,7 +15,6 @@ from outpaint_mcp.domain.errors import (
     UnknownTaskError,
 )
 from outpaint_mcp.domain.order import Order
-from outpaint_mcp.domain.record import DailyLimits
 from outpaint_mcp.domain.task import Cost, Status, TaskUpdate
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import OnProgress, Service
@@ -56,7 +56,7 @@ async def test_a_lost_order_is_not_asked_for_again_when_the_vendor_may_have_forg
     vendor.before_start = lambda order: asked_at.append(clock.now() - START)
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
         task = await service.outpaint(request())
-        assert "asked for again" in task.next
+        assert "sent again" in task.next
         await clock.move(30 * HOUR)
         lost = await service.get_task(task.id)
     assert 22 * HOUR < asked_at[-1] < 23 * HOUR
@@ -117,7 +117,7 @@ class Dying(Store):
 
 
 async def never_sent(tmp_path: Path, vendor: CountingProvider, clock: MovedClock, caps: DailyLimits) -> str:
-    dying = service_over(tmp_path, vendor, store=Dying(tmp_path / "store.db", "one"), clock=clock, caps=caps)
+    dying = service_over(tmp_path, vendor, store=Dying(tmp_path / "store.db", "one"), clock=clock, daily_limits=caps)
     async with running(dying, clock) as service:
         task = await service.outpaint(request())
     assert vendor.orders == []
@@ -130,7 +130,7 @@ async def test_an_order_that_was_never_sent_is_sent_by_the_same_call_within_ten_
     vendor = CountingProvider()
     before = await never_sent(tmp_path, vendor, clock, DailyLimits(orders=1))
     await clock.move(500)
-    two = service_over(tmp_path, vendor, owner="two", clock=clock, caps=DailyLimits(orders=1))
+    two = service_over(tmp_path, vendor, owner="two", clock=clock, daily_limits=DailyLimits(orders=1))
     async with running(two, clock) as service:
         task = await service.outpaint(request())
     assert task.id == before
@@ -144,12 +144,12 @@ async def test_an_order_that_was_never_sent_and_is_old_is_released_and_the_same_
     vendor = CountingProvider()
     before = await never_sent(tmp_path, vendor, clock, DailyLimits(orders=1))
     await clock.move(24 * HOUR)
-    two = service_over(tmp_path, vendor, owner="two", clock=clock, caps=DailyLimits(orders=1))
+    two = service_over(tmp_path, vendor, owner="two", clock=clock, daily_limits=DailyLimits(orders=1))
     async with two.running():
-        # Before the follower has looked.
+        # Before the scheduler has looked.
         task = await two.outpaint(request())
         released = await two.get_task(before)
-        with pytest.raises(Exception, match="cap of 1 orders"):
+        with pytest.raises(Exception, match="limit of 1 orders"):
             await two.outpaint(request(zoom=1.9))
     assert task.id != before
     assert task.status is Status.QUEUED
@@ -199,7 +199,7 @@ async def test_the_id_of_an_upscale_step_names_the_upscaled_image_and_not_what_b
         vendor.finish("r-1")
         whole = await final(service, clock, task)
     # Where nobody else's tasks are taken in: this one is the client's own.
-    async with running(service_over(tmp_path, vendor, clock=clock, owner="two", adopt=False), clock) as service:
+    async with running(service_over(tmp_path, vendor, clock=clock, owner="two", import_tasks=False), clock) as service:
         assert [step.remote_id for step in whole.steps] == ["r-0", "r-1"]
         upscaled = await service.get_task("r-0", provider="counting")
         assert (upscaled.remote_id, upscaled.status) == ("r-0", Status.SUCCEEDED)

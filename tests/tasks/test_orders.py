@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     BudgetExceededError,
     InsufficientCreditsError,
@@ -16,7 +17,6 @@ from outpaint_mcp.domain.errors import (
     UnknownTaskError,
 )
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import DailyLimits
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.tasks.service import Service
@@ -130,7 +130,9 @@ async def test_repeat_orders_again_when_the_first_is_final(tmp_path: Path, clock
 async def test_a_lost_answer_is_never_ordered_again(tmp_path: Path, clock: MovedClock) -> None:
     vendor = CountingProvider()
     vendor.after_start = raising(OrderUnconfirmedError("The connection broke."))
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=1)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=1)), clock
+    ) as service:
         task = await service.outpaint(request(), wait_seconds=45)
         assert task.status is Status.UNKNOWN
         assert task.failure is not None
@@ -163,7 +165,9 @@ async def test_a_sure_refusal_is_an_error_gives_the_reservation_back_and_may_be_
 ) -> None:
     vendor = CountingProvider()
     vendor.before_start = raising(refusal(InsufficientCreditsError))
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(usd=0.10)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(usd=0.10)), clock
+    ) as service:
         with pytest.raises(InsufficientCreditsError):
             await service.outpaint(request())
         (failed,) = [task for task in await service.recent() if task.status is Status.FAILED]
@@ -186,7 +190,9 @@ async def test_caps_refuse_before_anything_is_ordered_and_end_with_the_utc_day(
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = CountingProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(usd=0.25)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(usd=0.25)), clock
+    ) as service:
         for zoom in (1.2, 1.3):
             await service.outpaint(request(zoom=zoom))
         with pytest.raises(BudgetExceededError, match=r"0\.25"):
@@ -202,10 +208,10 @@ async def test_a_cap_in_usd_refuses_a_price_that_is_not_known_unless_one_is_set(
 ) -> None:
     vendor = CountingProvider()
     vendor.usd = {}  # type: ignore[misc]
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(usd=9)), clock) as service:
+    async with running(service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(usd=9)), clock) as service:
         with pytest.raises(BudgetExceededError, match="not known"):
             await service.outpaint(request())
-    priced = service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(usd=9), prices={"counting": 1.0})
+    priced = service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(usd=9), prices={"counting": 1.0})
     async with running(priced, clock) as service:
         await service.outpaint(request())
     assert len(vendor.orders) == 1
@@ -215,7 +221,9 @@ async def test_a_grid_is_upscaled_first_where_the_vendor_needs_it_as_two_steps_o
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = UpscalingProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(usd=0.15)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(usd=0.15)), clock
+    ) as service:
         with pytest.raises(InvalidRequestError, match="4 images"):
             await service.outpaint(request(task_id=GRID))
         task = await service.outpaint(request(task_id=GRID, image_index=3))
@@ -238,7 +246,9 @@ async def test_a_second_step_that_is_refused_fails_the_task_and_frees_only_its_o
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = UpscalingProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=2)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=2)), clock
+    ) as service:
         task = await service.outpaint(request(task_id=GRID, image_index=1))
         vendor.before_start = raising(refusal(ProviderUnavailableError))
         vendor.finish("r-0")
@@ -410,7 +420,7 @@ async def test_a_remote_task_is_adopted_once_and_is_nobody_elses(tmp_path: Path,
             await service.get_task(found.id, client="somebody-else")
         with pytest.raises(UnknownTaskError):
             await service.get_task("nothing", provider="counting")
-    async with running(service_over(tmp_path, vendor, clock=clock, adopt=False), clock) as service:
+    async with running(service_over(tmp_path, vendor, clock=clock, import_tasks=False), clock) as service:
         with pytest.raises(UnknownTaskError):
             await service.get_task(SINGLE, provider="counting")
 

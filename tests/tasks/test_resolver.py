@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnsupportedFeatureError
-from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
 from outpaint_mcp.domain.task import Image, Status, Task
@@ -21,22 +21,31 @@ from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.providers.piapi import Piapi
-from outpaint_mcp.tasks.resolver import Resolver, Understood
+from outpaint_mcp.tasks.resolver import Resolver, Source
 
 REMOTE = "task_01"
 BUTTON = {"custom_id": "MJ::Outpaint::50"}
 
 
-def of(
-    folder: Path, *, may_leave: bool = False, key: str | None = "key", prices: Mapping[str, float] | None = None
-) -> tuple[Resolver, list[str]]:
-    """A resolver, and the list of what it looked up or read."""
-    vendors: list[Provider] = [one(HttpClient(), key=key) for one in (Legnext, Apiframe, Apimart, Piapi)]
-    providers = {one.name: one for one in [*vendors, LocalProvider(folder)]}
-    asked: list[str] = []
+class Understanding:
+    """A resolver, and what the service would find for it; `asked` lists what was looked up or read."""
 
-    async def find(task_id: str, provider: str) -> Record:
-        asked.append(task_id)
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
+        self.asked: list[str] = []
+
+    def resolve(self, request: OutpaintRequest) -> tuple[Order, tuple[str, ...]]:
+        self.resolver.check(request)
+        if request.task_id is not None:
+            source = Source(self.find(request.task_id, request.provider))
+            assert source.parent is not None
+            assert self.resolver.image_needed(request, source.parent) is None, "no image is handed on here"
+        else:
+            source = Source(image=self.read(request.image or ""))
+        return self.resolver.resolve(request, source)
+
+    def find(self, task_id: str, provider: str) -> Record:
+        self.asked.append(task_id)
         at = datetime(2026, 9, 1, tzinfo=UTC)
         images = tuple(Image(index=index, url=f"https://example.com/{index}.png") for index in range(1, 5))
         task = Task(
@@ -48,33 +57,29 @@ def of(
             created_at=at,
             updated_at=at,
         )
-        return Record(task, "local", None, {}, ())
+        return Record(task, "local", None, None, ())
 
-    async def read(reference: str) -> InputImage:
-        asked.append(reference)
-        url = reference if reference.startswith("http") else None
+    def read(self, reference: str) -> InputImage:
+        self.asked.append(reference)
+        url = reference if reference.strip().startswith("http") else None
         size = 27_000_000 if "huge" in reference else 1000
         height = 800 if "square" in reference else 10 if "narrow" in reference else 600
         return InputImage("0" * 64, "image/png", 800, height, "picture.png", url, size)
 
-    async def image_of(record: Record, index: int) -> InputImage:
-        raise AssertionError("no image is handed on here")
 
-    resolver = Resolver(
-        providers,
-        auto=tuple(providers),
-        may_leave=may_leave,
-        find_task=find,
-        read_image=read,
-        image_of=image_of,
-        prices=prices,
-    )
-    return resolver, asked
+def of(
+    folder: Path, *, may_leave: bool = False, key: str | None = "key", prices: Mapping[str, float] | None = None
+) -> tuple[Understanding, list[str]]:
+    """A resolver over the real adapters, and the list of what it had looked up or read."""
+    vendors: list[Provider] = [one(HttpClient(), key=key) for one in (Legnext, Apiframe, Apimart, Piapi)]
+    providers = {one.name: one for one in [*vendors, LocalProvider(folder)]}
+    understanding = Understanding(Resolver(providers, auto=tuple(providers), may_leave=may_leave, prices=prices))
+    return understanding, understanding.asked
 
 
-async def refused(resolver: Resolver, **changes: Any) -> OutpaintError:
+async def refused(resolver: Understanding, **changes: Any) -> OutpaintError:
     with pytest.raises(OutpaintError) as caught:
-        await resolver.understand(OutpaintRequest(**changes))
+        resolver.resolve(OutpaintRequest(**changes))
     return caught.value
 
 
@@ -85,7 +90,7 @@ async def test_the_request_that_is_shown_holds_no_data_whatever_stands_before_it
 ) -> None:
     resolver, _ = of(tmp_path)
     request = OutpaintRequest(image=f"{before}{scheme}:image/png;base64,c2VjcmV0")
-    assert (await resolver.understand(request)).echo()["image"] == f"data:image/png;sha256={'0' * 64}"
+    assert resolver.resolve(request)[0].shown()["image"] == f"data:image/png;sha256={'0' * 64}"
 
 
 async def test_a_file_that_may_not_leave_is_refused_with_this_machines_reason(tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ async def test_a_file_that_may_not_leave_is_refused_with_this_machines_reason(tm
     assert isinstance(error, InvalidRequestError)
     assert "not grow" in str(error)
     resolver, _ = of(tmp_path, may_leave=True)
-    assert "prompt" in str(await refused(resolver, image="a.png", zoom=1))
+    assert "not grow" in str(await refused(resolver, image="a.png", zoom=1))
 
 
 async def test_a_file_that_nobody_can_take_is_not_refused_for_the_want_of_a_key(tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ async def test_a_refusal_of_the_picture_itself_goes_before_those_of_the_argument
     resolver, _ = of(tmp_path, may_leave=True)
     # Legnext wants a prompt, whatever the picture.
     error = await refused(resolver, image="square.png", zoom=1, aspect_ratio=AspectRatio(1, 1))
-    assert "square already" in str(error)
+    assert "no larger" in str(error)
 
 
 @pytest.mark.parametrize(("prices", "told"), [(None, "see the price"), ({"piapi": 0.25}, "about $0.25")])
@@ -128,8 +133,8 @@ async def test_the_price_of_an_upscale_is_the_operators_where_there_is_one(
     tmp_path: Path, prices: dict[str, float] | None, told: str
 ) -> None:
     resolver, _ = of(tmp_path, prices=prices)
-    understood = await resolver.understand(OutpaintRequest(task_id=REMOTE, provider="piapi", image_index=2))
-    (note,) = (note for note in understood.notes if "upscaled first" in note)
+    _, notes = resolver.resolve(OutpaintRequest(task_id=REMOTE, provider="piapi", image_index=2))
+    (note,) = (note for note in notes if "upscaled first" in note)
     assert told in note
 
 
@@ -138,7 +143,7 @@ async def test_the_same_button_is_the_same_order_whatever_the_zoom_and_another_b
 
     async def hash_of(**changes: Any) -> str:
         request = OutpaintRequest(task_id=REMOTE, provider="apimart", image_index=1, **changes)
-        return (await resolver.understand(request)).order_hash("local")
+        return resolver.resolve(request)[0].identity("local")
 
     first = await hash_of(zoom=1.5, provider_options=BUTTON)
     assert await hash_of(zoom=2.0, provider_options=BUTTON) == first
@@ -161,9 +166,9 @@ async def test_options_are_counted_in_the_bytes_that_are_sent(tmp_path: Path) ->
     resolver, _ = of(tmp_path)
     room = 8192 - len('{"custom_id":"x","metadata":""}')
 
-    async def understood(metadata: str) -> Understood:
+    async def understood(metadata: str) -> tuple[Order, tuple[str, ...]]:
         options = {"custom_id": "x", "metadata": metadata}
-        return await resolver.understand(
+        return resolver.resolve(
             OutpaintRequest(task_id=REMOTE, provider="apimart", image_index=1, provider_options=options)
         )
 
@@ -187,9 +192,9 @@ async def test_options_that_json_cannot_say_are_refused(tmp_path: Path, value: A
     resolver, asked = of(tmp_path)
     request = OutpaintRequest(task_id=REMOTE, provider="apimart", provider_options={"metadata": value})
     with pytest.raises(InvalidRequestError, match="what JSON can say"):
-        await resolver.understand(request)
+        resolver.resolve(request)
     with pytest.raises(InvalidRequestError, match="what JSON can say"):
-        await resolver.understand(replace(request, provider="auto", task_id="op-1"))
+        resolver.resolve(replace(request, provider="auto", task_id="op-1"))
     assert asked == []
 
 
@@ -207,5 +212,5 @@ async def test_who_else_can_is_named_where_a_named_provider_cannot_take_the_pict
     resolver, _ = of(tmp_path)
     prompt = "a lake" if provider == "legnext" else None
     with pytest.raises(UnsupportedFeatureError, match=told) as refused:
-        await resolver.understand(OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt))
+        resolver.resolve(OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt))
     assert refused.value.advice.endswith(f"Providers that can: {others}.")

@@ -8,12 +8,13 @@ import anyio
 import pytest
 
 from outpaint_mcp.domain.errors import ProviderUnavailableError, RateLimitedError
-from outpaint_mcp.domain.request import SourceKind, Webhook
+from outpaint_mcp.domain.record import LEASE_SECONDS
+from outpaint_mcp.domain.request import SourceKind
 from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.storage.store import LEASE_SECONDS, Store
-from outpaint_mcp.tasks.lifecycle import CALLED_BACK_FACTOR
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.poll_times import AWAITING_CALLBACK_FACTOR
 from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
@@ -59,6 +60,9 @@ class CallingProvider(CountingProvider):
 
     def takes_callback(self, url: str, kind: SourceKind) -> bool:
         return True
+
+    def callback_token(self, task_id: str) -> str:
+        return f"token-of-{task_id}"
 
 
 async def test_an_answer_that_says_nothing_new_is_not_written_and_one_that_does_is(
@@ -148,11 +152,11 @@ async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path)
 async def test_what_is_asked_for_sooner_is_advanced_sooner(tmp_path: Path, clock: MovedClock) -> None:
     vendor = CountingProvider()
     service = service_over(tmp_path, vendor, clock=clock)
-    follower = Scheduler(service, clock=clock)
-    async with service.running(), follower.running():
+    scheduler = Scheduler(service, service.events, clock=clock)
+    async with service.running(), scheduler.running():
         task = await service.outpaint(request())
-        follower.schedule(task.id, clock.now() + 5, vendor.name)
-        follower.schedule(task.id, clock.now() + 8, vendor.name)
+        scheduler.schedule(task.id, clock.now() + 5, vendor.name)
+        scheduler.schedule(task.id, clock.now() + 8, vendor.name)
         await clock.move(4)
         await service.check()
         assert vendor.polls == ["single-1"]
@@ -168,12 +172,11 @@ async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_
     tmp_path: Path, clock: MovedClock
 ) -> None:
     vendor = CallingProvider()
-    service = service_over(tmp_path, vendor, clock=clock)
-    service.call_back_to(lambda provider, task_id: Webhook(f"https://here.example/webhooks/{task_id}"))
+    service = service_over(tmp_path, vendor, clock=clock, public_url="https://here.example")
     async with running(service, clock):
         task = await service.outpaint(request())
         vendor.polls.clear()
-        await clock.move(CALLED_BACK_FACTOR * INTERVAL + 1)
+        await clock.move(AWAITING_CALLBACK_FACTOR * INTERVAL + 1)
         assert vendor.polls == ["r-0"]
         await clock.move(INTERVAL + 1)
         assert len(vendor.polls) == 1
@@ -189,9 +192,9 @@ async def followed(folder: Path, *providers: Provider) -> AsyncIterator[Service]
     """A service on real time, whose tasks are followed closely."""
     service = Service(
         store=Store(folder / "store.db", "one"),
-        pictures=ImageLibrary(folder, roots=(folder,), allow_private=True),
+        images=ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), poll=(0.05, 0.05)),
     )
-    async with service.running(), Scheduler(service).running():
+    async with service.running(), Scheduler(service, service.events).running():
         yield service

@@ -28,20 +28,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import DailyLimits, OrderState, Record
+from outpaint_mcp.domain.record import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import Status, Task
-from outpaint_mcp.images.library import ImageLibrary, KeptImage
+from outpaint_mcp.domain.task import Status, StoredImage, Task
+from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id
 from outpaint_mcp.sandbox.tasks import Order as VendorsOrder
-from outpaint_mcp.storage.store import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, Store
-from outpaint_mcp.tasks.lifecycle import ServiceOptions
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import LOOK_SECONDS, Scheduler
 from outpaint_mcp.tasks.service import Service
 
@@ -135,7 +136,7 @@ class LoopClock:
         await anyio.sleep(seconds)
 
 
-class FollowersClock(LoopClock):
+class SchedulersClock(LoopClock):
     async def sleep(self, seconds: float) -> None:
         # Twice a second it looks for what others changed, which only those hear of who wait for it.
         await super().sleep(30 if seconds == LOOK_SECONDS else seconds)
@@ -246,9 +247,9 @@ class Line(httpx2.AsyncBaseTransport):
 class NoPictures(ImageLibrary):
     """Keeps no pictures: they cost neither money nor orders, and a thread each."""
 
-    async def keep(self, url: str) -> KeptImage:
+    async def keep(self, url: str) -> StoredImage:
         await anyio.lowlevel.checkpoint()
-        return KeptImage("0" * 64, "image/png", 64, 64, Path("none"), 1)
+        return StoredImage("0" * 64, "image/png", 64, 64, 1)
 
     async def prune(self, **_: Any) -> int:
         await anyio.lowlevel.checkpoint()
@@ -334,16 +335,16 @@ class World:
                     }
                     life.service = Service(
                         store=MortalStore(self._folder / "store.db", life, self.unknown),
-                        pictures=NoPictures(self._folder, roots=()),
+                        images=NoPictures(self._folder, roots=()),
                         providers=providers,
                         options=ServiceOptions(
-                            auto=tuple(providers), caps=DailyLimits(orders=self._cap), task_timeout=TASK_TIMEOUT
+                            auto=tuple(providers), daily_limits=DailyLimits(orders=self._cap), task_timeout=TASK_TIMEOUT
                         ),
                         clock=clock,
                         jitter=lambda: 0.5,
                     )
-                    follower = Scheduler(life.service, clock=FollowersClock())
-                    async with client, life.service.running(), follower.running():
+                    scheduler = Scheduler(life.service, life.service.events, clock=SchedulersClock())
+                    async with client, life.service.running(), scheduler.running():
                         life.ready.set()
                         await life.stop.wait()
                         await life.service.stop(5)
@@ -410,7 +411,7 @@ class World:
         """What stands in the store for each of `WANTED`, the oldest first."""
         found: dict[str, list[Record]] = {name: [] for name in WANTED}
         for record in self._watcher.everything():
-            found[_name_of_task(record.task)].append(record)
+            found[_name_of_record(record)].append(record)
         return found
 
     def check(self) -> None:
@@ -421,7 +422,7 @@ class World:
             self._check_repeats(name, found)
             for step in StepName:
                 taken = {one.remote_id for one in counted if (one.name, one.step) == (name, step)}
-                rows = [row for record in found for row in record.orders if row.name is step]
+                rows = [row for record in found for row in record.steps if row.name is step]
                 known = [row.remote_id for row in rows if row.state is OrderState.ACCEPTED]
                 assert len(known) == len(set(known)), f"{name}: two orders have one remote id"
                 assert taken.issuperset(known), f"{name}: the vendor does not know what it is said to have accepted"
@@ -444,7 +445,7 @@ class World:
 
     def _check_budget(self, records: list[Record]) -> None:
         for record in records:
-            for row in record.orders:
+            for row in record.steps:
                 match row.state:
                     case OrderState.SENT | OrderState.UNCONFIRMED:
                         reserved = True
@@ -452,12 +453,12 @@ class World:
                         reserved = False
                     case OrderState.ACCEPTED:
                         # Both vendors give back what a failed task cost.
-                        reserved = record.task.steps[row.position].status not in (Status.FAILED, Status.CANCELLED)
+                        reserved = row.status not in (Status.FAILED, Status.CANCELLED)
                     case OrderState.INTENDED:
                         reserved = not record.task.status.is_final
                 assert row.reserved is reserved, (record.task.status, row)
         if self._cap is not None:
-            assert sum(row.reserved for record in records for row in record.orders) <= self._cap
+            assert sum(row.reserved for record in records for row in record.steps) <= self._cap
 
     async def wind_up(self) -> None:
         """No more trouble: whatever is open must come to its end, and answer for the same order."""
@@ -504,10 +505,11 @@ def _name_of(order: VendorsOrder, parent: str) -> str:
     raise AssertionError(f"nobody wanted {order}")
 
 
-def _name_of_task(task: Task) -> str:
+def _name_of_record(record: Record) -> str:
+    task = record.task
     for name, request in WANTED.items():
         steps = 1 if request.image_index is None else 2
-        if (task.provider, len(task.steps), task.request["zoom"]) == (request.provider, steps, request.zoom):
+        if (task.provider, len(record.steps), task.request["zoom"]) == (request.provider, steps, request.zoom):
             return name
     raise AssertionError(f"nobody wanted {task.request}")
 

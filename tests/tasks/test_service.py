@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     ForbiddenUrlError,
     InvalidImageError,
@@ -19,12 +20,12 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.record import DailyLimits, Record
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, ResultImage, Status, Task, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.size_limit import MAX_BYTES
-from outpaint_mcp.providers.base import ZoomLimits
+from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
@@ -44,11 +45,10 @@ class PictureProvider(CountingProvider):
     name = "painting"
     title = "Painting"
     sources: ClassVar[tuple[SourceForm, ...]] = (SourceForm.GRID, SourceForm.UPSCALED, SourceForm.OWN_IMAGE)
-    features: ClassVar[Any] = {
-        SourceKind.TASK: {Feature.IMAGE_INDEX: "1 to 4"},
-        SourceKind.IMAGE: {Feature.PROMPT: "any"},
+    operations: ClassVar = {
+        SourceKind.TASK: Operation(zoom=Zoom(1.1, 2.0), arguments={Feature.IMAGE_INDEX: Argument("1 to 4")}),
+        SourceKind.IMAGE: Operation(zoom=Zoom(1.1, 2.0), arguments={Feature.PROMPT: Argument("any")}),
     }
-    zoom: ClassVar[Any] = {SourceKind.TASK: ZoomLimits(1.1, 2.0), SourceKind.IMAGE: ZoomLimits(1.1, 2.0)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ async def test_a_finished_image_that_was_deleted_here_is_fetched_again_for_anoth
     tmp_path: Path, clock: MovedClock, images: str, bodies: dict[str, bytes], lives: bool
 ) -> None:
     counting, painting = CountingProvider(), PictureProvider()
-    options: dict[str, Any] = {"keep_images_bytes": 0, "caps": DailyLimits(orders=2)}
+    options: dict[str, Any] = {"keep_images_bytes": 0, "daily_limits": DailyLimits(orders=2)}
     async with running(service_over(tmp_path, counting, painting, clock=clock, **options), clock) as service:
         task = await done(service, clock, counting, f"{images}/0.png")
         await service.tidy()
@@ -364,7 +364,9 @@ async def test_another_callers_task_is_refused_in_the_same_words_as_one_that_the
 
 async def test_the_same_order_of_two_callers_is_two_orders_on_two_budgets(tmp_path: Path, clock: MovedClock) -> None:
     vendor = PictureProvider()
-    async with running(service_over(tmp_path, vendor, clock=clock, caps=DailyLimits(orders=1)), clock) as service:
+    async with running(
+        service_over(tmp_path, vendor, clock=clock, daily_limits=DailyLimits(orders=1)), clock
+    ) as service:
         order = own(picture(tmp_path))
         first = await service.outpaint(order)
         second = await service.outpaint(order, client=OTHER)
@@ -440,6 +442,9 @@ class CalledProvider(CountingProvider):
     def called_back(self, headers: Any, body: bytes) -> str:
         return body.decode()
 
+    def callback_token(self, task_id: str) -> str:
+        return f"token-of-{task_id}"
+
 
 async def test_a_callback_is_about_a_task_that_there_is_of_a_provider_that_there_is(
     tmp_path: Path, clock: MovedClock
@@ -447,22 +452,19 @@ async def test_a_callback_is_about_a_task_that_there_is_of_a_provider_that_there
     vendor = CalledProvider()
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
         task = await service.outpaint(request())
-        assert await service.task_called_about("counting", {}, b"r-0") == task.id
-        assert await service.status_of(task.id) == ("local", Status.QUEUED)
-        assert await service.status_of("op-nothing") is None
-        for provider, body in (("counting", b"r-9"), ("nobody", b"r-0")):
-            with pytest.raises(UnknownTaskError):
-                await service.task_called_about(provider, {}, body)
+        token = vendor.callback_token(task.id)
         vendor.polls.clear()
-        await service.called_back("op-nothing")
+        for provider, body in (("counting", b"r-9"), ("nobody", b"r-0")):
+            assert not await service.handle_callback(provider, token, {}, body)
+        assert not await service.handle_callback("counting", "another's", {}, b"r-0")
         await clock.move(1)
         assert vendor.polls == []
         vendor.finish("r-0")
-        await service.called_back(task.id)
+        assert await service.handle_callback("counting", token, {}, b"r-0")
         await clock.move(1)
         assert (await service.get_task(task.id)).status is Status.SUCCEEDED
         vendor.polls.clear()
-        await service.called_back(task.id)
+        assert await service.handle_callback("counting", token, {}, b"r-0")
         await clock.move(1)
         assert vendor.polls == []
 
@@ -530,7 +532,7 @@ async def test_an_order_that_was_under_way_when_the_service_began_to_stop_is_pla
     found: list[Task] = []
     service = Service(
         store=store,
-        pictures=ImageLibrary(tmp_path, roots=(tmp_path,), allow_private=True),
+        images=ImageLibrary(tmp_path, roots=(tmp_path,), allow_private=True),
         providers={"counting": vendor},
         options=ServiceOptions(auto=("counting",)),
         clock=clock,

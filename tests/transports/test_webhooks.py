@@ -19,7 +19,7 @@ from mcp import Client
 
 from outpaint_mcp.bootstrap import build_http_app
 from outpaint_mcp.sandbox import Order, environment, seed_id
-from outpaint_mcp.web.callbacks import MAX_BODY_BYTES
+from outpaint_mcp.web.app import MAX_CALLBACK_BYTES
 from outpaint_mcp.web.uvicorn_server import base_url_of, listening, serving
 
 from ..serving import settings_for
@@ -127,7 +127,7 @@ def genuine(vendors: Vendors, order: Order) -> tuple[bytes, dict[str, str]]:
     job = shop.tasks.get(order.id)
     assert job is not None
     assert job.webhook is not None
-    push = shop.push(job, job.webhook, "completed", vendors.clock())
+    push = shop.webhook_request(job, job.webhook, "completed", vendors.clock())
     return push.body, push.headers
 
 
@@ -255,7 +255,7 @@ async def test_only_a_post_is_a_callback(at: Called, method: str) -> None:
 @pytest.mark.parametrize("in_pieces", [False, True])
 async def test_a_callback_that_is_too_long_is_not_read(at: Called, in_pieces: bool) -> None:
     task, order = await at.order()
-    body = json.dumps({"job_id": order.id, "more": "x" * MAX_BODY_BYTES}).encode()
+    body = json.dumps({"job_id": order.id, "more": "x" * MAX_CALLBACK_BYTES}).encode()
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 65_536):
@@ -265,7 +265,7 @@ async def test_a_callback_that_is_too_long_is_not_read(at: Called, in_pieces: bo
     assert answer.status_code == 413
     assert await at.is_unnoticed(task)
     # Just short enough, the same is heeded.
-    short = json.dumps({"job_id": order.id, "more": "x" * (MAX_BODY_BYTES - 100)}).encode()
+    short = json.dumps({"job_id": order.id, "more": "x" * (MAX_CALLBACK_BYTES - 100)}).encode()
     assert (await at.call(callback_of(order), short)).status_code == 200
     await until(lambda: at.vendors.polls(order.id) == 1)
 

@@ -14,12 +14,13 @@ from tests.counting import MovedClock, running, service_over
 from tests.serving import settings_for
 
 from outpaint_mcp.bootstrap import build_http_app, build_metrics
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import ProviderUnavailableError
 from outpaint_mcp.domain.events import Observer
-from outpaint_mcp.domain.record import DailyLimits
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.providers.http_client import ApiCall, Endpoint, HttpClient
+from outpaint_mcp.providers.calls import ApiCall, Endpoint
+from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id
 from outpaint_mcp.tasks.service import Service
@@ -36,7 +37,7 @@ def line(page: bytes, beginning: str) -> float:
 
 @contextlib.asynccontextmanager
 async def one_order(
-    folder: Path, *, observer: Observer | None = None, caps: DailyLimits | None = None
+    folder: Path, *, observer: Observer | None = None, limits: DailyLimits | None = None
 ) -> AsyncIterator[Service]:
     """A service at which one order was placed with Legnext's sandbox and followed to its end."""
     clock = MovedClock()
@@ -44,7 +45,7 @@ async def one_order(
     variables = environment("http://127.0.0.1:1")
     async with HttpClient(transport=httpx2.ASGITransport(sandbox.app), observer=observer) as client:
         legnext = Legnext(client, key=variables["LEGNEXT_API_KEY"], base_url=variables["LEGNEXT_BASE_URL"])
-        service = service_over(folder, legnext, clock=clock, caps=caps or DailyLimits())
+        service = service_over(folder, legnext, clock=clock, daily_limits=limits or DailyLimits())
         async with running(service, clock):
             grid = seed_id("legnext", grid=True)
             request = OutpaintRequest(task_id=grid, provider="legnext", image_index=1, zoom=1.5)
@@ -57,7 +58,7 @@ async def one_order(
 
 async def test_the_metrics_tell_of_orders_outcomes_latency_and_what_is_left_of_a_budget(tmp_path: Path) -> None:
     metrics = Metrics()
-    async with one_order(tmp_path, observer=metrics, caps=DailyLimits(usd=1.0, orders=5)) as service:
+    async with one_order(tmp_path, observer=metrics, limits=DailyLimits(usd=1.0, orders=5)) as service:
         page = await metrics.page(service)
     assert line(page, 'outpaint_provider_requests_total{kind="order",outcome="200",provider="legnext"}') == 1
     assert line(page, 'outpaint_provider_request_seconds_count{kind="read",provider="legnext"}') >= 1

@@ -1,4 +1,4 @@
-"""Extending pictures from a terminal: orders, waits, shows how far it is, and writes the images out."""
+"""The commands `outpaint`, `task` and `tasks`, and how every command writes to stdout and stderr."""
 
 import argparse
 import contextlib
@@ -10,60 +10,64 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 
-from outpaint_mcp.bootstrap import configured, running_service
+from outpaint_mcp.bootstrap import Front, configured, open_service
+from outpaint_mcp.cli.options import add_model_options, given_arguments
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, InvalidRequestError, OutpaintError
 from outpaint_mcp.domain.task import Status, Task
 
 if TYPE_CHECKING:
-    from outpaint_mcp.server.arguments import ToolArguments
     from outpaint_mcp.settings import Settings
     from outpaint_mcp.tasks.service import OnProgress, Service
 
-Arguments = TypeVar("Arguments", bound="ToolArguments")
 
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit codes: done, the task failed, refused."""
 WAIT_SECONDS = 20.0
-"""How long the command line waits at a time, so that it can show what it waits for."""
+"""How long a single call waits, so that progress is shown in between."""
 MAX_STEM = 100
-"""Characters of a picture's name that go into the name of what is made of it; a URL's may be longer than a file's."""
+"""Characters of the input's name that go into the output's; a URL's may be longer than a file's can be."""
+_FLAGS = {"image": "image", "task_id": "--task", "provider_options": "--option"}
+"""The arguments of the tool that have another name on the command line."""
+_LEFT_OUT = {"webhook_url", "webhook_secret", "webhook_events", "wait_seconds"}
+"""Those that it does not have: it waits for the result itself."""
 
 
 class StdoutError(Exception):
-    """Stdout takes nothing: its reader has gone, its disk is full, or it is closed. Raised once; later text is lost."""
+    """Stdout cannot be written: its reader has gone, its disk is full, or it is closed. Raised once only."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"stdout cannot be written: {cause.strerror}")
         self.reader_gone = isinstance(cause, BrokenPipeError)
 
 
+def add_outpaint_options(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of `outpaint` the arguments of the tool of that name."""
+    from outpaint_mcp.server.arguments import OutpaintArguments
+
+    add_model_options(parser, OutpaintArguments, flags=_FLAGS, left_out=_LEFT_OUT)
+
+
 def outpaint(options: argparse.Namespace) -> int:
     """Order an outpaint and write the result; returns the exit code."""
-    from outpaint_mcp.server.arguments import OutpaintArguments
+    from outpaint_mcp.server.arguments import OutpaintArguments, checked
 
     check_working_folder()
     settings = configured()
-    given = {
-        "task_id": options.task,
-        "image": _image_argument(options.image),
-        "provider": options.provider,
-        "image_index": options.image_index,
-        "zoom": options.zoom,
-        "aspect_ratio": options.aspect_ratio,
-        "prompt": options.prompt,
-        "speed": options.speed,
-        "provider_options": dict(_option(text) for text in options.option),
-        "repeat": options.repeat,
-    }
-    request = _checked(OutpaintArguments, given).request()
+    given = given_arguments(options, OutpaintArguments)
+    image: str | None = given.get("image")
+    if image is not None:
+        given["image"] = _image_argument(image)
+    if "provider_options" in given:
+        given["provider_options"] = dict(_provider_option(text) for text in given["provider_options"])
+    request = checked(OutpaintArguments, given).request()
 
     async def use(service: "Service") -> int:
         with _progress() as on_progress:
-            # Without waiting: its id is known to nobody before this returns.
+            # Without waiting: the user learns the id when this returns.
             task = await service.outpaint(request, on_progress=on_progress)
         if not task.status.ends_a_wait:
             file = "FILE" if options.output is None else shlex.quote(str(options.output))
@@ -71,22 +75,22 @@ def outpaint(options: argparse.Namespace) -> int:
             tell_line(f"Task {task.id}: if this is interrupted, go on with: {again}")
             with _progress() as on_progress:
                 final = await _until_final(service, task, on_progress)
-            # What was said about the order, such as that it is an older one, is said of the call and not kept.
-            said = tuple(note for note in task.notes if note not in final.notes)
-            task = final.model_copy(update={"notes": (*final.notes, *said)})
-        target = options.output or _default_output(options.image)
+            # Notes on the call, such as that the order is an older one, are not stored with the task.
+            notes = tuple(note for note in task.notes if note not in final.notes)
+            task = final.model_copy(update={"notes": (*final.notes, *notes)})
+        target = options.output or _default_output(image)
         return await _finish(service, task, target, as_json=options.json)
 
     return _with_service(settings, use)
 
 
 def show_task(options: argparse.Namespace) -> int:
-    """Show a task, written out if wanted; returns the exit code."""
-    from outpaint_mcp.server.arguments import GetTaskArguments
+    """Show a task, and write its images if asked to; returns the exit code."""
+    from outpaint_mcp.server.arguments import GetTaskArguments, checked
 
     check_working_folder()
     settings = configured()
-    task_id, provider = _checked(GetTaskArguments, {"task_id": options.id, "provider": options.provider}).named()
+    task_id, provider = checked(GetTaskArguments, {"task_id": options.id, "provider": options.provider}).named()
 
     async def use(service: "Service") -> int:
         task = await service.get_task(task_id, provider=provider)
@@ -117,16 +121,16 @@ def list_tasks(options: argparse.Namespace) -> int:
 
 
 def _with_service(settings: "Settings", use: "Callable[[Service], Awaitable[int]]") -> int:
-    """Run `use` over a service whose tasks are followed; any file may be read, since its owner sits at the terminal."""
+    """Run `use` with a service whose tasks are polled; it may read any file, since the user is at the terminal."""
 
     async def run() -> int:
         refusal: OutpaintError | StdoutError | None = None
         code = REFUSED
-        async with running_service(settings, at_terminal=True) as service:
+        async with open_service(settings, front=Front.TERMINAL) as service:
             try:
                 code = await use(service)
             except (OutpaintError, StdoutError) as error:
-                # Carried out of the task groups by hand: they would wrap it.
+                # Raised outside of the task groups, which would wrap it.
                 refusal = error
         if refusal is not None:
             raise refusal
@@ -142,13 +146,13 @@ async def _until_final(service: "Service", task: Task, on_progress: "OnProgress"
 
 
 def print_line(text: str) -> None:
-    """Write a line to stdout, what its encoding has no character for in escapes.
+    """Write a line to stdout, with escapes for what its encoding cannot represent.
 
     Raises:
         StdoutError: it cannot be written.
     """
     try:
-        # Python has no stdout at all where the process was started with it closed.
+        # Python has no stdout where the process was started with it closed.
         stdout: TextIO | None = sys.stdout
         if stdout is None:
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
@@ -159,7 +163,7 @@ def print_line(text: str) -> None:
 
 
 def tell_line(text: str) -> None:
-    """Write a line to stderr, if anybody is there to read it."""
+    """Write a line to stderr, if it can be written."""
     stderr: TextIO | None = sys.stderr
     if stderr is not None:
         with contextlib.suppress(OSError):
@@ -167,10 +171,10 @@ def tell_line(text: str) -> None:
 
 
 def flush(stream: TextIO, text: str = "") -> None:
-    """Write `text`, and all that was written before.
+    """Write `text`, and everything that is still buffered.
 
     Raises:
-        OSError: it cannot be written. The stream then leads nowhere: at its end Python would try once more, and fail.
+        OSError: it cannot be written. The stream is then redirected to nowhere, or Python would fail again at its exit.
     """
     try:
         encoding = stream.encoding or "utf-8"
@@ -183,7 +187,7 @@ def flush(stream: TextIO, text: str = "") -> None:
 
 
 def check_working_folder() -> None:
-    """Refuse to work where there is no folder any more.
+    """Make sure that there is a working folder.
 
     Raises:
         ConfigurationError: the working folder was deleted.
@@ -194,18 +198,8 @@ def check_working_folder() -> None:
         raise ConfigurationError("The working folder is not there any more.", "Change to another one.") from None
 
 
-def _checked(model: "type[Arguments]", given: dict[str, Any]) -> "Arguments":
-    """The arguments as the tool of the same name checks them; the refusals are worded as its own are."""
-    from outpaint_mcp.server.arguments import CheckedArguments
-
-    checked: Arguments | InvalidRequestError = CheckedArguments(arg_model=model).validate_arguments(given)["call"]
-    if isinstance(checked, InvalidRequestError):
-        raise checked
-    return checked
-
-
 async def _finish(service: "Service", task: Task, target: Path | None, *, as_json: bool) -> int:
-    """Print the task, and write its images: what is paid for is told before anything can go wrong with a file."""
+    """Print the task, and write its images: what is paid for is printed before a file can fail."""
     from outpaint_mcp.server.text import task_text
 
     unprinted: StdoutError | None = None
@@ -231,7 +225,7 @@ async def _finish(service: "Service", task: Task, target: Path | None, *, as_jso
     return code
 
 
-def _option(text: str) -> tuple[str, Any]:
+def _provider_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigurationError(f"--option {name!r} has no value.", "Write --option NAME=VALUE.")
@@ -243,22 +237,22 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _image_argument(image: str | None) -> str | None:
-    """A path is meant from the working folder, and a shell has expanded what it could."""
+def _image_argument(image: str) -> str:
+    """A URL as it is; a path relative to the working folder, made absolute."""
     if not image or image.lower().startswith(("http://", "https://", "data:", "file:")):
         return image
     path = Path(image)
-    # A ~user that there is not is a name like another.
+    # A ~user that does not exist is an ordinary name.
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()
     found = str(path.absolute())
     if not _is_utf8(found):
-        raise InvalidImageError("The picture's path is not UTF-8.", "Rename it.")
+        raise InvalidImageError("The image's path is not UTF-8.", "Rename the file.")
     return found
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether an argument was UTF-8: Python hands the bytes of others over as halves of characters."""
+    """Whether an argument was UTF-8: other bytes arrive as lone surrogates (PEP 383)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -267,10 +261,10 @@ def _is_utf8(text: str) -> bool:
 
 
 def _default_output(image: str | None) -> Path:
-    """A new name in the working folder, after the picture's."""
+    """A new name in the working folder, made from the input image's."""
     stem = "outpainted"
     if image is not None and not image.lower().startswith("data:"):
-        stem = (Path(image.partition("?")[0]).stem[:MAX_STEM] or "picture") + "-outpainted"
+        stem = (Path(image.partition("?")[0]).stem[:MAX_STEM] or "image") + "-outpainted"
     path, number = Path(f"{stem}.png"), 1
     while list(path.parent.glob(f"{glob.escape(path.stem)}.*")):
         number += 1
@@ -279,7 +273,7 @@ def _default_output(image: str | None) -> Path:
 
 
 def _path_for(target: Path, task: Task, index: int, mime_type: str) -> Path:
-    """Where an image goes: the suffix says what it is; several are numbered, and those in a folder named too."""
+    """Where an image is written: its suffix follows its type; several are numbered, and named by task in a folder."""
     known = {"image/png": [".png"], "image/jpeg": [".jpg", ".jpeg"], "image/webp": [".webp"], "image/gif": [".gif"]}
     fitting = known.get(mime_type, [target.suffix])
     if os.path.isdir(target):
@@ -290,7 +284,7 @@ def _path_for(target: Path, task: Task, index: int, mime_type: str) -> Path:
 
 @contextlib.contextmanager
 def _progress() -> Any:
-    """How far it is: a bar on a terminal where rich is installed, else a line now and then. On stderr."""
+    """Shows progress on stderr: a bar on a terminal where rich is installed, else a line whenever it changes."""
     if sys.stderr is not None and sys.stderr.isatty():
         try:
             from rich.console import Console

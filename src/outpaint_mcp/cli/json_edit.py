@@ -1,6 +1,6 @@
-"""Edits a JSON object in its text: a member is added and everything else stays as it was, to the byte.
+"""Adds a member to a JSON object in its text, where everything else stays as it was, to the byte.
 
-Parsing and writing anew would change what others laid out; a library that keeps the layout of JSON was not found.
+Parsing and serialising anew would change the file's layout; no library that keeps the layout of JSON was found.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where a member of an object stands in the text: its key, its value, and the end of both."""
+    """The offsets of a member of an object in the text: of its key, of its value, and of the end of both."""
 
     start: int
     value: int
@@ -21,7 +21,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the file is laid out. `indent` is one level's; None for a file that is one line."""
+    """The layout of the file. `indent` is that of one level; None for a file that is one line."""
 
     indent: str | None
     newline: str
@@ -36,12 +36,12 @@ class Style:
 
 def as_json(value: Any, indent: str | None) -> str:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    # Half a pair of surrogates can stand in JSON only escaped.
+    # A lone surrogate can be in JSON only escaped.
     return json.dumps(value, indent=indent) if re.search("[\ud800-\udfff]", text) else text
 
 
 def decoded(data: bytes) -> tuple[str, bytes]:
-    """The text, and the mark that some Windows programs put before it.
+    """The text, and the byte order mark that some Windows programs put before it.
 
     Raises:
         ValueError: it is not UTF-8.
@@ -54,10 +54,10 @@ def decoded(data: bytes) -> tuple[str, bytes]:
 
 
 def read_object(text: str) -> tuple[dict[str, Member], int, Style]:
-    """The members of the whole, where its closing brace is, and how it is laid out.
+    """The members of the top-level object, the offset of its closing brace, and its layout.
 
     Raises:
-        ValueError: it is no JSON object, or one that means different things to different readers.
+        ValueError: it is not a JSON object, or one that different parsers read differently.
     """
     try:
         whole = json.loads(text, object_pairs_hook=_unambiguous, parse_constant=_no_constant)
@@ -65,11 +65,11 @@ def read_object(text: str) -> tuple[dict[str, Member], int, Style]:
         raise ValueError(str(problem)) from None
     except (ValueError, RecursionError) as error:
         if _is_commented(text):
-            raise ValueError("it holds comments or trailing commas, which are not edited here") from None
+            raise ValueError("it holds comments or trailing commas, which are not supported here") from None
         where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ValueError(f"it is not valid JSON{where}") from None
     if not isinstance(whole, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     members, end = members_of(text, _after_space(text, 0))
     first = re.search(r"\{[ \t]*\r?\n([ \t]+)\"", text)
     compact = bool(members) and "\n" not in text.strip()
@@ -78,7 +78,7 @@ def read_object(text: str) -> tuple[dict[str, Member], int, Style]:
 
 
 def members_of(text: str, brace: int) -> tuple[dict[str, Member], int]:
-    """The members of the object that begins at `brace`, in order, and where it ends. The text is valid JSON."""
+    """The members of the object that begins at `brace`, in order, and the offset of its end. The text is valid JSON."""
     decoder = json.JSONDecoder()
     found: dict[str, Member] = {}
     at = _after_space(text, brace + 1)
@@ -103,7 +103,7 @@ def with_member(
     key: str,
     value: Any,
 ) -> str:
-    """The text with a member more at the end of the object from `brace` (or the first one after it) to `end`."""
+    """The text with one more member at the end of the object from `brace` (or the first one after it) to `end`."""
     member = f"{json.dumps(key)}: {style.rendered(value, depth)}"
     if members:
         last = list(members.values())[-1].end
@@ -119,13 +119,13 @@ def _after_space(text: str, at: int) -> int:
 
 
 class _Ambiguous(ValueError):
-    """Valid to the parser, and yet not to be touched."""
+    """Valid for this parser, and read differently by others."""
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _Ambiguous("a key stands in it twice")
+        raise _Ambiguous("it holds a key twice")
     return found
 
 
@@ -134,7 +134,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _is_commented(text: str) -> bool:
-    """Whether it is JSON but for comments and trailing commas."""
+    """Whether it is JSON apart from comments and trailing commas."""
     bare = re.sub(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', lambda found: found[1] or " ", text, flags=re.DOTALL)
     bare = re.sub(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', lambda found: found[1] or "", bare)
     try:

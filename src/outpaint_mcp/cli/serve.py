@@ -1,4 +1,4 @@
-"""What `outpaint-mcp serve` does: stdin and stdout, or sockets, until the process is asked to end."""
+"""The command `serve`: serves MCP on stdin and stdout, or over HTTP, until the process is asked to end."""
 
 import contextlib
 import functools
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from outpaint_mcp.bootstrap import build_http_app, build_metrics, configured, running_service
+from outpaint_mcp.bootstrap import build_http_app, build_metrics, configured, open_service
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
 
 if TYPE_CHECKING:
@@ -26,29 +26,32 @@ SWITCH_SECONDS = 0.0005
 
 def serve_stdio() -> None:
     """Serve MCP on stdin and stdout until stdin ends, or the process is asked to end."""
-    from outpaint_mcp.server.app import ResultShape, create_server
+    from outpaint_mcp.domain.events import TaskEvents
+    from outpaint_mcp.server.app import build_server
     from outpaint_mcp.server.lazy_service import LazyService
     from outpaint_mcp.server.stdio import serve_stdio as serve
+    from outpaint_mcp.server.tools import ResultShape
 
-    # The settings too are read when the service is opened: nothing before the tools' list depends on them.
+    # The settings are read only when the service is opened: `tools/list` does not depend on them.
     settings = functools.cache(configured)
 
     def shape() -> ResultShape:
         return ResultShape(settings().resource_links, settings().preview)
 
-    late = LazyService(lambda: running_service(settings()))
+    events = TaskEvents()
+    lazy = LazyService(lambda: open_service(settings(), events=events))
 
     async def end_when_asked() -> None:
         with _signals() as first:
             number = await first()
-            await late.end()
-        # A thread waits for the next line of stdin; nothing but the end of the process ends it.
+            await lazy.end()
+        # A thread blocks in reading stdin; only the end of the process ends it.
         os._exit(128 + int(number))
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(end_when_asked)
-            await serve(create_server(late, shape))
+            await serve(build_server(lazy, shape, events=events))
             tasks.cancel_scope.cancel()
 
     anyio.run(run)
@@ -71,17 +74,17 @@ def serve_http(
         host: the address to listen on.
         port: 0 is any free one.
         sse: with ``http``, whether SSE is served too.
-        insecure: whether strangers on the network may use it without a token.
-        public_url: where others reach it, if not as the settings say.
+        insecure: whether anyone on the network may use it without a token.
+        public_url: the URL that others reach it at, instead of the setting's.
         metrics_address: where metrics are served, if anywhere.
 
     Raises:
-        ConfigurationError: an address cannot be listened on, or strangers could reach it unasked.
+        ConfigurationError: an address cannot be listened on, or anyone on the network could use it without leave.
     """
     from outpaint_mcp.web.uvicorn_server import allow_many_files
 
     allow_many_files()
-    # Threads that wait for the disk want the interpreter's lock back at once, and so does whoever serves the clients.
+    # Threads that return from the disk need the interpreter's lock soon, and so does the event loop.
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = configured(**({} if public_url is None else {"public_url": public_url}))
     metrics = None if metrics_address is None else build_metrics()
@@ -115,7 +118,7 @@ def _listener(host: str, port: int) -> "socket.socket":
 
 
 async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, tuple[str, ...]]]") -> None:
-    """Serve until the process is asked to end; then answer who waits, and let orders come to their answers."""
+    """Serve until the process is asked to end; then answer waiting requests, and let sent orders be answered."""
     from outpaint_mcp.web.uvicorn_server import base_url_of, serving
 
     refusal: OutpaintError | None = None
@@ -133,17 +136,17 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
                     sys.stderr.flush()
                     await first()
         except OutpaintError as error:
-            # Carried out of the task groups by hand: they would wrap it.
+            # Raised outside of the task groups, which would wrap it.
             refusal = error
     if refusal is not None:
         raise refusal
 
 
 def collect_rarely() -> None:
-    """Keep the garbage collector from holding every client up, for 0.2 s at a time.
+    """Keep the garbage collector from blocking all clients, for 0.2 s at a time.
 
-    What is there when the server is ready stays, so it is not looked through again; and what is made for a request
-    mostly goes with it, without a collector.
+    The objects of a server that is ready stay alive, so they are not scanned again; and most of what a request
+    allocates is freed by reference counting.
     """
     gc.collect()
     gc.freeze()
@@ -152,12 +155,15 @@ def collect_rarely() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[], Awaitable[int]]]:
-    """Within the block SIGINT and SIGTERM end nothing; what is given waits for the first. After the block they do."""
+    """Within the block SIGINT and SIGTERM do not end the process; what is yielded waits for the first of them."""
     if sys.platform == "win32":
-        # There are no such signals there: Ctrl-C interrupts.
+        # It has no such signals: Ctrl-C raises KeyboardInterrupt.
         yield anyio.sleep_forever
         return
     import signal
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         yield signals.__anext__
+    # The second one ends the process at once. Python's KeyboardInterrupt would be raised in whatever task runs then,
+    # and uvicorn logs and drops it when that is a request's.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

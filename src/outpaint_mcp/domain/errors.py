@@ -90,7 +90,7 @@ class NotReadyError(RefusedError):
 
 class BudgetExceededError(RefusedError):
     code = "budget_exceeded"
-    default_advice = "Wait for the next UTC day, or have the operator raise the cap."
+    default_advice = "Wait for the next UTC day, or have the operator raise the limit."
 
 
 class ForbiddenUrlError(RefusedError):
@@ -100,7 +100,7 @@ class ForbiddenUrlError(RefusedError):
 
 class InvalidImageError(RefusedError):
     code = "invalid_image"
-    default_advice = "Give a whole JPEG, PNG, WebP or GIF picture."
+    default_advice = "Give a whole JPEG, PNG, WebP or GIF image."
 
 
 class ProviderError(OutpaintError):
@@ -119,7 +119,7 @@ class InsufficientCreditsError(ProviderError):
 
 class ContentRejectedError(ProviderError):
     code = "content_rejected"
-    default_advice = "Change the prompt or the picture; the same order will be refused again."
+    default_advice = "Change the prompt or the image; the same order will be rejected again."
 
 
 class RateLimitedError(ProviderError):

@@ -1,8 +1,52 @@
-"""Told what happens to requests and tasks, for whoever counts it. Knows nothing of how that is done."""
+"""What happens in the program, for whoever wants to know: changes of tasks, and requests to providers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from outpaint_mcp.domain.task import Status
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """A task was written, here or by another process, or has to be advanced at a certain time.
+
+    `due_at` is when this process is to advance it, in seconds since the epoch; None if there is nothing to do or
+    another process does it.
+    """
+
+    task_id: str
+    client: str
+    provider: str
+    status: Status
+    due_at: float | None = None
+
+
+class TaskEvents:
+    """The stream of what becomes of tasks: one for the program, passed to whoever publishes or listens.
+
+    Listeners are called at once, in the order in which they subscribed; they must return quickly and not raise.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: dict[object, Callable[[TaskEvent], None]] = {}
+
+    def subscribe(self, listener: Callable[[TaskEvent], None]) -> Callable[[], None]:
+        """Have `listener` called with every event from now on; returns what ends that."""
+        token = object()
+        self._listeners[token] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(token, None)
+
+        return unsubscribe
+
+    def publish(self, event: TaskEvent) -> None:
+        for listener in tuple(self._listeners.values()):
+            listener(event)
 
 
 class Observer:
-    """Hears of what happens; this one does nothing with it."""
+    """Told of requests and delays, for metrics; this one does nothing with it."""
 
     def asked(self, provider: str, kind: str, outcome: str, seconds: float) -> None:
         """A request to a provider has ended.

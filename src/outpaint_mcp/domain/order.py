@@ -1,11 +1,26 @@
-"""What is ordered from a provider, and what it is made from."""
+"""What is ordered: one outpaint, resolved, as it is stored and sent; and the identity by which a repeat is known."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import urlsplit, urlunsplit
 
-from outpaint_mcp.domain.request import DEFAULT_ZOOM, AspectRatio, Speed, Webhook
+from pydantic import TypeAdapter
+
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.request import AspectRatio, ProviderArguments, SourceKind, Webhook
+
+VERSION: Final = 2
+"""Of a stored order. Version 1 had no number, no frame and no provider."""
+
+
+class StepName(StrEnum):
+    UPSCALE = "upscale"
+    OUTPAINT = "outpaint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +31,9 @@ class Parent:
     own answer). `index` is 1-4 on a grid and 1 on a single image. `is_grid` is None where the answer did not tell.
     """
 
+    kind: ClassVar = SourceKind.TASK
+    NOT_IDENTITY: ClassVar = frozenset({"reference", "is_grid"})
+
     remote_id: str
     reference: str | None = None
     index: int = 1
@@ -24,39 +42,157 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A picture of one's own as the source, read, checked and measured. Width and height in pixels, as displayed.
+    """Your own image as the source, read, checked and measured. Width and height in pixels, as displayed.
 
-    `url` is the public http(s) URL it came from, or None for a file or a ``data:`` URI. `path` is our own copy, `size`
-    its bytes, or 0 where nobody counted them.
+    `path` is where our copy lies on this machine; it is looked up when it is needed and never stored. `url` is the
+    public http(s) URL that the image came from, or None for a file or a ``data:`` URI; its query may hold secrets, so
+    it lives in memory only. `size` is in bytes, or 0 where nobody counted them.
     """
+
+    kind: ClassVar = SourceKind.IMAGE
+    NOT_IDENTITY: ClassVar = frozenset({"mime_type", "width", "height", "path", "url", "size"})
 
     sha256: str
     mime_type: str
     width: int
     height: int
-    path: str
+    path: str = ""
     url: str | None = field(default=None, repr=False)
     size: int = 0
 
 
-class StepName(StrEnum):
-    UPSCALE = "upscale"
-    OUTPAINT = "outpaint"
-
-
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a provider is asked to do, once. Everything is resolved and already known to be possible.
+class Order(ProviderArguments):
+    """One outpaint as it is ordered of one provider. Everything is resolved and known to be possible.
 
-    `key` is unique to this step of this task and stays the same if the order is asked for again.
+    For an input image `frame` is the geometry, and `zoom` and `aspect_ratio` only say how it was asked for; for a
+    task's image these two are sent. `zoom` is None where the provider does not send it. `options` are normalised.
+
+    `task_id`, `image` and `image_index` are how the source was named, fit to be shown: no data, no query of a URL.
+    `key`, `step` and `webhook` are of one request to the vendor: see `for_step`.
     """
 
-    key: str
-    step: StepName
+    NOT_IDENTITY: ClassVar = frozenset(
+        {"task_id", "image", "image_index", "steps", "speed", "wants_webhook", "webhook", "key", "step"}
+    )
+    """The fields that do not change the image. Every other one, also one added later, tells orders apart."""
+    NOT_IDENTITY_OPTIONS: ClassVar = frozenset({"metadata"})
+    NOT_STORED: ClassVar = frozenset({"webhook", "key", "step"})
+    """What belongs to one request, or is secret."""
+
+    provider: str
     source: Parent | InputImage
-    zoom: float = DEFAULT_ZOOM
-    aspect_ratio: AspectRatio | None = None
-    prompt: str | None = None
-    speed: Speed | None = None
-    webhook: Webhook | None = None
+    frame: Frame | None = None
+    zoom: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[StepName, ...] = (StepName.OUTPAINT,)
+    task_id: str | None = None
+    image: str | None = None
+    image_index: int | None = None
+    wants_webhook: bool = False
+    webhook: Webhook | None = None
+    key: str = ""
+    step: StepName = StepName.OUTPAINT
+
+    def identity(self, client: str) -> str:
+        """A hash that is equal for two orders that would make the same image for the same client."""
+        fields = _without(_adapter(type(self)).dump_python(self, mode="json"), self.NOT_IDENTITY)
+        fields["source"] = _without(fields["source"], self.source.NOT_IDENTITY)
+        fields["options"] = _without(fields["options"], self.NOT_IDENTITY_OPTIONS)
+        if self.frame is not None:
+            # The same frame written in two ways is one order.
+            fields = _without(fields, {"zoom", "aspect_ratio"})
+        return _hash({"client": client, **fields})
+
+    def first_identity(self, client: str) -> str:
+        """The identity as version 1 stored it, so that an order placed just before an update is still recognised."""
+        source = self.source
+        return _hash(
+            {
+                "caller": client,
+                "provider": self.provider,
+                "source": [source.remote_id, source.index] if isinstance(source, Parent) else [source.sha256],
+                "zoom": self.zoom,
+                "aspect_ratio": str(self.aspect_ratio) if self.aspect_ratio else None,
+                "prompt": self.prompt,
+                "options": _without(self.options, self.NOT_IDENTITY_OPTIONS),
+            }
+        )
+
+    def shown(self) -> dict[str, Any]:
+        """The order as `Task.request` shows it: under the arguments' names, what was not given left out."""
+        webhook = self.webhook
+        arguments = {
+            "task_id": self.task_id,
+            "image": self.image,
+            "provider": self.provider,
+            "image_index": self.image_index,
+            "zoom": self.zoom,
+            **self.provider_arguments(),
+            "aspect_ratio": str(self.aspect_ratio) if self.aspect_ratio else None,
+            "webhook_url": without_query(webhook.url) if webhook and webhook.url else None,
+            "webhook_events": list(webhook.events) if webhook and webhook.events else None,
+            "provider_options": dict(self.options) or None,
+        }
+        return {name: value for name, value in arguments.items() if value is not None}
+
+    def for_step(self, step: StepName, *, key: str, source: Parent | InputImage, webhook: Webhook | None) -> Self:
+        """The order as one request to the vendor asks for it.
+
+        Args:
+            step: which of `steps`.
+            key: unique to this step of this task, and the same if it is sent again.
+            source: what is extended now: after an upscale, its result.
+            webhook: whom the vendor is to call for this step.
+        """
+        return replace(self, step=step, key=key, source=source, webhook=webhook)
+
+    def to_stored(self) -> dict[str, Any]:
+        """The order as JSON: no webhook, no URL, no path of this machine."""
+        stored = _without(_adapter(type(self)).dump_python(self, mode="json"), self.NOT_STORED)
+        stored["source"] = _without(stored["source"], {"path", "url"})
+        return {"version": VERSION, **stored}
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any], *, provider: str) -> Self:
+        """The order that was stored; what a field added since would hold is its default.
+
+        Args:
+            stored: what `to_stored` gave, in this version or an earlier one.
+            provider: whose order it is, which version 1 did not say.
+
+        Raises:
+            ValueError: it is no stored order.
+        """
+        found = dict(stored)
+        if "version" not in found:
+            # Version 1 kept a path of the machine and the URL, and the frame was worked out when it was sent.
+            found |= {"provider": provider, "wants_webhook": found.pop("webhook", False)}
+            found["source"] = _without(found["source"], {"path", "url"})
+            found["aspect_ratio"] = ratio = found["aspect_ratio"] and AspectRatio.parse(found["aspect_ratio"])
+            if provider == "apimart" and found["options"].get("custom_id"):
+                # Version 1 kept a zoom that was not sent: the button decides.
+                found["zoom"] = None
+            if "sha256" in found["source"]:
+                width, height = found["source"]["width"], found["source"]["height"]
+                found["frame"] = Frame.around(width, height, zoom=found["zoom"], aspect_ratio=ratio)
+        order: Self = _adapter(cls).validate_python(found)
+        return order
+
+
+# Built when it is first needed: it takes milliseconds, and listing the tools needs none.
+_adapter: Final[Callable[[Any], TypeAdapter[Any]]] = functools.cache(lambda kind: TypeAdapter(kind))
+
+
+def _without(fields: Mapping[str, Any], names: frozenset[str] | set[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def _hash(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def without_query(url: str) -> str:
+    """The URL without its query, fragment and user name."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,16 +1,24 @@
-"""What is kept of tasks and orders: plain records, without a way to keep them."""
+"""What is stored of a task: the task as it is shown, and what only the program needs of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Final
 
-from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.task import Cost, Task
+from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.order import Order, StepName
+from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
+
+LEASE_SECONDS: Final = 10.0
+"""How long a process counts as alive after it last renewed its lease on its tasks."""
+REUSE_SECONDS: Final = 600.0
+"""How long after its success a task still answers for the same order."""
+UNSENT_SECONDS: Final = 600.0
+"""How long an order that was intended but never sent waits for the same call before it is released."""
 
 
 class OrderState(StrEnum):
-    """How far one order came.
+    """How far the order of one step came.
 
     ``intended``: on disk, nothing sent. ``sent``: the request is about to leave or has left, no answer is known.
     ``accepted`` and ``refused``: the provider's answer. ``unconfirmed``: the answer is lost, it may have been taken.
@@ -24,16 +32,17 @@ class OrderState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OrderRow:
-    """One step's order.
+class StepRecord:
+    """One step of a task: how far its order came, and its status as it is shown.
 
-    `usd` is the price reserved for it, None where it is unknown; `reserved` says whether it counts to the caps. `cost`
-    is what the provider says it took.
+    `usd` is the price reserved for it, None where it is unknown; `reserved` says whether it counts. `cost` is what the
+    provider says it took.
     """
 
     position: int
     name: StepName
     state: OrderState = OrderState.INTENDED
+    status: Status = Status.QUEUED
     remote_id: str | None = None
     usd: float | None = None
     reserved: bool = False
@@ -41,40 +50,26 @@ class OrderRow:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImage:
-    """Which of our own copies holds an image of a task."""
-
-    sha256: str
-    mime_type: str
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """A task and what only the program needs of it.
 
-    `plan` is the order as JSON, without anything secret. `reference` and `is_grid` describe the result as a parent.
+    `task.steps` is empty here: it is built from `steps` when the task is shown. `order` and its `identity` are None for
+    a task that was imported: nobody ordered it here. `reference` and `is_grid` describe the result as a parent.
     `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
-    `mine` says whether this process was the task's owner when it was read.
+    `copies` are the cached copies of its images, by index. `mine` says whether this process was the task's owner when
+    it was read.
     """
 
     task: Task
     client: str
-    order_hash: str | None
-    plan: Mapping[str, Any]
-    orders: tuple[OrderRow, ...]
+    identity: str | None
+    order: Order | None
+    steps: tuple[StepRecord, ...]
     reference: str | None = None
     is_grid: bool | None = None
     due_at: float | None = None
-    kept: Mapping[int, KeptImage] = field(default_factory=dict)
+    copies: Mapping[int, StoredImage] = field(default_factory=dict)
     mine: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DailyLimits:
-    """The most that one client may order in a UTC day; None is no cap."""
-
-    usd: float | None = None
-    orders: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 AUTO = "auto"
 """In place of a provider's name: whoever fits."""
@@ -17,7 +17,7 @@ DEFAULT_WAIT_SECONDS = 25
 
 
 class SourceKind(StrEnum):
-    """What is extended: the image of a finished task, or a picture of one's own."""
+    """What is extended: the image of a finished task, or your own image."""
 
     TASK = "task"
     IMAGE = "picture"
@@ -43,7 +43,7 @@ WebhookEvent = Literal["progress", "completed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class AspectRatio:
-    """Width to height of the new picture, in lowest terms (32:18 is 16:9)."""
+    """Width to height of the new image, in lowest terms (32:18 is 16:9)."""
 
     width: int
     height: int
@@ -81,18 +81,35 @@ class Webhook:
         return tuple(found for found in (self.secret, self.url.partition("?")[2]) if found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderArguments:
+    """The arguments that reach a provider as they are. A request has them, and so has the order that it comes to.
+
+    A field here has a `Feature` of its name. It is then part of an order's identity, stored and shown; refused by every
+    provider that does not declare it; and sent by those that do.
+    """
+
+    aspect_ratio: AspectRatio | None = None
+    prompt: str | None = None
+    speed: Speed | None = None
+
+    def provider_arguments(self) -> dict[str, Any]:
+        """These arguments by name."""
+        return {name: getattr(self, name) for name in PROVIDER_ARGUMENTS}
+
+
+PROVIDER_ARGUMENTS: Final = tuple(one.name for one in fields(ProviderArguments))
+
+
 @dataclass(frozen=True, slots=True)
-class OutpaintRequest:
+class OutpaintRequest(ProviderArguments):
     """One `outpaint` call as the client made it, its values checked and normalised."""
 
     task_id: str | None = None
     image: str | None = field(default=None, repr=False)
-    provider: str = "auto"
+    provider: str = AUTO
     image_index: int | None = None
     zoom: float = DEFAULT_ZOOM
-    aspect_ratio: AspectRatio | None = None
-    prompt: str | None = None
-    speed: Speed | None = None
     webhook: Webhook | None = None
     provider_options: Mapping[str, Any] = field(default_factory=dict)
     repeat: bool = False
@@ -100,15 +117,13 @@ class OutpaintRequest:
     def asked(self) -> frozenset[Feature]:
         """The features that this request needs of a provider, `ZOOM` always among them."""
         webhook = self.webhook or Webhook("")
-        wanted: dict[Feature, object] = {
+        given: dict[str, object] = {
+            **self.provider_arguments(),
             Feature.ZOOM: True,
-            Feature.ASPECT_RATIO: self.aspect_ratio,
             Feature.IMAGE_INDEX: self.image_index,
-            Feature.PROMPT: self.prompt,
-            Feature.SPEED: self.speed,
             Feature.WEBHOOK_URL: webhook.url,
             Feature.WEBHOOK_SECRET: webhook.secret,
             Feature.WEBHOOK_EVENTS: webhook.events,
             Feature.PROVIDER_OPTIONS: self.provider_options,
         }
-        return frozenset(feature for feature, value in wanted.items() if value)
+        return frozenset(Feature(name) for name, value in given.items() if value)

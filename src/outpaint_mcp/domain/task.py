@@ -102,13 +102,29 @@ OnProgress = Callable[[float, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """Our checked copy of an image, named by its content and never by a path of one machine.
+
+    Width and height in pixels as displayed, None where an older store did not keep them; `size` in bytes, or 0 where
+    nobody counted them.
+    """
+
+    sha256: str
+    mime_type: str
+    width: int | None = None
+    height: int | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ResultImage:
-    """An image as a provider's answer names it."""
+    """An image as a provider's answer names it; `stored` where the answer was the image itself."""
 
     url: str
     mime_type: str | None = None
     width: int | None = None
     height: int | None = None
+    stored: StoredImage | None = None
 
 
 @dataclass(frozen=True, slots=True)

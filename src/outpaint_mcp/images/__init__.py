@@ -1,1 +1,1 @@
-"""Images as untrusted files: fetched, checked, decoded and kept."""
+"""Images as untrusted files: fetched, checked, decoded and stored."""

@@ -1,10 +1,10 @@
-"""Which IP addresses a stranger's URL may lead to. Pure: looks nothing up and connects to nothing."""
+"""Which IP addresses a client's URL may lead to. Pure: resolves nothing and connects to nothing."""
 
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
-# What answers on these hands out a cloud machine's credentials, or is the next cable's neighbour. Never opened.
+# Cloud metadata services, which hand out credentials, and link-local neighbours. Never connected to.
 _METADATA: Final = tuple(
     ip_network(net)
     for net in (
@@ -29,7 +29,7 @@ _PRIVATE: Final = tuple(
         "fc00::/7",
     )
 )
-# Beside what `is_global` says, which differs between versions of Python.
+# Besides what `is_global` excludes, which differs between versions of Python.
 _SPECIAL: Final = tuple(
     ip_network(net)
     for net in (
@@ -53,27 +53,27 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 def may_connect(address: str, *, allow_private: bool = False) -> bool:
     """Whether the IP address is a public one, or with `allow_private` a loopback or private one.
 
-    Link-local and metadata addresses never are, whatever form of IPv6 an IPv4 address is wrapped in.
+    Link-local and metadata addresses are never allowed, whatever form of IPv6 address embeds an IPv4 one.
     """
     try:
-        judged = ipaddress.ip_address(address)
+        checked = ipaddress.ip_address(address)
     except ValueError:
         return False
-    if isinstance(judged, IPv6Address):
-        if judged.scope_id is not None:
+    if isinstance(checked, IPv6Address):
+        if checked.scope_id is not None:
             return False
-        judged = _unwrapped(judged)
-    if any(judged in net for net in _METADATA):
+        checked = _unwrapped(checked)
+    if any(checked in net for net in _METADATA):
         return False
-    if any(judged in net for net in _PRIVATE):
+    if any(checked in net for net in _PRIVATE):
         return allow_private
-    if any(judged in net for net in _SPECIAL):
+    if any(checked in net for net in _SPECIAL):
         return False
-    return judged.is_global if isinstance(judged, IPv4Address) else judged in _GLOBAL_IPV6
+    return checked.is_global if isinstance(checked, IPv4Address) else checked in _GLOBAL_IPV6
 
 
 def _unwrapped(address: IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that packets to this IPv6 address end at, where that is so."""
+    """The IPv4 address that this IPv6 address embeds, if it does."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address in _NAT64:
@@ -82,7 +82,7 @@ def _unwrapped(address: IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` is an IP address in full, without the brackets of a URL."""
+    """Whether `host` is an IP address written in full, without the brackets of a URL."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

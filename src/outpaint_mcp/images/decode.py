@@ -1,8 +1,8 @@
-"""Images as untrusted files: the one place where Pillow opens bytes that somebody sent.
+"""Decodes untrusted image files: the only place where Pillow opens bytes that a client or a vendor sent.
 
-Sizes are checked from the header before anything is decoded, only the four formats of the web are tried, and whatever
-is wrong with a file becomes one `InvalidImageError`. Knows nothing of outpainting, of where the bytes came from, or of
-where they go. Decoding a hostile or a huge picture costs time and memory: servers call this from a worker process.
+The size is checked by the header before anything is decoded, only the four formats of the web are tried, and whatever
+is wrong with a file becomes one `InvalidImageError`. Decoding a hostile or a huge image takes time and memory, so
+servers call this in a worker process.
 """
 
 import io
@@ -10,7 +10,6 @@ import math
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +21,9 @@ MAX_INPUT_PIXELS: Final = 40_000_000
 MAX_OUTPUT_PIXELS: Final = 80_000_000
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
-# What Pillow's decoders are known to raise on broken files, beside OSError (its UnidentifiedImageError included).
-# RuntimeError and AssertionError come from the depths of the PNG and GIF plug-ins; MemoryError is not among them:
-# a picture within the limit that does not fit into memory is this machine's lack, not the file's.
+# What Pillow's decoders are known to raise on broken files, besides OSError (which UnidentifiedImageError is).
+# RuntimeError and AssertionError come from inside the PNG and GIF plug-ins. MemoryError is not among them: an image
+# within the limit that does not fit into memory is a shortage of this machine, not a fault of the file.
 _BROKEN: Final = (
     OSError,
     SyntaxError,
@@ -45,37 +44,30 @@ _BROKEN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """What a picture is: its `mime_type`, and its size in pixels as a viewer shows it (EXIF orientation applied)."""
-
-    mime_type: str
-    width: int
-    height: int
-
-
 def open_image(data: bytes | Path) -> Image.Image:
-    """The decoded picture, upright, in the mode the file has; of an animation the first frame. ``info`` keeps the ICC
-    profile, and ``format`` is lost where the picture had to be turned.
+    """The decoded image, upright, in the mode that the file has; of an animation the first frame. ``info`` keeps the
+    ICC profile, and ``format`` is lost where the image had to be rotated.
 
     Raises:
-        InvalidImageError: not a whole JPEG, PNG, WebP or GIF picture of at most `MAX_INPUT_PIXELS`.
+        InvalidImageError: not a complete JPEG, PNG, WebP or GIF image of at most `MAX_INPUT_PIXELS`.
     """
     return _decode(data)[1]
 
 
-def measure(data: bytes | Path) -> ImageInfo:
-    """Type and size of a picture. Decodes it all, so that a truncated file is found here and not when it is drawn.
+def measure(data: bytes | Path) -> tuple[str, int, int]:
+    """The MIME type, width and height of an image, in pixels as a viewer shows it (EXIF orientation applied).
+
+    It is decoded as a whole, so that a truncated file is found here and not when it is drawn.
 
     Raises:
         InvalidImageError: as for `open_image`.
     """
     name, image = _decode(data)
-    return ImageInfo(MIME_TYPES[name], image.width, image.height)
+    return MIME_TYPES[name], image.width, image.height
 
 
 def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> bytes:
-    """A small JPEG of the picture at `path`: neither side above `max_side` pixels, at most `max_bytes` long where any
+    """A small JPEG of the image at `path`: neither side above `max_side` pixels, at most `max_bytes` long where any
     quality can reach that. Transparent parts are shown on white.
 
     Raises:
@@ -98,41 +90,41 @@ def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> b
 
 
 def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str, Image.Image]:
-    """The format's name and the upright picture."""
+    """The format's name and the upright image."""
     try:
         encoded = data if isinstance(data, bytes) else data.read_bytes()
     except OSError as error:
-        raise InvalidImageError(f"The picture's file cannot be read ({error.strerror or error}).") from error
+        raise InvalidImageError(f"The image's file cannot be read ({error.strerror or error}).") from error
     if not encoded:
-        raise InvalidImageError("The picture is empty: it has no bytes.")
+        raise InvalidImageError("The image is empty: it has no bytes.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(encoded), formats=tuple(MIME_TYPES))
-            name = "JPEG" if image.format == "MPO" else image.format  # what phones make of a JPEG with two pictures
+            name = "JPEG" if image.format == "MPO" else image.format  # what phones call a JPEG with two images
             if name not in MIME_TYPES:
-                raise InvalidImageError("The picture is not a JPEG, PNG, WebP or GIF file.")
+                raise InvalidImageError("The image is not a JPEG, PNG, WebP or GIF file.")
             _check_size(image.width, image.height, max_pixels)
             image.load()
             upright = ImageOps.exif_transpose(image)
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidImageError("The picture is not a JPEG, PNG, WebP or GIF file.") from error
+        raise InvalidImageError("The image is not a JPEG, PNG, WebP or GIF file.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InvalidImageError(f"The picture has more than {max_pixels:,} pixels.") from error
+        raise InvalidImageError(f"The image has more than {max_pixels:,} pixels.") from error
     except _BROKEN as error:
-        raise InvalidImageError("The picture is damaged or cut short: it cannot be decoded.") from error
+        raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
     return name, upright
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if min(width, height) < 1:
-        raise InvalidImageError("The picture has no pixels.")
+        raise InvalidImageError("The image has no pixels.")
     if width * height > max_pixels:
         megapixels = math.ceil(width * height / 1e5) / 10
         raise InvalidImageError(
-            f"The picture has {megapixels} megapixels ({width}x{height}), the limit is {max_pixels // 1_000_000}.",
-            "Give a smaller picture.",
+            f"The image has {megapixels} megapixels ({width}x{height}), the limit is {max_pixels // 1_000_000}.",
+            "Give a smaller image.",
         )

@@ -1,10 +1,10 @@
-"""A process that decodes pictures: ``python -m outpaint_mcp.images.decode_worker``.
+"""The process that decodes images: ``python -m outpaint_mcp.images.decode_worker``.
 
-A hostile file can then cost a process, never the server. Each line of standard input is a JSON object with an `action`
-and a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) tell what a
-picture is, ``preview`` makes a small JPEG. Each is answered with one line: ``{"answer": ...}``, or ``{"refused":
-{message, advice}}`` after which the process ends, as it does after `MOST` pictures or `IDLE_SECONDS` without one:
-nothing that a file did to it lasts. Knows nothing of where pictures come from.
+A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
+a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
+and size, ``preview`` a small JPEG in base64. Each is answered with one line: ``{"done": ...}``, or ``{"error":
+{message, advice}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one,
+so that whatever a file did to it does not last.
 """
 
 import base64
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-MOST: Final = 100
+MAX_IMAGES: Final = 100
 IDLE_SECONDS: Final = 20.0
 NICENESS: Final = 10
 _MAX_MEMORY: Final = 3 * 1024**3
@@ -24,55 +24,56 @@ _MAX_CPU_SECONDS: Final = 60
 
 
 def main() -> int:
-    """Answer what stands on standard input; the exit code."""
+    """Answer the lines of standard input; returns the exit code."""
     _limit_memory()
-    for _ in range(MOST):
+    for _ in range(MAX_IMAGES):
         line = _next_line()
         if not line:
             break
         _limit_time()
-        question = json.loads(line)
-        answer = _answered(question["action"], Path(question["file"]))
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        job = json.loads(line)
+        message = _message(job["action"], Path(job["file"]))
+        sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
         sys.stdout.buffer.flush()
-        if "answer" not in answer:
+        if "error" in message:
             break
     return 0
 
 
 def _next_line() -> bytes:
-    """The next question; nothing if none comes."""
-    # Who asks sends a line and waits for its answer, so none is ever left in the buffer.
+    """The next job; empty if none comes."""
+    # The next line is sent only after this one is answered, so none is ever left in the buffer.
     if sys.platform != "win32" and not select.select([sys.stdin.buffer], [], [], IDLE_SECONDS)[0]:
         return b""
     return sys.stdin.buffer.readline()
 
 
-def _answered(action: str, file: Path) -> dict[str, Any]:
+def _message(action: str, file: Path) -> dict[str, Any]:
     from outpaint_mcp.domain.errors import InvalidImageError
 
     try:
-        return {"answer": _do(action, file)}
+        return {"done": _do(action, file)}
     except InvalidImageError as error:
-        return {"refused": {"message": error.message, "advice": error.advice}}
+        return {"error": {"message": error.message, "advice": error.advice}}
     except MemoryError:
-        message = "There is not enough memory to open this picture."
-        return {"refused": {"message": message, "advice": "Give a smaller picture."}}
+        message = "There is not enough memory to open this image."
+        return {"error": {"message": message, "advice": "Give a smaller image."}}
 
 
 def _do(action: str, file: Path) -> Any:
-    from outpaint_mcp.images import decode as image_file
+    from outpaint_mcp.images.decode import measure, preview_jpeg
 
-    if action == "preview":
-        return base64.b64encode(image_file.preview_jpeg(file)).decode()
-    if action == "size":
-        return _size(file)
-    info = image_file.measure(file)
-    return {"mime_type": info.mime_type, "width": info.width, "height": info.height}
+    match action:
+        case "preview":
+            return base64.b64encode(preview_jpeg(file)).decode()
+        case "size":
+            return _size(file)
+        case _:
+            return measure(file)
 
 
-def _size(file: Path) -> dict[str, str | int]:
-    """From the header alone: a picture drawn here may be larger than one that is taken in."""
+def _size(file: Path) -> tuple[str, int, int]:
+    """As `measure`, by the header alone: an image that was drawn here may be larger than an input image."""
     from PIL import Image
 
     from outpaint_mcp.domain.errors import InvalidImageError
@@ -80,13 +81,13 @@ def _size(file: Path) -> dict[str, str | int]:
 
     try:
         with Image.open(file, formats=tuple(MIME_TYPES)) as image:
-            return {"mime_type": MIME_TYPES[image.format or ""], "width": image.width, "height": image.height}
+            return MIME_TYPES[image.format or ""], image.width, image.height
     except (OSError, KeyError, SyntaxError, ValueError) as error:
-        raise InvalidImageError("The file that was drawn is not a picture.", "Order it again.") from error
+        raise InvalidImageError("The file that was drawn is not an image.", "Order it again.") from error
 
 
 def _limit_memory() -> None:
-    """So that the machine outlives a bomb, and the server goes before its decoders. Not everywhere possible."""
+    """So that a decompression bomb ends this process, and neither the server nor the machine. Where the system can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     if sys.platform != "win32":
@@ -98,7 +99,7 @@ def _limit_memory() -> None:
 
 
 def _limit_time() -> None:
-    """So that a process whose server died in the middle of a picture ends too."""
+    """So that this process ends too when its server dies while it decodes."""
     if sys.platform != "win32":
         import resource
 

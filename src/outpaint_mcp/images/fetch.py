@@ -1,8 +1,8 @@
-"""Fetches a file from a URL that a stranger gave, without becoming the stranger's way into a private network.
+"""Downloads a file from a URL that a client gave, guarded against server-side request forgery.
 
-Every host is looked up once, every address of it is judged, and the connection goes to the very address that was
-judged: a name that means another machine a moment later is of no use. Redirects are followed by hand, each hop anew.
-Knows nothing of what a picture is.
+Every host is resolved once, all its addresses are checked, and the connection goes to an address that was checked, so
+that DNS rebinding achieves nothing. Redirects are followed here, and each of them is checked anew. Knows nothing of
+images.
 """
 
 import re
@@ -21,7 +21,7 @@ from outpaint_mcp.images.addresses import is_address, may_connect
 from outpaint_mcp.images.size_limit import too_large
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""A host name and a port to all its IP addresses; raises OSError when there is none."""
+"""Resolves a host name and a port to all its IP addresses; raises OSError when there is none."""
 Write = Callable[[bytes], Awaitable[None]]
 
 MAX_REDIRECTS: Final = 5
@@ -31,18 +31,19 @@ _HOST_NAME: Final = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _PIECE: Final = 256 * 1024
 _MAX_HEAD: Final = 64 * 1024
-"""Bytes until an answer proper begins: before it a server may send any number of interim ones."""
-_HEADERS: Final = {
-    "Accept": "image/*,*/*;q=0.5",
-    # A compressed body would only be a way to send more than the cap; pictures are compressed already.
-    "Accept-Encoding": "identity",
-    "User-Agent": "outpaint-mcp",
-    "Connection": "close",
-}
+"""Bytes before the body: a server may send any number of interim (1xx) responses before the final one."""
+_HEADERS: Final = (
+    (b"Accept", b"image/*,*/*;q=0.5"),
+    # Images are compressed already, and a compressed body may expand to any size.
+    (b"Accept-Encoding", b"identity"),
+    (b"User-Agent", b"outpaint-mcp"),
+    (b"Connection", b"close"),
+)
+_BROKEN: Final = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """All addresses of `host`, from the system's resolver."""
+    """All addresses of `host`, by the system's resolver."""
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -51,11 +52,11 @@ class ImageFetcher:
     """Fetches files of at most `max_bytes`.
 
     Args:
-        allow_private: opens loopback and private addresses, never link-local and metadata ones.
+        allow_private: whether loopback and private addresses are allowed; link-local and metadata ones never are.
         timeout: for one file with all its redirects, in seconds.
         connect_timeout: for one attempt to connect, in seconds.
-        at_once: how many files are fetched at the same time; the others wait, which does not count as time-out.
-        ssl_context: what certificates are checked with; by default the system's authorities.
+        at_once: the most files that are fetched at the same time; waiting for a turn does not count as timeout.
+        ssl_context: what certificates are checked with; by default the usual authorities.
     """
 
     def __init__(
@@ -78,11 +79,11 @@ class ImageFetcher:
         self._ssl_context = ssl_context
 
     async def fetch(self, url: str, write: Write) -> None:
-        """Pass the body on to `write` in pieces, never more than `max_bytes` of it.
+        """Pass the body to `write` in pieces, never more than `max_bytes` of it.
 
         Raises:
-            ForbiddenUrlError: the URL, or where it redirects to, must not be opened.
-            InvalidImageError: nothing can be had there; messages name the host, and nothing else of the URL.
+            ForbiddenUrlError: the URL, or one that it redirects to, must not be opened.
+            InvalidImageError: it cannot be downloaded; messages name the host, and nothing else of the URL.
         """
         target = _parse(url)
         async with self._slots:
@@ -95,54 +96,55 @@ class ImageFetcher:
                         target = _parse_redirect(target, location)
             except TimeoutError:
                 raise InvalidImageError(
-                    f"The picture did not arrive from {_ascii_host(target)} within {self._timeout:g} seconds.",
+                    f"The image did not arrive from {_ascii_host(target)} within {self._timeout:g} seconds.",
                     "Try again later, or give another URL.",
                 ) from None
         raise InvalidImageError(
-            f"The picture's URL redirects more than {MAX_REDIRECTS} times.", "Give the URL that it ends at."
+            f"The image's URL redirects more than {MAX_REDIRECTS} times.", "Give the URL that it ends at."
         )
 
     async def _hop(self, target: httpx2.URL, write: Write) -> str | None:
-        """One request: the body goes to `write`, or the place of a redirect is returned."""
-        addresses = await self._checked_addresses(target)
-        for address in addresses:
-            # A transport for each request: a connection is never shared by two names that live at one address,
-            # of which only one was verified. Proxies are not asked: they would do a look-up of their own.
+        """Make one request: the body goes to `write`, or the location of a redirect is returned."""
+        for address in await self._checked_addresses(target):
             head = _Head()
-            transport = _Transport(self._verify(), head)
-            async with transport:
-                try:
-                    response = await transport.handle_async_request(self._request(target, address))
-                    head.is_over = True
-                except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                    continue
-                except httpx2.TransportError as error:
-                    raise _broken(target) from error
-                try:
-                    return await self._receive(target, response, write)
-                except httpx2.TransportError as error:
-                    raise _broken(target) from error
-                finally:
-                    with anyio.CancelScope(shield=True):
+            request = self._request(target, address)
+            # One connection for each request: it is never shared by two names at one address, of which only one was
+            # verified. Without httpx, so without proxies, which would resolve the name themselves.
+            connection = httpcore2.AsyncHTTPConnection(
+                request.url.origin, ssl_context=self._context(), network_backend=_Backend(head)
+            )
+            response: httpcore2.Response | None = None
+            try:
+                response = await connection.handle_async_request(request)
+                head.is_over = True
+                return await self._receive(target, response, write)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+            except _BROKEN as error:
+                raise _broken_off(target) from error
+            finally:
+                with anyio.CancelScope(shield=True):
+                    if response is not None:
                         await response.aclose()
+                    await connection.aclose()
         raise InvalidImageError(
             f"{_ascii_host(target)} cannot be connected to, or its certificate is not valid.",
             "Check the URL, or give another one.",
         )
 
-    def _verify(self) -> ssl.SSLContext:
+    def _context(self) -> ssl.SSLContext:
         if self._ssl_context is None:
             self._ssl_context = httpx2.create_ssl_context()
         return self._ssl_context
 
-    def _request(self, target: httpx2.URL, address: str) -> httpx2.Request:
-        patience = {name: self._timeout for name in ("read", "write", "pool")} | {"connect": self._connect_timeout}
-        return httpx2.Request(
+    def _request(self, target: httpx2.URL, address: str) -> httpcore2.Request:
+        timeouts = {"connect": self._connect_timeout, "read": self._timeout, "write": self._timeout}
+        return httpcore2.Request(
             "GET",
-            target.copy_with(host=address, fragment=None),
-            headers={"Host": target.netloc.decode("ascii"), **_HEADERS},
+            httpcore2.URL(scheme=target.raw_scheme, host=address, port=_port(target), target=target.raw_path),
+            headers=[(b"Host", target.netloc), *_HEADERS],
             # The certificate is checked against the name, although the connection goes to an address.
-            extensions={"timeout": patience, "sni_hostname": _ascii_host(target).rstrip(".")},
+            extensions={"timeout": timeouts, "sni_hostname": _ascii_host(target).rstrip(".")},
         )
 
     async def _checked_addresses(self, target: httpx2.URL) -> Sequence[str]:
@@ -160,20 +162,21 @@ class ImageFetcher:
             raise _not_found(target)
         return addresses[:_MAX_ADDRESSES_TRIED]
 
-    async def _receive(self, target: httpx2.URL, response: httpx2.Response, write: Write) -> str | None:
-        if response.status_code in _REDIRECTS and "location" in response.headers:
-            return response.headers["location"]
-        if not response.is_success:
+    async def _receive(self, target: httpx2.URL, response: httpcore2.Response, write: Write) -> str | None:
+        headers = httpx2.Headers(response.headers)
+        if response.status in _REDIRECTS and "location" in headers:
+            return headers["location"]
+        if not 200 <= response.status < 300:
             raise InvalidImageError(
-                f"{_ascii_host(target)} answered HTTP {response.status_code} for the picture's URL.",
+                f"{_ascii_host(target)} answered HTTP {response.status} for the image's URL.",
                 "Check that the URL is right, public and not expired.",
             )
-        announced = response.headers.get("content-length", "")
+        announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
             raise too_large(self._max_bytes)
-        decode = _decoder(target, response.headers.get("content-encoding", ""))
+        decode = _decoder(target, headers.get("content-encoding", ""))
         received = 0
-        async for raw in response.aiter_raw():
+        async for raw in response.aiter_stream():
             for piece in decode(raw):
                 received += len(piece)
                 if received > self._max_bytes:
@@ -183,7 +186,7 @@ class ImageFetcher:
 
 
 class _Head:
-    """Counts what a server sends before its answer proper."""
+    """Counts the bytes that a server sends before the body of its response."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -192,18 +195,12 @@ class _Head:
     def count(self, received: int) -> None:
         self._received += received
         if not self.is_over and self._received > _MAX_HEAD:
-            raise httpcore2.RemoteProtocolError("the answer does not begin")
-
-
-class _Transport(httpx2.AsyncHTTPTransport):
-    """httpx's, over connections whose heads are counted: it reads interim answers as long as they come."""
-
-    def __init__(self, ssl_context: ssl.SSLContext, head: _Head) -> None:
-        super().__init__(verify=ssl_context, trust_env=False)
-        self._pool = httpcore2.AsyncConnectionPool(ssl_context=ssl_context, network_backend=_Backend(head))
+            raise httpcore2.RemoteProtocolError("the head of the response is too long")
 
 
 class _Backend(httpcore2.AnyIOBackend):
+    """Connections whose heads are counted: httpcore reads interim responses for as long as they come."""
+
     def __init__(self, head: _Head) -> None:
         self._head = head
 
@@ -235,24 +232,24 @@ class _Stream(httpcore2.AsyncNetworkStream):
 
 
 def _parse(url: str) -> httpx2.URL:
-    """The URL, if it may be opened as far as can be told before its host is looked up."""
+    """The URL, if it may be opened, as far as can be told before its host is resolved."""
     try:
         target = httpx2.URL(url)
         host = _ascii_host(target)
     except (httpx2.InvalidURL, ValueError):
-        raise InvalidImageError("The picture's URL cannot be read.", "Check how the URL is written.") from None
+        raise InvalidImageError("The image's URL cannot be read.", "Check how the URL is written.") from None
     if target.scheme not in ("http", "https"):
-        raise ForbiddenUrlError("The picture's URL is neither http nor https.")
+        raise ForbiddenUrlError("The image's URL is neither http nor https.")
     if target.userinfo:
-        raise ForbiddenUrlError("The picture's URL has a user name in it.", "Give a public URL, without a user name.")
+        raise ForbiddenUrlError("The image's URL has a user name in it.", "Give a public URL, without a user name.")
     if not is_address(host):
-        # 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1 to some resolvers: addresses are written in full.
+        # 2130706433, 0x7f.1 and 0177.0.0.1 are 127.0.0.1 to some resolvers: addresses must be written in full.
         if re.search(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?$", host):
-            raise ForbiddenUrlError("The picture's URL has an address for a host that is not written the usual way.")
+            raise ForbiddenUrlError("The image's URL has an IP address as its host that is not written the usual way.")
         if len(host) > _MAX_HOST or _HOST_NAME.fullmatch(host) is None:
-            raise InvalidImageError("The picture's URL has no host that there could be.", "Check how it is written.")
+            raise InvalidImageError("The image's URL has an invalid host.", "Check how the URL is written.")
     if not 0 < _port(target) < 65_536:
-        raise InvalidImageError("The picture's URL has a port that there cannot be.", "Check how the URL is written.")
+        raise InvalidImageError("The image's URL has an invalid port.", "Check how the URL is written.")
     return target
 
 
@@ -274,12 +271,12 @@ def _port(target: httpx2.URL) -> int:
 
 
 def _decoder(target: httpx2.URL, encoding: str) -> Callable[[bytes], Iterable[bytes]]:
-    """Undoes one layer of compression by a server that was asked for none, in pieces of at most `_PIECE`."""
+    """Undoes one layer of compression that was not requested, in pieces of at most `_PIECE` bytes."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return lambda raw: (raw,)
     if name not in ("gzip", "x-gzip", "deflate"):
-        raise InvalidImageError(f"{_ascii_host(target)} sends the picture in an encoding that was not asked for.")
+        raise InvalidImageError(f"{_ascii_host(target)} sends the image in an encoding that was not asked for.")
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def inflate(raw: bytes) -> Iterator[bytes]:
@@ -287,15 +284,15 @@ def _decoder(target: httpx2.URL, encoding: str) -> Callable[[bytes], Iterable[by
             try:
                 yield inflater.decompress(raw, _PIECE)
             except zlib.error as error:
-                raise _broken(target) from error
+                raise _broken_off(target) from error
             raw = inflater.unconsumed_tail
 
     return inflate
 
 
-def _broken(target: httpx2.URL) -> InvalidImageError:
+def _broken_off(target: httpx2.URL) -> InvalidImageError:
     return InvalidImageError(
-        f"The picture's transfer from {_ascii_host(target)} broke off.", "Try again, or give another URL."
+        f"The image's transfer from {_ascii_host(target)} broke off.", "Try again, or give another URL."
     )
 
 

@@ -1,20 +1,17 @@
-"""Reads, checks and keeps images; the only module that opens a user's file or an image URL.
+"""Reads, checks and stores images; the only module that opens a user's file or an image URL.
 
-Whatever comes in is first copied under our own folder, then decoded once by another process, then named by its
-content: whoever sees ``<sha256>.<type>`` sees a whole picture that was checked. Knows nothing of tasks or providers.
+Whatever comes in is first copied into our own folder, then decoded once in another process, then named by its content,
+so that a file called ``<sha256>.<type>`` is a complete image that was checked. Knows nothing of tasks or providers.
 """
 
-import base64
 import hashlib
 import os
 import re
 import secrets
 import stat
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,6 +20,8 @@ import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError
 from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.task import StoredImage
+from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.size_limit import MAX_BYTES
@@ -35,32 +34,21 @@ _WRITE_BYTES: Final = 1 << 20
 Fill = Callable[[Path], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class KeptImage:
-    """A finished image on this machine: width and height in pixels as displayed, `size` in bytes."""
-
-    sha256: str
-    mime_type: str
-    width: int
-    height: int
-    path: Path
-    size: int
-
-
 class ImageLibrary:
-    """The pictures of this machine: sources that were handed in, and images that came out.
+    """The images on this machine: input images under ``sources``, results under ``images``.
 
     Args:
-        folder: where they are kept, below ``sources`` and ``images``.
+        folder: the folder of these two.
         roots: the folders that a file path may lie in, links resolved.
-        allow_private: opens loopback and private URLs, for tests and sandboxes.
-        resolver: looks host names up; by default the system's.
+        allow_private: whether URLs may lead to loopback and private addresses, for tests and sandboxes.
+        resolver: resolves host names; by default the system's.
         fetch_timeout: for one URL with its redirects, in seconds.
-        decode_timeout: for one decoding, in seconds.
-        decoders: how many pictures are decoded at the same time; by default two, and never as many as there are cores.
+        connect_timeout: for one attempt to connect, in seconds.
+        decode_timeout: for one image, in seconds.
+        decoders: how many images are decoded at the same time; by default two, and fewer than there are cores.
         decoder: the command line of the process that decodes.
-        environment: that process's, by default this one's.
-        max_bytes: the largest file that is taken in.
+        environment: that process's environment, by default this one's.
+        max_bytes: the size of the largest file that is accepted.
     """
 
     def __init__(
@@ -83,8 +71,8 @@ class ImageLibrary:
         self._incoming = folder / "incoming"
         self._roots = roots
         self._max_bytes = max_bytes
-        at_once = max(1, min(2, _cores() - 1)) if decoders is None else decoders
-        self._decoders = DecoderPool(at_once=at_once, seconds=decode_timeout, command=decoder, environment=environment)
+        limit = max(1, min(2, usable_cores() - 1)) if decoders is None else decoders
+        self._decoders = DecoderPool(limit=limit, timeout=decode_timeout, command=decoder, environment=environment)
         self._fetcher = ImageFetcher(
             max_bytes=max_bytes,
             allow_private=allow_private,
@@ -94,7 +82,7 @@ class ImageLibrary:
         )
 
     async def __aenter__(self) -> Self:
-        """Keep what decodes a picture for the next one, until the block ends."""
+        """Keep a process that has decoded an image for the next one, until the block ends."""
         await self._decoders.__aenter__()
         return self
 
@@ -102,60 +90,81 @@ class ImageLibrary:
         await self._decoders.__aexit__(*error)
 
     async def read(self, ref: str, *, paths_allowed: bool = True) -> InputImage:
-        """Take in what a client gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
+        """Read what a client gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
 
         Raises:
-            InvalidImageError: nothing there, or not a whole JPEG, PNG, WebP or GIF picture within the limits.
-            ForbiddenUrlError: a URL or path that must not be opened from here.
+            InvalidImageError: nothing is there, or not a complete JPEG, PNG, WebP or GIF image within the limits.
+            ForbiddenUrlError: a URL or path that must not be opened.
             ConfigurationError: our own folder cannot be written.
         """
         ref = ref.strip()
         scheme = scheme_of(ref)
         if scheme in ("http", "https"):
-            kept = await self._take(self._download(ref), self._sources)
+            stored = await self._add(self._download(ref), self._sources)
         elif scheme == "data":
             data = await anyio.to_thread.run_sync(data_of, ref, self._max_bytes)
-            kept = await self._take(lambda part: _in_thread(_write, part, data), self._sources)
+            stored = await self._add(lambda part: _in_thread(_write, part, data), self._sources)
         elif scheme not in (None, "file"):
             raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.")
         elif not paths_allowed:
             raise ForbiddenUrlError("This server opens no files by path.", "Give a public http(s) URL, or a data: URI.")
         else:
             path = path_of(ref)
-            kept = await self._take(
+            stored = await self._add(
                 lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes), self._sources
             )
         url = ref if scheme in ("http", "https") else None
-        return InputImage(kept.sha256, kept.mime_type, kept.width, kept.height, str(kept.path), url, kept.size)
+        width, height = stored.width or 0, stored.height or 0
+        path = self._sources / _file_name(stored.sha256, stored.mime_type)
+        return InputImage(stored.sha256, stored.mime_type, width, height, str(path), url, stored.size)
 
-    async def keep(self, url: str) -> KeptImage:
-        """Fetch a result's http(s) URL, check the image and keep it.
+    async def keep(self, url: str) -> StoredImage:
+        """Download a result from its http(s) URL, check it and store it.
 
         Raises:
             OutpaintError: as for `read`.
         """
-        return await self._take(self._download(url), self._images)
+        return await self._add(self._download(url), self._images)
 
-    async def adopt(self, path: Path) -> KeptImage:
-        """Keep an image that this program drew itself, at `path`; the file there stays.
-
-        It may be larger than what is taken in, and is not decoded again.
+    async def keep_bytes(self, data: bytes) -> StoredImage:
+        """Check the bytes of a result and store it.
 
         Raises:
-            InvalidImageError: the file is gone, or is no picture.
+            InvalidImageError: they are not an image.
+            ConfigurationError: our own folder cannot be written.
         """
-        return await self._take(lambda part: _in_thread(_link, path, part), self._images, trusted=True)
+        return await self._add(lambda part: _in_thread(_write, part, data), self._images)
+
+    async def keep_file(self, path: Path) -> StoredImage:
+        """Store an image that this program drew itself, at `path`; the file there stays.
+
+        It may be larger than an input image, and is not decoded again.
+
+        Raises:
+            InvalidImageError: the file is gone, or is not an image.
+        """
+        return await self._add(lambda part: _in_thread(_link, path, part), self._images, trusted=True)
 
     def path_of(self, sha256: str, mime_type: str) -> Path:
-        """Where a kept image is, or would be.
+        """Where a stored result is, or would be.
 
         Raises:
-            ValueError: these cannot be a kept image's.
+            ValueError: no stored image can have these.
         """
         return self._images / _file_name(sha256, mime_type)
 
+    def source_path(self, sha256: str, mime_type: str) -> Path:
+        """Where an input image is: read for an order, or a stored result that was handed on.
+
+        Raises:
+            ValueError: no stored image can have these.
+        """
+        name = _file_name(sha256, mime_type)
+        handed_on = self._images / name
+        return handed_on if handed_on.exists() and not (self._sources / name).exists() else self._sources / name
+
     async def load(self, sha256: str, mime_type: str) -> bytes | None:
-        """The bytes of a kept image, or of a source that was read; None if it is no longer here."""
+        """The bytes of a stored result or input image; None if it is no longer here."""
         name = _file_name(sha256, mime_type)
         for folder in (self._images, self._sources):
             try:
@@ -165,56 +174,56 @@ class ImageLibrary:
         return None
 
     async def preview(self, sha256: str, mime_type: str) -> bytes:
-        """A small JPEG of a kept image.
+        """A small JPEG of a stored result.
 
         Raises:
             InvalidImageError: it is no longer here.
         """
-        return base64.b64decode(await self._decoders.ask("preview", str(self.path_of(sha256, mime_type))))
+        return await self._decoders.preview(self.path_of(sha256, mime_type))
 
     async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
-        """Delete what was not taken in for so long, then the oldest until at most `max_bytes` are left.
+        """Delete the images that were last stored before that many days, then the oldest until `max_bytes` are left.
 
-        `keep` are the SHA-256 of what stays in any case (and counts). Returns how many files were deleted.
+        `keep` are the SHA-256 of images that stay in any case (and count). Returns how many files were deleted.
         """
         oldest = time.time() - older_than_days * 86_400
         return await _in_thread(_prune, (self._sources, self._images), self._incoming, oldest, max_bytes, set(keep))
 
     def _download(self, url: str) -> Fill:
         async def fill(part: Path) -> None:
-            waiting = bytearray()
+            buffered = bytearray()
 
             async def write(piece: bytes) -> None:
-                # A thread for every packet would take longer than the packets.
-                waiting.extend(piece)
-                if len(waiting) >= _WRITE_BYTES:
+                # A hop to a thread for every packet would take longer than the packets.
+                buffered.extend(piece)
+                if len(buffered) >= _WRITE_BYTES:
                     await write_out()
 
             async def write_out() -> None:
-                await _in_thread(_append, part, bytes(waiting))
-                waiting.clear()
+                await _in_thread(_append, part, bytes(buffered))
+                buffered.clear()
 
             await self._fetcher.fetch(url, write)
             await write_out()
 
         return fill
 
-    async def _take(self, fill: Fill, folder: Path, *, trusted: bool = False) -> KeptImage:
-        """Have a new file filled, look at it, and move it into `folder` under its content's name."""
+    async def _add(self, fill: Fill, folder: Path, *, trusted: bool = False) -> StoredImage:
+        """Fill a new file, check it, and move it into `folder` under the name of its content."""
         try:
             async with self._part() as part:
                 await fill(part)
                 sha256, size = await _in_thread(_hash, part)
-                info = await self._decoders.ask("size" if trusted else "measure", str(part))
-                path = folder / _file_name(sha256, info["mime_type"])
+                mime_type, width, height = await self._decoders.measure(part, trusted=trusted)
+                path = folder / _file_name(sha256, mime_type)
                 await _in_thread(_move, part, path)
         except OSError as error:
-            raise ConfigurationError(f"The server cannot keep pictures ({error.strerror or 'disk error'}).") from error
-        return KeptImage(sha256, info["mime_type"], info["width"], info["height"], path, size)
+            raise ConfigurationError(f"The server cannot store images ({error.strerror or 'disk error'}).") from error
+        return StoredImage(sha256, mime_type, width, height, size)
 
     @asynccontextmanager
     async def _part(self) -> AsyncIterator[Path]:
-        """A name for a file of ours that nobody else has. Moved away in the block, or gone if that breaks off."""
+        """A unique name for a new file, which the block moves away; if the block fails, the file is deleted."""
         part = self._incoming / secrets.token_hex(16)
         await _in_thread(_make_folder, self._incoming)
         try:
@@ -223,10 +232,6 @@ class ImageLibrary:
             with anyio.CancelScope(shield=True):
                 await anyio.Path(part).unlink(missing_ok=True)
             raise
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _make_folder(folder: Path) -> None:
@@ -244,7 +249,7 @@ def _append(part: Path, data: bytes) -> None:
 
 
 def _link(path: Path, part: Path) -> None:
-    """A second name for one of our own files; a copy where the file system has no such thing."""
+    """A hard link to one of our own files; a copy where the file system has no hard links."""
     try:
         os.link(path, part)
     except FileNotFoundError:
@@ -261,14 +266,14 @@ def _hash(path: Path) -> tuple[str, int]:
 def _move(part: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, path)
-    # Where both are names of one file already, nothing was moved.
+    # Where both are links to one file already, nothing was moved.
     part.unlink(missing_ok=True)
-    os.utime(path)  # `prune` goes by when a picture was last taken in
+    os.utime(path)  # `prune` goes by when an image was last stored
 
 
 def _file_name(sha256: str, mime_type: str) -> str:
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or mime_type not in _EXTENSIONS:
-        raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} is no picture of ours")
+        raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} cannot be an image of ours")
     return f"{sha256}.{_EXTENSIONS[mime_type]}"
 
 
@@ -284,7 +289,7 @@ def _prune(folders: Collection[Path], incoming: Path, oldest: float, max_bytes: 
 
 
 def _files(folder: Path) -> list[tuple[Path, float, int]]:
-    """The files in `folder`, each with when it was changed and its size in bytes."""
+    """The files in `folder`, each with the time of its last change and its size in bytes."""
     found = []
     for file in folder.iterdir() if folder.is_dir() else ():
         try:

@@ -1,4 +1,4 @@
-"""The largest file that is taken in, whichever way it comes, and the one sentence that says so. Knows nothing else."""
+"""The size limit of image files, whichever way they come, and the error of one above it."""
 
 from typing import Final
 
@@ -8,5 +8,5 @@ MAX_BYTES: Final = 50_000_000
 
 
 def too_large(max_bytes: int) -> InvalidImageError:
-    """The error for a picture's file above the cap of so many bytes."""
-    return InvalidImageError(f"The picture is larger than {max_bytes // 1_000_000} MB.", "Give a smaller picture.")
+    """The error of an image file of more than `max_bytes`."""
+    return InvalidImageError(f"The image is larger than {max_bytes // 1_000_000} MB.", "Give a smaller image.")

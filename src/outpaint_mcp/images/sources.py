@@ -1,7 +1,7 @@
-"""What a client gives as `image`, where that is no http(s) URL: a ``data:`` URI, a ``file:`` URI or a path.
+"""Reads what a client gives as `image` unless it is an http(s) URL: a ``data:`` URI, a ``file:`` URI or a path.
 
-Everything here may read a disk or take a while, and is called in a thread. No message holds the data or the path:
-whoever reads it knows them, and a log should not. Knows nothing of what a picture is.
+Everything here may read a disk or take a while, and is called in a thread. No message holds the data or the path: the
+client knows them, and they should not get into a log.
 """
 
 import base64
@@ -19,9 +19,9 @@ from urllib.request import url2pathname
 from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.images.size_limit import too_large
 
-_MAX_PATH: Final = 4096  # characters; longer ones are no path on any system
+_MAX_PATH: Final = 4096  # characters; no system has longer paths
 _PIECE: Final = 1 << 20
-_GIVE_A_PICTURE: Final = "Give an http(s) URL, a file path or a data: URI of a picture."
+_GIVE_AN_IMAGE: Final = "Give an http(s) URL, a file path or a data: URI of an image."
 
 
 def scheme_of(ref: str) -> str | None:
@@ -34,14 +34,14 @@ def data_of(uri: str, max_bytes: int) -> bytes:
     """The bytes of a ``data:`` URI, in base64 or percent-encoded.
 
     Raises:
-        InvalidImageError: it is written wrongly, or holds more than `max_bytes`.
+        InvalidImageError: it is malformed, or holds more than `max_bytes`.
     """
     if len(uri) > 3 * max_bytes + 1000:  # each byte percent-encoded
         raise too_large(max_bytes)
     head, comma, body = uri.partition(",")
     if not comma:
         raise InvalidImageError(
-            "The data: URI has no comma.", "Write data:image/png;base64, and after it the picture's bytes in base64."
+            "The data: URI has no comma.", "Write data:image/png;base64, and after it the image's bytes in base64."
         )
     try:
         data = unquote_to_bytes(body)
@@ -49,7 +49,7 @@ def data_of(uri: str, max_bytes: int) -> bytes:
             packed = b"".join(data.split()).rstrip(b"=")
             data = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidImageError("The data: URI is not valid base64.", "Encode the picture's bytes anew.") from None
+        raise InvalidImageError("The data: URI is not valid base64.", "Encode the image's bytes again.") from None
     if len(data) > max_bytes:
         raise too_large(max_bytes)
     return data
@@ -59,27 +59,27 @@ def path_of(ref: str) -> Path:
     """The path that a path or a ``file:`` URI names, with nothing resolved or opened yet.
 
     Raises:
-        InvalidImageError: it is none.
+        InvalidImageError: it is neither.
         ForbiddenUrlError: it is on another machine.
     """
     if len(ref) > _MAX_PATH:
-        raise InvalidImageError("The image is neither a URL nor a path nor a data: URI.", _GIVE_A_PICTURE)
+        raise InvalidImageError("The image is neither a URL nor a path nor a data: URI.", _GIVE_AN_IMAGE)
     if scheme_of(ref) == "file":
         try:
             parts = urlsplit(ref)
         except ValueError:
-            raise InvalidImageError("The file: URI cannot be read.", _GIVE_A_PICTURE) from None
+            raise InvalidImageError("The file: URI cannot be read.", _GIVE_AN_IMAGE) from None
         if parts.netloc.lower() not in ("", "localhost"):
-            raise ForbiddenUrlError("The file: URI names another machine.", _GIVE_A_PICTURE)
+            raise ForbiddenUrlError("The file: URI names another machine.", _GIVE_AN_IMAGE)
         ref = url2pathname(parts.path) if sys.platform == "win32" else unquote(parts.path)
     if not ref:
-        raise InvalidImageError("The image is empty.", _GIVE_A_PICTURE)
-    if sys.platform == "win32" and re.match(r"[\\/]{2}", ref):  # even looking there would send the user's log-in
-        raise ForbiddenUrlError("The path is on another machine.", _GIVE_A_PICTURE)
+        raise InvalidImageError("The image is empty.", _GIVE_AN_IMAGE)
+    if sys.platform == "win32" and re.match(r"[\\/]{2}", ref):  # even a look there would send the user's credentials
+        raise ForbiddenUrlError("The path is on another machine.", _GIVE_AN_IMAGE)
     path = Path(ref)
     try:
         return path.expanduser()
-    except RuntimeError:  # a ~user that there is not
+    except RuntimeError:  # a ~user that does not exist
         return path
 
 
@@ -105,8 +105,8 @@ def copy_user_file(path: Path, part: Path, roots: Collection[Path], max_bytes: i
         raise outside
     try:
         if not stat.S_ISREG(real.lstat().st_mode):
-            raise InvalidImageError("The image's path is not a plain file's.", "Give the path of a picture.")
-        # A last component that was exchanged for a link or a pipe since is neither followed nor waited for.
+            raise InvalidImageError("The image's path is not a plain file's.", "Give the path of an image.")
+        # If the last component has become a link or a pipe since, it is neither followed nor waited for.
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         source = os.open(real, flags)
     except (OSError, ValueError):
@@ -114,7 +114,7 @@ def copy_user_file(path: Path, part: Path, roots: Collection[Path], max_bytes: i
     with os.fdopen(source, "rb") as opened:
         status = os.fstat(source)
         try:
-            # Nor is a folder on the way: the path still is what was judged, and what was opened is what is there.
+            # Nor has a folder on the way been replaced: the path is still what was checked, and so is the open file.
             same = real.resolve() == real and os.path.samestat(real.lstat(), status)
         except (OSError, RuntimeError):
             raise missing from None
@@ -136,6 +136,6 @@ def _copy_opened(read: Callable[[int], bytes], part: Path, max_bytes: int, unrea
             if not piece:
                 return
             copied += len(piece)
-            if copied > max_bytes:  # it has grown while it was read
+            if copied > max_bytes:  # it has grown meanwhile
                 raise too_large(max_bytes)
             target.write(piece)

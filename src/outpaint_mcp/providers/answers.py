@@ -4,13 +4,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
-from outpaint_mcp.domain.errors import InvalidRequestError, UnknownTaskError
-from outpaint_mcp.domain.order import Order, Parent
+from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.task import Cost
 
 _PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
@@ -25,6 +24,16 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        """A null stands for the field's default, where it has one."""
+        if not isinstance(data, dict):
+            return data
+        fields = cls.model_fields
+        given = [key for key, one in data.items() if one is not None or key not in fields or fields[key].is_required()]
+        return {key: data[key] for key in given}
+
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -34,32 +43,11 @@ def is_about_content(message: str) -> bool:
     return _CONTENT_WORDS.search(message) is not None
 
 
-def usd_cost(amount: float, unit: str, usd_per_unit: float | None) -> Cost:
-    """What an order took, in USD too where the unit's price is known."""
+def usd_cost(amount: float | None, unit: str, usd_per_unit: float | None) -> Cost | None:
+    """What an order took, in USD too where the unit's price is known; None where the answer does not say."""
+    if amount is None:
+        return None
     return Cost(amount=amount, unit=unit, usd=None if usd_per_unit is None else round(amount * usd_per_unit, 6))
-
-
-def path_segment(title: str, remote_id: str) -> str:
-    """A task's id as one segment of a URL's path.
-
-    Raises:
-        UnknownTaskError: it holds what no vendor's id does.
-    """
-    if _PATH_SEGMENT.fullmatch(remote_id) is None:
-        raise UnknownTaskError(f"{title} can have no task of this id.")
-    return quote(remote_id, safe="")
-
-
-def with_options(options: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The client's `provider_options` and the adapter's fields, of which those that are None are left out."""
-    return {**options, **{key: value for key, value in body.items() if value is not None}}
-
-
-def parent_of(order: Order) -> Parent:
-    """The order's source where only a finished task's image is possible, which `check` has seen to."""
-    if not isinstance(order.source, Parent):
-        raise TypeError(f"{order.step} of a picture")
-    return order.source
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
@@ -116,15 +104,59 @@ def _to_urls(value: Any) -> Any:
     return tuple(_none_to_empty(url) for url in value)
 
 
+def _to_moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(float(value), UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 Id = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
 Text = Annotated[str, BeforeValidator(_none_to_empty)]
 """A string; null is an empty one."""
 Number = Annotated[float | None, BeforeValidator(_to_number)]
 """A number, also written as a string or with a percent sign; None for anything else."""
+Moment = Annotated[datetime | None, BeforeValidator(_to_moment)]
+"""A time as ISO 8601 or in Unix seconds; None for anything else."""
 Code = Annotated[str | None, BeforeValidator(_to_code)]
 """An error code; 0 and "" mean that there is none."""
 Urls = Annotated[tuple[str, ...], BeforeValidator(_to_urls)]
 """A list of URLs, also a bare one; null is an empty URL."""
+
+
+class JobError(Answer):
+    """Why a job failed, as PiAPI and the vendors that follow it say it."""
+
+    code: Code = None
+    message: Text = ""
+    raw_message: Text = ""
+
+    @property
+    def text(self) -> str:
+        return self.message or self.raw_message
+
+
+class _JobUsage(Answer):
+    frozen: Number = None
+    consume: Number = None
+
+
+class _JobMeta(Answer):
+    usage: _JobUsage | None = None
+
+
+class Job(Answer):
+    """What PiAPI and the vendors that follow it tell of any job; `frozen` is set aside, `consume` is taken."""
+
+    status: Text
+    task_type: Text = ""
+    error: JobError = JobError()
+    meta: _JobMeta | None = None
+
+    @property
+    def usage(self) -> _JobUsage:
+        return (self.meta and self.meta.usage) or _JobUsage()
 
 
 def without_empty_tail(urls: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,52 +1,32 @@
 """What a provider is. Knows neither MCP nor sockets, clocks or the environment.
 
-`Provider` is what the service sees: declarations, and two coroutines. `HttpProvider` implements these for a vendor from
-pure translations, so that a vendor's file holds data and functions from values to values.
+`Provider` is what the service sees: declarations and two coroutines, `start` and `poll`. `HttpProvider` implements
+these for vendors over HTTP, so that a vendor's file holds declarations and pure functions.
 """
 
 import contextlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from outpaint_mcp.domain.errors import (
     InvalidRequestError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, StepName
-from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import MAX_ZOOM, MIN_ZOOM, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.provider_info import ProviderInfo, SourceForm
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
-
-
-@dataclass(frozen=True, slots=True)
-class ZoomLimits:
-    """The zooms that a provider honours: a closed range, or single `values`."""
-
-    low: float = MIN_ZOOM
-    high: float = MAX_ZOOM
-    values: tuple[float, ...] = ()
-
-    def allows(self, zoom: float) -> bool:
-        return zoom in self.values if self.values else self.low <= zoom <= self.high
-
-    def __str__(self) -> str:
-        if self.values:
-            *most, last = (f"{value:g}" for value in self.values)
-            return f"{', '.join(most)} or {last}" if most else last
-        return f"{self.low:g} to {self.high:g}"
-
-
-Features = Mapping[SourceKind, Mapping[Feature, str]]
-Zooms = Mapping[SourceKind, ZoomLimits]
+from outpaint_mcp.providers.declarations import Operation
 
 
 class Provider(ABC):
     """A vendor's API, or the engine on this machine.
 
-    `features` says, for each kind of source that is accepted, which arguments can be honoured, each with its limits in
-    words; `zoom` holds the limits of `zoom` as data. What is declared nowhere is refused before anything is sent.
+    `operations` says, for each kind of source that is accepted, which arguments are honoured, within which limits. What
+    is declared nowhere is refused before anything is sent.
     """
 
     name: ClassVar[str]
@@ -57,12 +37,13 @@ class Provider(ABC):
     price: ClassVar[str]
     image_lifetime: ClassVar[str]
     sources: ClassVar[tuple[SourceForm, ...]]
-    features: ClassVar[Features]
-    zoom: ClassVar[Zooms]
+    operations: ClassVar[Mapping[SourceKind, Operation]]
+    upscale: ClassVar[Operation | None] = None
+    """How one image of a grid is upscaled, where that must be done before it can be extended."""
     first_poll: ClassVar[float]
-    """Seconds from the order to the first question."""
+    """Seconds from the order to the first poll."""
     poll_interval: ClassVar[float]
-    """Seconds between questions."""
+    """Seconds between polls."""
     usual_seconds: ClassVar[float]
     """How long an outpaint usually takes; progress is estimated from it where the provider gives none."""
     usd: ClassVar[Mapping[StepName, float]] = {}
@@ -72,10 +53,16 @@ class Provider(ABC):
     costs_money: ClassVar[bool] = True
     leaves_machine: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
-    """Whether an order may be asked for again under the same key without being placed twice."""
-    reserved_options: ClassVar[Mapping[str, str]] = {}
-    """The keys that `provider_options` must not hold, since the adapter can write them, with what to use instead."""
-    image_hosts: ClassVar[tuple[str, ...]] = ()
+    """Whether an order may be sent again under the same idempotency key without being placed twice."""
+    synchronous: ClassVar[bool] = False
+    """Whether the answer to the order is the result: there is nothing to poll, and a lost answer is lost for good."""
+
+    @classmethod
+    def undeclared(cls) -> tuple[str, ...]:
+        """The declarations without a default that this class lacks."""
+        ours = [one for one in cls.__mro__ if one.__module__.startswith("outpaint_mcp.")]
+        names = dict.fromkeys(name for one in ours for name in inspect.get_annotations(one))
+        return tuple(name for name in names if not hasattr(cls, name))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -87,54 +74,94 @@ class Provider(ABC):
         """Whether one image of a grid must be upscaled before it can be extended."""
         return SourceForm.UPSCALED in self.sources and SourceForm.GRID not in self.sources
 
-    def limits(self, kind: SourceKind) -> dict[Feature, str]:
-        """Every feature for this kind of source with its limits in words; empty if the kind is not accepted."""
-        if kind not in self.features:
-            return {}
-        return {Feature.ZOOM: str(self.zoom[kind]), **self.features[kind]}
+    @classmethod
+    def limits(cls, kind: SourceKind) -> dict[Feature, str]:
+        """Every argument for this kind of source with its limits in words; empty if the kind is not accepted."""
+        return cls.operations[kind].limits() if kind in cls.operations else {}
+
+    @classmethod
+    def reserved_options(cls) -> dict[str, str]:
+        """The keys that `provider_options` must not hold, since the adapter can write them: what to use instead."""
+        found: dict[str, list[str]] = {}
+        operations = list(cls.operations.items())
+        if cls.upscale is not None:
+            operations.append((SourceKind.TASK, cls.upscale))
+        for kind, operation in operations:
+            for name, arguments in operation.written(kind).items():
+                found.setdefault(name, []).extend(arguments)
+        return {name: " and ".join(dict.fromkeys(arguments)) or "the tool itself" for name, arguments in found.items()}
+
+    def info(self) -> ProviderInfo:
+        """What `list_providers` says of it."""
+        return ProviderInfo(
+            name=self.name,
+            title=self.title,
+            configured=not self.needs,
+            needs=self.needs,
+            features={
+                kind.value: {feature.value: words for feature, words in self.limits(kind).items()}
+                for kind in self.operations
+            },
+            zoom={kind.value: str(operation.zoom) for kind, operation in self.operations.items()},
+            source=self.sources,
+            price=self.price,
+            image_lifetime=self.image_lifetime,
+            note=self.note,
+            docs_url=self.docs_url,
+        )
 
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         """Refuse what this provider cannot do with this kind of source.
 
         Raises:
             UnsupportedFeatureError: a feature is missing, or a value lies outside its limits.
-            InvalidRequestError: `provider_options` holds a key that an argument stands for.
+            InvalidRequestError: an argument is missing that is needed, or `provider_options` holds a key that an
+                argument stands for.
         """
         limits = self.limits(kind)
         if not limits:
-            word = "pictures of one's own" if kind is SourceKind.IMAGE else "finished tasks"
+            word = "your own images" if kind is SourceKind.IMAGE else "finished tasks"
             raise UnsupportedFeatureError(f"{self.title} does not extend {word}.")
+        asked = request.asked()
         for feature in Feature:
-            if feature in request.asked() and feature not in limits:
+            if feature in asked and feature not in limits:
                 raise UnsupportedFeatureError(f"{self.title} has no {feature.value}{_for(kind)}.")
-        if self.sends_zoom(request) and not self.zoom[kind].allows(request.zoom):
+        operation = self.operations[kind]
+        for feature, argument in operation.arguments.items():
+            if argument.required and feature not in asked:
+                raise InvalidRequestError(
+                    f"{self.title} needs a {feature.value}{_for(kind)}.", f"Give a {feature.value}."
+                )
+        if self.sends_zoom(request) and not operation.zoom.allows(request.zoom):
             raise UnsupportedFeatureError(
                 f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {limits[Feature.ZOOM]}."
             )
+        reserved = self.reserved_options()
         for key in request.provider_options:
-            if key in self.reserved_options:
-                raise InvalidRequestError(
-                    f"provider_options must not hold {key!r}.", f"Use {self.reserved_options[key]} instead."
-                )
+            if key in reserved:
+                raise InvalidRequestError(f"provider_options must not hold {key!r}.", f"Use {reserved[key]} instead.")
 
-    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:  # noqa: B027 (nothing to refuse)
-        """Refuse what this provider cannot do with this very picture (its size, its lack of a public URL).
+    def check_image(self, image: InputImage, frame: Frame) -> None:
+        """Refuse an image (its size, its lack of a public URL) or a frame that this provider cannot extend.
 
         Raises:
-            UnsupportedFeatureError: the picture lies outside the provider's limits.
-            InvalidRequestError: the new picture would.
+            UnsupportedFeatureError: the image or its place on the canvas lies outside the provider's limits.
+            InvalidRequestError: the new image would be too large.
         """
+        placing = self.operations[SourceKind.IMAGE].frame
+        if placing is not None:
+            placing.check(self.title, frame)
 
-    def identity_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What of `provider_options` changes the picture, so that it tells orders apart."""
-        return {key: value for key, value in options.items() if key != "metadata"}
+    def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`provider_options` as they are ordered: defaults filled in where the provider knows them."""
+        return dict(options)
 
     def sends_zoom(self, request: OutpaintRequest) -> bool:
         """Whether `zoom` decides anything; where it does not, any is taken and it tells no orders apart."""
         return True
 
-    def usd_for(self, request: OutpaintRequest) -> Mapping[StepName, float]:
-        """The price in USD of each step of this very request, where it is known."""
+    def usd_for(self, order: Order) -> Mapping[StepName, float]:
+        """The price in USD of each step of this very order, where it is known."""
         return self.usd
 
     def notes_for(self, request: OutpaintRequest) -> tuple[str, ...]:
@@ -173,13 +200,13 @@ class Provider(ABC):
 
     @abstractmethod
     async def poll(self, remote_id: str) -> TaskUpdate:
-        """Ask how the order stands. May be repeated.
+        """Fetch the state of an order. May be repeated.
 
         Raises:
             UnknownTaskError: the provider does not know the id (any more).
-            OutpaintError: the question was not answered.
+            OutpaintError: the state could not be fetched.
         """
 
 
 def _for(kind: SourceKind) -> str:
-    return " for a picture of one's own" if kind is SourceKind.IMAGE else ""
+    return " for your own image" if kind is SourceKind.IMAGE else ""

@@ -1,23 +1,19 @@
-"""Sends `ApiCall`s to vendors: one shared session, time-outs, retries of reads, error mapping. The only module that
-does HTTP to vendors; it knows no vendor, and of an order only whether it may have been taken.
+"""Sends requests to vendors over HTTP: one connection pool, timeouts, retries of reads, and what each failure means.
 
-A read may be asked again, an order never is unless the vendor keeps a key for it. So the one thing that this module
-must get right is what each failure says about the order (`TAKEN_AFTER` and `taken_by_status`): where nobody can know,
-the answer is "maybe". The retries are written here and not taken from a library, since they hang on `Retry-After`, on
-unreadable bodies and on that table, which is most of what such a library would have to be told.
+A read is retried. An order is sent once, and again only where the vendor keeps an idempotency key for it. What a
+failure says about an order is decided in money.py: where nobody can know, the order may have been taken. The retries
+are written here and not taken from a library, since they depend on `Retry-After`, on unreadable bodies and on that
+table, which is most of what such a library would have to be told.
 """
 
 import contextlib
 import itertools
-import json
 import logging
 import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar
@@ -35,68 +31,26 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
 )
 from outpaint_mcp.domain.events import Observer
-from outpaint_mcp.domain.redaction import hide
+from outpaint_mcp.providers.calls import ApiCall, Endpoint
+from outpaint_mcp.providers.http_answers import HttpAnswer, read_answer
 from outpaint_mcp.providers.money import MAYBE_STATUSES, SAME_EVERY_TIME, TAKEN_AFTER, Taken, taken_by_status
 from outpaint_mcp.providers.rejections import error_by_status
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-MAX_BODY_BYTES: Final = 8 * 1024 * 1024
-MAX_MESSAGE: Final = 300
 MAX_ATTEMPTS: Final = 4
 MAX_BACKOFF: Final = 10.0
 FIRST_BACKOFF: Final = 0.5
 LONGEST_WAIT: Final = 30.0
-"""Seconds. A longer `Retry-After` is not slept out here: the error carries it, and whoever asks comes back later."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadFile:
-    """One file of a multipart request: the form field's name, a file name, its type and its bytes."""
-
-    field_name: str
-    file_name: str
-    mime_type: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiCall:
-    """One HTTP request to a vendor, without the base URL and the key: `path` begins with a slash."""
-
-    method: Literal["GET", "POST", "DELETE"]
-    path: str
-    json: Mapping[str, Any] | None = None
-    file: UploadFile | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A vendor as this module sees it. `headers` hold the key; `secrets` is what else must not come back in a message.
-
-    `read_error` gives the error that an answer means (also one with status 200), or None to go by the status alone.
-    """
-
-    title: str
-    base_url: str
-    headers: Mapping[str, str] = field(repr=False)
-    read_error: Callable[[int, Any], OutpaintError | None] = field(repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    name: str = ""
-    """What it is called where requests are counted and traced."""
-
-    def tidy(self, text: str) -> str:
-        """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
-        keys = [value.removeprefix("Bearer ") for value in self.headers.values()]
-        text = hide(text, (*keys, *self.secrets))
-        line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+"""Seconds. A longer `Retry-After` is not waited for here: the error carries it, and the next poll comes later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `read` and `write` are for one silence, `read_total` and `order_total` for a whole request."""
+    """Seconds. `read` and `write` limit one silence, `read_total` and `order_total` a whole request.
+
+    An endpoint with a timeout for its orders (`Endpoint.order_seconds`) may be silent for all of it.
+    """
 
     connect: float = 10.0
     pool: float = 10.0
@@ -107,22 +61,8 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer that came: `body` is the JSON, or None where there is none; `problem` says why."""
-
-    status: int
-    retry_after: float | None
-    body: Any = field(repr=False)
-    problem: str = ""
-
-    @property
-    def is_success(self) -> bool:
-        return 200 <= self.status < 300
-
-
-@dataclass(frozen=True, slots=True)
 class _Failed:
-    """A request that did not work out: what that says about an order, and the error that it is for a read."""
+    """A request that failed: what that says about an order, and the error that it is for a read."""
 
     taken: Taken
     error: OutpaintError
@@ -171,16 +111,16 @@ class HttpClient:
             await session.aclose()
 
     async def read(self, endpoint: Endpoint, call: ApiCall) -> Any:
-        """Ask something that costs nothing, again if need be; returns the JSON of the answer.
+        """Send a request that costs nothing, with retries; returns the JSON of the answer.
 
         Raises:
-            OutpaintError: the vendor refused, or could not be asked in `MAX_ATTEMPTS` attempts. `retry_after` is set
-                where the vendor named a time.
+            OutpaintError: the vendor rejected it, or `MAX_ATTEMPTS` attempts failed. `retry_after` is set where the
+                vendor named a time.
         """
         for attempt in itertools.count(1):
             outcome = await self._send(endpoint, call, "read")
-            if isinstance(outcome, _Answer):
-                failed = _refused(endpoint, outcome)
+            if isinstance(outcome, HttpAnswer):
+                failed = _rejected(endpoint, outcome)
                 if failed is None and not outcome.problem:
                     return outcome.body
                 outcome = failed or _Failed(Taken.MAYBE, _unreadable(endpoint, outcome))
@@ -193,8 +133,12 @@ class HttpClient:
     ) -> T:
         """Send an order, once; returns what `parse` makes of the answer.
 
-        `idempotent`: the call carries a key under which the vendor gives the same answer again, so a lost answer is
-        asked for again.
+        Args:
+            endpoint: whom it is sent to.
+            call: the order.
+            parse: reads the answer's body. Whatever it raises, the order may have been taken.
+            idempotent: whether the call carries a key under which the vendor gives the same answer again. Then it is
+                sent again if the answer was lost.
 
         Raises:
             KeyConflictError: it was taken, or another under the same key was.
@@ -219,7 +163,7 @@ class HttpClient:
         outcome = await self._send(endpoint, call, "order")
         if isinstance(outcome, _Failed):
             return outcome
-        failed = _refused(endpoint, outcome, has_own_key)
+        failed = _rejected(endpoint, outcome, has_own_key)
         if failed is not None:
             return failed
         if outcome.problem:
@@ -229,11 +173,11 @@ class HttpClient:
         except OutpaintError as error:
             return _Failed(Taken.MAYBE, _shown(endpoint, error, outcome.retry_after), outcome.status)
         except Exception as error:
-            # Whatever a plug-in's reader stumbles over, the order is out all the same.
-            logger.warning("%s: the answer to an order broke its reader (%s)", endpoint.title, type(error).__name__)
+            # A fault in a plug-in's reader changes nothing about the order, which was sent.
+            logger.warning("%s: reading the answer to an order raised %s", endpoint.title, type(error).__name__)
             return _Failed(Taken.MAYBE, _unreadable(endpoint, outcome), outcome.status)
 
-    async def _send(self, endpoint: Endpoint, call: ApiCall, kind: Literal["read", "order"]) -> _Answer | _Failed:
+    async def _send(self, endpoint: Endpoint, call: ApiCall, kind: Literal["read", "order"]) -> HttpAnswer | _Failed:
         begun = time.perf_counter()
         label: object = "failed"
         with _span(endpoint, call, kind) as span:
@@ -253,45 +197,41 @@ class HttpClient:
 
     async def _exchange(
         self, endpoint: Endpoint, call: ApiCall, kind: Literal["read", "order"]
-    ) -> tuple[_Answer | _Failed, object]:
-        """One request and its answer; also what the request is put down as, a status or a kind of failure."""
-        total = self._timeouts.order_total if kind == "order" else self._timeouts.read_total
+    ) -> tuple[HttpAnswer | _Failed, object]:
+        """One request and its answer; also what it is logged as: a status, or the name of an error."""
+        times = self._timeouts
+        total, silence = times.read_total, times.read
+        if kind == "order":
+            total = endpoint.order_seconds or times.order_total
+            # A vendor whose answer is the image is silent for as long as it works.
+            silence = endpoint.order_seconds or times.read
+        headers = httpx2.Headers({"accept": "application/json"})
+        # Names are compared without case: what the call gives is sent in place of ours, not beside it.
+        headers.update(endpoint.headers)
+        headers.update(call.headers)
         try:
             with anyio.fail_after(total):
                 request = self._http().build_request(
                     call.method,
                     endpoint.base_url + call.path,
-                    headers={"accept": "application/json", **endpoint.headers, **call.headers},
+                    headers=headers,
                     json=call.json,
                     files=None
                     if call.file is None
                     else {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
+                    timeout=httpx2.Timeout(connect=times.connect, read=silence, write=times.write, pool=times.pool),
                 )
                 response = await self._http().send(request, stream=True, follow_redirects=False)
                 try:
-                    return await self._read_answer(response), response.status_code
+                    return await read_answer(response, endpoint, self._clock()), response.status_code
                 finally:
                     await response.aclose()
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
             taken, words = next(entry for kind_, entry in TAKEN_AFTER.items() if isinstance(error, kind_))
             return _Failed(taken, ProviderUnavailableError(f"{endpoint.title} {words}.")), type(error).__name__
 
-    async def _read_answer(self, response: httpx2.Response) -> _Answer:
-        retry_after = _retry_after(response.headers.get("retry-after"), self._clock())
-        body, problem = None, ""
-        try:
-            body = _parse_json(await _read_capped(response))
-        except ValueError as error:
-            problem = str(error)
-        except httpx2.HTTPError:
-            if response.is_success:
-                raise
-            # The status has come, and it says enough.
-            problem = "its body was broken off"
-        return _Answer(response.status_code, retry_after, body, problem)
-
     async def _wait(self, attempt: int, error: OutpaintError) -> bool:
-        """Sleep before the next attempt; False if the vendor wants a longer pause than can be waited for here."""
+        """Sleep before the next attempt; False if the vendor wants a longer pause than `LONGEST_WAIT`."""
         pause = min(FIRST_BACKOFF * 2**attempt, MAX_BACKOFF) * (0.5 + self._jitter() / 2)
         if error.retry_after is not None:
             if error.retry_after > LONGEST_WAIT:
@@ -302,14 +242,12 @@ class HttpClient:
 
     def _http(self) -> httpx2.AsyncClient:
         if self._session is None:
-            times = self._timeouts
             self._session = httpx2.AsyncClient(
                 transport=self._transport,
-                timeout=httpx2.Timeout(connect=times.connect, read=times.read, write=times.write, pool=times.pool),
-                # Each idle connection is looked at for every request, with two system calls.
+                # Every request checks each idle connection, with two system calls.
                 limits=httpx2.Limits(max_connections=100, max_keepalive_connections=10),
             )
-            # A vendor's cookies are nobody's business: every request stands for itself.
+            # No cookies: no request depends on an earlier one.
             self._session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         return self._session
 
@@ -320,10 +258,10 @@ class _Parsed(Generic[T]):
 
 
 def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManager[Span]:
-    """An OpenTelemetry span of a request: part of the trace of the call that it is made for, if there is one.
+    """An OpenTelemetry span of a request, within the trace of the tool call that it is made for.
 
-    Polls are made for nobody in particular: they would be a trace each, and get none. Neither a path, in which ids
-    stand, nor a header is among the attributes.
+    The scheduler's polls belong to no call: each would be a trace of its own, so they get no span. Paths, which hold
+    ids, and headers are never among the attributes.
     """
     if kind == "read" and not get_current_span().get_span_context().is_valid:
         return contextlib.nullcontext(INVALID_SPAN)
@@ -341,24 +279,24 @@ def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManage
     )
 
 
-def _refused(endpoint: Endpoint, answer: _Answer, has_own_key: bool = False) -> _Failed | None:
-    """The failure that an answer is, or None if it is none."""
+def _rejected(endpoint: Endpoint, answer: HttpAnswer, has_own_key: bool = False) -> _Failed | None:
+    """The failure that an answer means, or None if it is no rejection."""
     try:
         error = endpoint.read_error(answer.status, answer.body)
     except Exception as broken:
-        # Whatever a plug-in's reader stumbles over: the status still tells.
-        logger.warning("%s: an answer broke its reader of errors (%s)", endpoint.title, type(broken).__name__)
+        # A fault in a plug-in's reader: the status still tells.
+        logger.warning("%s: reading an answer for errors raised %s", endpoint.title, type(broken).__name__)
         error = None
     if answer.is_success:
         if error is None:
             return None
-        # A refusal in words. One that says "something broke here" is no better than a 5xx.
+        # A rejection under a status of success. One that says "something broke here" is no better than a 5xx.
         taken = Taken.MAYBE if isinstance(error, ProviderUnavailableError) else Taken.NO
         return _Failed(taken, _shown(endpoint, error, answer.retry_after), answer.status, error.retryable)
     taken = taken_by_status(
         answer.status,
         has_retry_after=answer.retry_after is not None,
-        # Where the vendor's words say what the conflict is, it is not about the key.
+        # Where the vendor says what the conflict is, it is not about the key.
         has_own_key=has_own_key and error is None,
     )
     error = error or error_by_status(endpoint.title, answer.status, answer.body)
@@ -367,13 +305,13 @@ def _refused(endpoint: Endpoint, answer: _Answer, has_own_key: bool = False) -> 
 
 
 def _shown(endpoint: Endpoint, error: OutpaintError, retry_after: float | None) -> OutpaintError:
-    """The same error, fit to be shown."""
+    """The same error with a message and code that are fit to be shown, and the answer's `Retry-After`."""
     code = None if error.provider_code is None else endpoint.tidy(error.provider_code)
     after = error.retry_after if retry_after is None else retry_after
     return type(error)(endpoint.tidy(error.message), error.advice, provider_code=code, retry_after=after)
 
 
-def _unreadable(endpoint: Endpoint, answer: _Answer) -> OutpaintError:
+def _unreadable(endpoint: Endpoint, answer: HttpAnswer) -> OutpaintError:
     problem = answer.problem or "it is not what its documentation says"
     return UnexpectedResponseError(
         f"{endpoint.title} gave an answer that cannot be understood ({answer.status}): {problem}.",
@@ -389,45 +327,3 @@ def _raise_unconfirmed(endpoint: Endpoint, failed: _Failed) -> NoReturn:
         provider_code=error.provider_code,
         retry_after=error.retry_after,
     ) from error
-
-
-async def _read_capped(response: httpx2.Response) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise ValueError(f"it is longer than {MAX_BODY_BYTES // 1024 // 1024} MiB")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parse_json(data: bytes) -> Any:
-    """
-    Raises:
-        ValueError: it is no JSON that can be kept: no text, too deep, NaN, or half a character in a string.
-    """
-    try:
-        body = json.loads(data, parse_constant=_no_constant)
-        if re.search(rb"\\u[dD][89a-fA-F]", data):
-            # A lone surrogate can be read, but neither stored nor shown.
-            json.dumps(body, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON" if data.strip() else "it is empty") from None
-    return body
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _retry_after(header: str | None, now: float) -> float | None:
-    """Seconds from `now`; None where the header is missing or cannot be read."""
-    if header is None:
-        return None
-    text = header.strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None

@@ -29,7 +29,7 @@ ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
 
 
 def find_message(body: Any) -> str:
-    """The sentence in a refusal, wherever vendors put it; empty where there is none."""
+    """The sentence in a rejection, wherever vendors put it; empty where there is none."""
     if not isinstance(body, dict):
         return ""
     if isinstance(body.get("error"), str) and body["error"].strip():
@@ -46,7 +46,7 @@ def find_message(body: Any) -> str:
 
 
 def find_code(body: Any) -> str | None:
-    """The vendor's own code in a refusal; None where there is none, or 0, which means none."""
+    """The vendor's own code in a rejection; None where there is none, or 0, which means none."""
     if not isinstance(body, dict):
         return None
     for inner in _inside(body):
@@ -66,7 +66,7 @@ def _inside(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def error_by_status(title: str, status: int, body: Any) -> OutpaintError:
-    """The error that a refusal means, going by its HTTP status alone."""
+    """The error that a rejection means, going by its HTTP status alone."""
     if 300 <= status < 400:
         return UnexpectedResponseError(
             f"{title} answered with a redirect ({status}), which is not followed.",
@@ -77,7 +77,7 @@ def error_by_status(title: str, status: int, body: Any) -> OutpaintError:
     return _error(kind, f"{title} answered {status}", body)
 
 
-def refusal(kind: type[OutpaintError], title: str, body: Any, advice: str | None = None) -> OutpaintError:
+def rejection(kind: type[OutpaintError], title: str, body: Any, advice: str | None = None) -> OutpaintError:
     """The error of class `kind` with what the vendor says in `body`."""
     return _error(kind, f"{title} refused", body, advice)
 

@@ -1,15 +1,16 @@
-"""Misbehaviour on request: what the sandbox can be told to do wrong, to whom, when and how often.
+"""The faults: what the sandbox can be told to do wrong, for which vendor and requests, and how often.
 
-A fault is planted for a vendor and a kind of request, and used up by the requests that meet it. Knows nothing of HTTP:
-the gate carries them out.
+A fault is set for a vendor and a kind of request, and used up by the requests that it meets. Knows nothing of HTTP:
+`fault_injection` carries the faults out.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-VendorName = Literal["piapi", "vtrix", "apiframe", "apimart", "legnext"]
-On = Literal["submit", "upscale", "imagine", "upload", "poll", "image", "cancel", "balance"]
+from outpaint_mcp.sandbox.vendors import VENDORS
+from outpaint_mcp.sandbox.vendors.base import Action, Vendor
+
 FaultKind = Literal[
     "status",
     "drop",
@@ -25,22 +26,43 @@ FaultKind = Literal[
     "gone",
 ]
 
-WHAT_FAULTS_DO: dict[FaultKind, str] = {
-    "status": "answers HTTP `status` in the vendor's error shape, with `retry_after` seconds if given; "
-    "`accepted`: after taking the order",
-    "drop": "closes the connection without a word; `accepted`: after taking the order",
-    "slow": "waits `seconds` before the request is looked at; `accepted`: after taking the order",
-    "truncated_json": "answers the first half of the true answer",
-    "html": "answers an HTML page with HTTP `status`; `accepted`: after taking the order",
-    "unknown_status": "puts `word` where the task's status stands",
-    "capitalised": "capitalises the task's status",
-    "bare_string": "puts a single URL where a list of URLs stands (vtrix: a string where the error stands)",
-    "job_shaped_refusal": "refuses with HTTP `status` and `message` in the shape of a task (legnext, piapi)",
-    "refused_in_200": "refuses with HTTP 200 (piapi: another `code`; vtrix: no `id`)",
-    "fail": "takes the order, whose task then fails with the vendor's `code` and `message`",
-    "gone": "answers 404, as an image does whose time is over",
+
+def _vendor_name(name: str) -> str:
+    if name not in VENDORS:
+        raise ValueError(f"must be one of {', '.join(VENDORS)}")
+    return name
+
+
+# The faults that only some vendors are known to have: those whose class overrides the method for it.
+_VENDORS_OF: dict[FaultKind, tuple[str, ...]] = {
+    "job_shaped_refusal": tuple(
+        sorted(
+            name for name, vendor in VENDORS.items() if vendor.task_shaped_rejection is not Vendor.task_shaped_rejection
+        )
+    ),
+    "refused_in_200": tuple(
+        sorted(name for name, vendor in VENDORS.items() if vendor.rejection_in_200 is not Vendor.rejection_in_200)
+    ),
 }
-_NEEDS_ORDER = frozenset({"submit", "upscale", "imagine"})
+_ORDERS: frozenset[Action] = frozenset({"submit", "upscale", "imagine"})
+
+FAULT_DESCRIPTIONS: dict[FaultKind, str] = {
+    "status": "answers HTTP `status` in the vendor's error shape, with `retry_after` seconds if given; "
+    "`accepted`: after accepting the order",
+    "drop": "closes the connection without an answer; `accepted`: after accepting the order",
+    "slow": "waits `seconds` before the request is looked at; `accepted`: after accepting the order",
+    "truncated_json": "answers the first half of the true answer",
+    "html": "answers an HTML page with HTTP `status`; `accepted`: after accepting the order",
+    "unknown_status": "puts `word` in place of the task's status",
+    "capitalised": "capitalises the task's status",
+    "bare_string": "puts a single URL in place of a list of URLs (vtrix: a string in place of the error)",
+    "job_shaped_refusal": "rejects with HTTP `status` and `message` in the shape of a task "
+    f"({', '.join(_VENDORS_OF['job_shaped_refusal'])})",
+    "refused_in_200": "rejects with HTTP 200, in the shape that the vendor uses for that "
+    f"({', '.join(_VENDORS_OF['refused_in_200'])})",
+    "fail": "accepts the order, whose task then fails with the vendor's `code` and `message`",
+    "gone": "answers 404, as for an image that has expired",
+}
 
 
 class Fault(BaseModel):
@@ -48,9 +70,9 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vendor: VendorName | None = None
+    vendor: Annotated[str, AfterValidator(_vendor_name)] | None = None
     """None: any vendor."""
-    on: On
+    on: Action
     fault: FaultKind
     times: int | None = Field(default=1, ge=1)
     accepted: bool = False
@@ -59,43 +81,44 @@ class Fault(BaseModel):
     seconds: float = Field(default=1.0, ge=0, le=3600)
     word: str = "MEDITATING"
     code: int | str | None = None
-    message: str = "The sandbox was told to refuse this"
+    message: str = "The sandbox was told to reject this"
 
     @model_validator(mode="after")
     def _fits_the_request(self) -> Self:
-        if self.fault == "fail" and self.on not in _NEEDS_ORDER:
+        if self.fault == "fail" and self.on not in _ORDERS:
             raise ValueError("'fail' goes with submit, upscale or imagine: it is the task that fails")
-        if self.fault == "job_shaped_refusal" and self.vendor not in ("legnext", "piapi"):
-            raise ValueError("'job_shaped_refusal' goes with legnext or piapi")
-        if self.fault == "refused_in_200" and self.vendor not in ("piapi", "vtrix"):
-            raise ValueError("'refused_in_200' goes with piapi or vtrix")
+        vendors = _VENDORS_OF.get(self.fault)
+        if vendors is not None and self.vendor not in vendors:
+            raise ValueError(f"'{self.fault}' goes with {' or '.join(vendors)}")
         return self
 
 
 class Faults:
-    """The faults that are planted, in the order in which they came."""
+    """The faults that are set, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._planted: list[tuple[Fault, int | None]] = []
+        self._set: list[tuple[Fault, int | None]] = []
 
     def add(self, fault: Fault) -> None:
-        self._planted.append((fault, fault.times))
+        """Sets a fault."""
+        self._set.append((fault, fault.times))
 
     def clear(self) -> None:
-        self._planted.clear()
+        """Removes all faults, used up or not."""
+        self._set.clear()
 
     def list(self) -> tuple[tuple[Fault, int | None], ...]:
         """Each fault with how often it is still to happen (None: always)."""
-        return tuple(self._planted)
+        return tuple(self._set)
 
-    def take(self, vendor: str, on: str) -> Fault | None:
-        """The first fault that this request meets, used up once."""
-        for place, (fault, left) in enumerate(self._planted):
+    def take(self, vendor: str, on: Action) -> Fault | None:
+        """The first fault that a request of this kind to this vendor meets, used up once; None where it meets none."""
+        for index, (fault, left) in enumerate(self._set):
             if fault.on != on or fault.vendor not in (None, vendor):
                 continue
             if left == 1:
-                del self._planted[place]
+                del self._set[index]
             elif left is not None:
-                self._planted[place] = (fault, left - 1)
+                self._set[index] = (fault, left - 1)
             return fault
         return None

@@ -1,4 +1,4 @@
-"""Puts a sandbox on a real port of this machine, and only of this machine."""
+"""Serves a sandbox on a port of this machine, reachable from this machine only."""
 
 import asyncio
 import ipaddress
@@ -11,8 +11,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outpaint_mcp.sandbox.app import Sandbox
+from outpaint_mcp.sandbox.loopback import is_loopback
 from outpaint_mcp.sandbox.settings import SandboxSettings
-from outpaint_mcp.sandbox.webhooks import is_loopback
 from outpaint_mcp.web import uvicorn_server as http_server
 
 
@@ -72,7 +72,7 @@ def _loopback(host: str) -> str:
 
 def _protocol(sandbox: Sandbox) -> type[asyncio.Protocol]:
     class Protocol(http_server.TimeoutProtocol):
-        """Tells the sandbox which connections are open: some faults break one off."""
+        """Tells the sandbox which connections are open: the fault `drop` closes one."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             sandbox.connections.opened(transport)
@@ -86,7 +86,7 @@ def _protocol(sandbox: Sandbox) -> type[asyncio.Protocol]:
 
 
 class _OnlyLocalHosts:
-    """Refuses requests that name another host: a web page could otherwise reach in under a name of its own."""
+    """Rejects requests whose Host is not this machine: a web page could otherwise reach in by DNS rebinding."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

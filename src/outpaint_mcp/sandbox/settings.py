@@ -1,20 +1,18 @@
-"""What can be set about a sandbox. Does not read the environment: whoever builds a sandbox passes these in."""
+"""The settings of a sandbox, passed in by whoever builds one: nothing here reads the environment."""
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import anyio
+import httpx2
 
-if TYPE_CHECKING:
-    import httpx2
-
-    from outpaint_mcp.sandbox.pictures import Painter
+from outpaint_mcp.sandbox.painters import Painter
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock (Unix time in seconds) that stands still until it is moved."""
 
     def __init__(self, now: float = 1_790_000_000.0) -> None:
         self.now = now
@@ -28,7 +26,7 @@ class ManualClock:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """How a sandbox behaves; the defaults suit somebody who tries it by hand."""
+    """How a sandbox behaves; the defaults suit trying it by hand."""
 
     seconds_per_state: float = 0.6
     """How long a task stays in each of its vendor's unfinished states. 0 finishes every task at once."""
@@ -46,25 +44,25 @@ class SandboxSettings:
     """Jobs that Legnext runs at a time, the others waiting as `staged`. None: no limit."""
 
     apiframe_wrong_parent_status: Literal[400, 409] = 409
-    """How a grid is refused where an upscaled image is needed: Apiframe's pages disagree."""
+    """The HTTP status that rejects a grid where an upscaled image is needed: Apiframe's documentation names both."""
 
     piapi_temporary_urls: bool = True
-    """False leaves the single images' URLs out, as PiAPI does on some plans."""
+    """False leaves the URLs of the single images out, as PiAPI does on some plans."""
 
     max_tasks: int = 20_000
     """Tasks kept per vendor; beyond it the oldest is forgotten."""
 
     max_requests: int = 5_000
-    """Requests, webhooks and orders kept for `/control`; the counts go on beyond it."""
+    """Requests, webhooks and orders kept for `/control`; the counts of orders stay exact beyond it."""
 
     max_files: int = 500
-    """Drawn pictures and uploads kept on disk; a drawn one that was dropped is drawn again when asked for."""
+    """Drawn images and uploads cached on disk; a drawn one that was dropped is drawn again when it is requested."""
 
     max_side: int = 1024
-    """Pixels. A picture that would get larger is drawn from a smaller copy of its parent, so that chains stay cheap."""
+    """Pixels. An image that would get larger is drawn from a smaller copy of its parent, so that chains stay cheap."""
 
-    painter: "Painter | None" = field(default=None)
+    painter: Painter | None = None
     """What draws; None is the local engine."""
 
-    transport: "httpx2.AsyncBaseTransport | None" = field(default=None)
-    """Carries webhooks, and the look-ups of pictures named by URL; None is real HTTP."""
+    transport: httpx2.AsyncBaseTransport | None = None
+    """Carries webhooks, and the requests for input images named by URL; None is real HTTP."""

@@ -1,1 +1,1 @@
-"""The MCP server: everything that knows the protocol."""
+"""The MCP server: tools, resources, subscriptions, rate limits and stdio."""

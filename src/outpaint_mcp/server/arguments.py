@@ -4,10 +4,10 @@ The schema is kept flat and small for the model that reads it: no unions, no tit
 """
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.request import (
@@ -18,6 +18,7 @@ from outpaint_mcp.domain.request import (
     MAX_WAIT_SECONDS,
     MAX_ZOOM,
     MIN_ZOOM,
+    PROVIDER_ARGUMENTS,
     AspectRatio,
     OutpaintRequest,
     Speed,
@@ -28,10 +29,13 @@ from outpaint_mcp.domain.request import (
 MAX_ID = 256
 MAX_URL = 2048
 MAX_IMAGE = 70_000_000
-"""Characters: the 50 MB that a picture may have, as a data: URI."""
+"""Characters: the 50 MB that an image may have, as a data: URI."""
 
 
-class ToolArguments(ArgModelBase):
+ArgumentsT = TypeVar("ArgumentsT", bound="ToolArguments")
+
+
+class ToolArguments(BaseModel):
     """Unknown arguments are refused; null stands for an argument that is not given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +58,7 @@ class OutpaintArguments(ToolArguments):
         Field(
             min_length=1,
             max_length=MAX_IMAGE,
-            description="Or a picture to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
+            description="Or an image to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
         ),
     ] = None
     provider: Annotated[
@@ -65,11 +69,11 @@ class OutpaintArguments(ToolArguments):
         int | None, Field(ge=1, le=4, description="Which image of a four-image task, left to right, top to bottom")
     ] = None
     zoom: Annotated[
-        float, Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new picture is")
+        float, Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new image is")
     ] = DEFAULT_ZOOM
     aspect_ratio: Annotated[
         str | None,
-        Field(pattern=AspectRatio.PATTERN, description="W:H of the new picture; with zoom 1 and 1:1 it is made square"),
+        Field(pattern=AspectRatio.PATTERN, description="W:H of the new image; zoom 1 with 1:1 makes it square"),
     ] = None
     prompt: Annotated[
         str | None, Field(min_length=1, max_length=MAX_PROMPT, description="What to paint in the new area")
@@ -118,18 +122,18 @@ class OutpaintArguments(ToolArguments):
             webhook = Webhook(self.webhook_url, self.webhook_secret, tuple(dict.fromkeys(self.webhook_events or ())))
         elif self.webhook_secret is not None or self.webhook_events is not None:
             raise InvalidRequestError("webhook_secret and webhook_events go with webhook_url.")
+        passed = {name: getattr(self, name) for name in PROVIDER_ARGUMENTS}
+        passed["aspect_ratio"] = None if self.aspect_ratio is None else AspectRatio.parse(self.aspect_ratio)
         return OutpaintRequest(
             task_id=None if self.task_id is None else _id(self.task_id),
             image=None if self.image is None else self.image.strip(),
             provider=self.provider.strip().lower(),
             image_index=self.image_index,
             zoom=float(self.zoom),
-            aspect_ratio=None if self.aspect_ratio is None else AspectRatio.parse(self.aspect_ratio),
-            prompt=self.prompt,
-            speed=self.speed,
             webhook=webhook,
             provider_options=self.provider_options,
             repeat=self.repeat,
+            **passed,
         )
 
 
@@ -166,20 +170,19 @@ def _id(text: str) -> str:
     return found
 
 
-class CheckedArguments(FuncMetadata):
-    """Hands the tool its arguments as one checked object, or the refusal that they deserve, as `call`.
+def checked(model: type[ArgumentsT], arguments: Mapping[str, Any]) -> ArgumentsT:
+    """The arguments of a call.
 
-    The SDK would tell the model pydantic's raw text; and it would parse a text such as "null" or "[1]" as JSON.
+    Raises:
+        InvalidRequestError: they are not the tool's; every problem in a sentence.
     """
-
-    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"call": self.arg_model.model_validate(arguments_to_validate)}
-        except ValidationError as error:
-            return {"call": _refusal(self.arg_model, error)}
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as error:
+        raise _refusal(model, error) from None
 
 
-def _refusal(model: type[ArgModelBase], error: ValidationError) -> InvalidRequestError:
+def _refusal(model: type[ToolArguments], error: ValidationError) -> InvalidRequestError:
     """Every problem in a sentence each, none with the value (which may be a secret, or long)."""
     known = ", ".join(model.model_fields) or "none"
     problems = []
@@ -194,12 +197,29 @@ def _refusal(model: type[ArgModelBase], error: ValidationError) -> InvalidReques
     return InvalidRequestError(" ".join(problems[:5]))
 
 
-def compact_schema(model: type[ArgModelBase]) -> dict[str, Any]:
+def input_schema(model: type[ToolArguments]) -> dict[str, Any]:
     """The JSON schema of a tool's arguments, without titles, nulls and model names."""
     schema: dict[str, Any] = _compact(model.model_json_schema())
     schema.pop("description", None)
     schema["additionalProperties"] = False
     return schema
+
+
+def output_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a tool's structured result, without titles and our docstrings."""
+    schema: dict[str, Any] = _plain(model.model_json_schema(mode="serialization"))
+    return schema
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _plain(one) for key, one in node.items() if not (key in _PROSE and isinstance(one, str))}
+
+
+_PROSE = frozenset({"title", "description"})
 
 
 def _compact(node: Any) -> Any:

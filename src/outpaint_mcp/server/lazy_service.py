@@ -1,7 +1,7 @@
-"""The service, opened when it is first needed.
+"""The service, imported and opened when it is first needed.
 
-A host waits for `tools/list` before it shows anything, and nearly all that the service is made of plays no part in it.
-So it is imported, built and started after the first answer, or with the first call, or after a short while.
+A host waits for `tools/list` before it shows anything, and that needs almost nothing of the service. So the service is
+imported, built and started after the first `tools/list`, or with the first call, or two seconds after the start.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ class LazyService:
     """A service that is opened once, inside `running()`.
 
     Args:
-        opened: makes the service and keeps it running while its block lasts.
+        opened: builds the service and keeps it running while its block lasts.
     """
 
     def __init__(self, opened: "Callable[[], AbstractAsyncContextManager[Service]]") -> None:
@@ -41,10 +41,9 @@ class LazyService:
         self._ended = anyio.Event()
         self._service: Service | None = None
         self._error: OutpaintError | None = None
-        self.on_open: Callable[[Service], None] = lambda service: None
 
     def begin(self) -> None:
-        """Open it in a moment: the host is about to get its first answer, and opening would hold that up."""
+        """Open it in a moment: the host is about to get its first answer, which opening would delay."""
         self._listed.set()
 
     async def get(self) -> "Service":
@@ -61,6 +60,8 @@ class LazyService:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
+        """Open the service when it is needed while the block lasts, and close it at the end."""
+
         async def open_soon() -> None:
             with anyio.move_on_after(OPEN_SECONDS):
                 await self._listed.wait()
@@ -73,14 +74,13 @@ class LazyService:
                 if self._stop.is_set():
                     return
                 async with self._opened() as self._service:
-                    self.on_open(self._service)
                     self._ready.set()
                     await self._stop.wait()
             except OutpaintError as error:
-                # Told to whoever calls: a host shows a tool's error, and hides a server that did not start.
+                # Each call gets the error: a host shows a tool's error, but hides why a server did not start.
                 self._error = error
             except Exception as error:
-                logger.exception("the service broke off")
+                logger.exception("the service failed")
                 self._error = ConfigurationError(f"The server cannot start ({type(error).__name__}): see its log.")
             finally:
                 self._service = None
@@ -101,6 +101,6 @@ class LazyService:
         self._wanted.set()
 
     async def end(self) -> None:
-        """Close the service before its block ends; orders that are being sent get their answers first."""
+        """Close the service before the block ends; orders that are being sent get their answers first."""
         self._close()
         await self._ended.wait()

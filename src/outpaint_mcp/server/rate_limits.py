@@ -1,6 +1,6 @@
-"""How much one client may ask at once. Knows neither MCP nor HTTP.
+"""Rate limits per client: requests per minute, and calls that wait at the same time. Knows neither MCP nor HTTP.
 
-Written here rather than taken from a library: what is needed is one number per client and an addition.
+Written here rather than taken from a library, since it takes one number per client and an addition.
 """
 
 import contextlib
@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from outpaint_mcp.domain.errors import RateLimitedError
 
 FORGET_AT = 10_000
-"""With how many clients those that have been quiet are forgotten."""
+"""From how many clients on those that have used none of their limit are forgotten."""
 
 
 class RateLimits:
-    """Counts what each client asks.
+    """Counts each client's requests and waiting calls.
 
     Args:
-        requests_per_minute: how many requests a client may make in a minute; as many may come at once. None: any.
-        waits: how many calls of one client may wait at the same time. None: any.
-        seconds: a clock that only runs forward.
+        requests_per_minute: how many requests a client may make in a minute, also all at once. None: no limit.
+        waits: how many calls of one client may wait at the same time. None: no limit.
+        seconds: a monotonic clock.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RateLimits:
         self._per_minute = requests_per_minute
         self._waits = waits
         self._seconds = seconds
-        # When each client will have made up for what it has asked (the generic cell rate algorithm).
+        # When each client's limit will be unused again (the generic cell rate algorithm).
         self._free_at: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
 
@@ -40,14 +40,14 @@ class RateLimits:
         """Count one request.
 
         Raises:
-            RateLimitedError: the client has made too many; it was not counted.
+            RateLimitedError: the client has made too many; this one was not counted.
         """
         if self._per_minute is None:
             return
         now = self._seconds()
         each = 60 / self._per_minute
         free_at = max(now, self._free_at.get(client, now)) + each
-        # A thousandth of one forgives what adding fractions leaves over.
+        # A tolerance of a thousandth of a request, for rounding errors.
         if free_at - now > 60 + each / 1000:
             wait = free_at - now - 60
             raise RateLimitedError(
@@ -61,10 +61,10 @@ class RateLimits:
 
     @contextlib.contextmanager
     def waiting(self, client: str) -> Iterator[None]:
-        """A block during which one call of the client waits.
+        """Count one waiting call of the client while the block lasts.
 
         Raises:
-            RateLimitedError: as many as may already do.
+            RateLimitedError: the client has as many waiting calls as it may.
         """
         waiting = self._waiting.get(client, 0)
         if self._waits is not None and waiting >= self._waits:

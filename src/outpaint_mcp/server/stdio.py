@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.server import MCPServer
+from mcp.server import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
@@ -24,19 +24,18 @@ from pydantic import ValidationError
 Incoming = SessionMessage | Exception
 
 
-async def serve_stdio(server: MCPServer[None]) -> None:
+async def serve_stdio(server: Server[None]) -> None:
     """Serve until stdin ends."""
     async with stdio_server() as (read, write):
         await serve_streams(server, read, write)
 
 
 async def serve_streams(
-    server: MCPServer[None], read: ObjectReceiveStream[Incoming], write: ObjectSendStream[SessionMessage]
+    server: Server[None], read: ObjectReceiveStream[Incoming], write: ObjectSendStream[SessionMessage]
 ) -> None:
     """Serve one client until `read` ends; the server's lifespan spans all its conversations."""
-    # The SDK enters the lifespan with each connection it runs; its inner server has the parts to do so once.
-    inner = server._lowlevel_server
-    async with inner.lifespan(inner) as state, write:
+    # Once for all conversations, where `Server.run` would enter it for each.
+    async with server.lifespan(server) as state, write:
 
         @asynccontextmanager
         async def conversation() -> AsyncIterator[MemoryObjectSendStream[Incoming]]:
@@ -46,11 +45,11 @@ async def serve_streams(
 
             async def run() -> None:
                 await serve_dual_era_loop(
-                    inner,
+                    server,
                     from_client,
                     to_client,
                     lifespan_state=state,
-                    init_options=inner.create_initialization_options(),
+                    init_options=server.create_initialization_options(),
                 )
 
             async with anyio.create_task_group() as tasks:

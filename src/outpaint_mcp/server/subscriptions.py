@@ -1,17 +1,16 @@
-"""Tells clients that watch a task's resource of every change of its status, in whichever process it changed.
+"""Tells clients that watch a task's resource of every change of its status, whichever process made it.
 
 Modern clients listen on the server's subscription bus; older ones subscribe by request, and are told on their session.
 """
 
 import contextlib
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import anyio
-from mcp.server import MCPServer
+from anyio.abc import TaskGroup
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent
@@ -19,17 +18,17 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.server.lazy_service import LazyService
-
-if TYPE_CHECKING:
-    from outpaint_mcp.tasks.service import Service
+from outpaint_mcp.server.resources import TASK_URI
 
 logger = logging.getLogger(__name__)
 
-TASK_URI = re.compile(r"outpaint://tasks/([^/]+)")
-REMEMBERED = 10_000
+REMEMBERED: Final = 10_000
 """Of how many tasks the last told status is remembered."""
+SEND_SECONDS: Final = 5.0
+"""How long a client that does not read has to take a notification; then it misses that one."""
 
 
 class ClientBus:
@@ -38,11 +37,11 @@ class ClientBus:
     A subscription to another's task is taken like one to a task that does not exist: it stays silent.
 
     Args:
-        client_of: who makes the current call.
+        client_of: who makes the current request.
     """
 
     def __init__(self, client_of: Callable[[], str]) -> None:
-        self._caller_of = client_of
+        self._client_of = client_of
         self._listeners: dict[object, tuple[str, Callable[[ServerEvent], None]]] = {}
 
     async def publish(self, event: ServerEvent) -> None:
@@ -59,7 +58,7 @@ class ClientBus:
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Register a listener of the current client; returns what ends it."""
         token = object()
-        self._listeners[token] = (self._caller_of(), listener)
+        self._listeners[token] = (self._client_of(), listener)
 
         def unsubscribe() -> None:
             self._listeners.pop(token, None)
@@ -68,72 +67,52 @@ class ClientBus:
 
 
 class TaskSubscriptions:
-    """Publishes the changes of a service's tasks.
+    """Tells clients of every change of status of the tasks that they watch.
 
     Args:
-        late: whose tasks; the service's `on_change` is set to this object's.
-        client_of: who makes the current call; nobody can subscribe to another's task.
+        lazy: the service whose tasks they are.
+        events: what the service publishes.
+        client_of: who makes the current request; nobody can watch another's task.
     """
 
-    def __init__(self, late: LazyService, client_of: Callable[[], str]) -> None:
+    def __init__(self, lazy: LazyService, events: TaskEvents, client_of: Callable[[], str]) -> None:
         self.bus = ClientBus(client_of)
-        self._late = late
-        self._caller_of = client_of
-        self._sessions: dict[str, set[ServerSession]] = {}
+        self._lazy = lazy
+        self._events = events
+        self._client_of = client_of
+        # The sessions of older clients, by the URI that they watch. Nothing tells when such a client is gone, so they
+        # are held until the task is final: it does not change after that.
+        self._sessions: dict[str, list[ServerSession]] = {}
         self._told: OrderedDict[str, Status] = OrderedDict()
-        self._changed: set[str] = set()
-        self._woken = anyio.Event()
-        late.on_open = self._watch
-
-    def serve(self, server: MCPServer[None]) -> None:
-        """Answer the older protocol's subscriptions. The SDK has no public door for them: hence its inner server."""
-        inner = server._lowlevel_server
-        inner.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
-        inner.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._publish)
-            yield
-            tasks.cancel_scope.cancel()
+        """Pass the service's events on while the block lasts."""
+        async with anyio.create_task_group() as sends:
+            unsubscribe = self._events.subscribe(lambda event: self._tell(event, sends))
+            try:
+                yield
+            finally:
+                unsubscribe()
+                sends.cancel_scope.cancel()
 
-    def _watch(self, service: "Service") -> None:
-        service.on_change = self._note
-
-    def _note(self, task_id: str) -> None:
-        self._changed.add(task_id)
-        self._woken.set()
-
-    async def _publish(self) -> None:
-        while True:
-            await self._woken.wait()
-            self._woken = anyio.Event()
-            changed, self._changed = self._changed, set()
-            for task_id in changed:
-                with contextlib.suppress(OutpaintError):
-                    await self._tell(task_id)
-
-    async def _tell(self, task_id: str) -> None:
-        found = await (await self._late.get()).status_of(task_id)
-        if found is None or self._told.get(task_id) is found[1]:
+    def _tell(self, event: TaskEvent, sends: TaskGroup) -> None:
+        if self._told.get(event.task_id) is event.status:
             return
-        client, status = found
-        self._told[task_id] = status
-        self._told.move_to_end(task_id)
+        self._told[event.task_id] = event.status
+        self._told.move_to_end(event.task_id)
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        uri = f"outpaint://tasks/{task_id}"
-        self.bus.publish_to(client, ResourceUpdated(uri))
-        for session in tuple(self._sessions.get(uri, ())):
-            try:
-                await session.send_resource_updated(uri)
-            except Exception as error:
-                # The client is gone: that is how a session that never unsubscribed is found out.
-                logger.debug("a watcher of %s is gone: %r", uri, error)
-                self._drop(uri, session)
+        uri = f"outpaint://tasks/{event.task_id}"
+        self.bus.publish_to(event.client, ResourceUpdated(uri))
+        for session in self._sessions.get(uri, ()):
+            # Each by itself: one that is not read holds up no other.
+            sends.start_soon(_send, session, uri)
+        if event.status.is_final:
+            self._sessions.pop(uri, None)
 
-    async def _subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+    async def subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+        """Watch a task, for clients of the older protocol."""
         uri = str(params.uri)
         found = TASK_URI.fullmatch(uri)
         if found is None:
@@ -141,18 +120,39 @@ class TaskSubscriptions:
                 INVALID_PARAMS, "Only a task's resource, outpaint://tasks/{id}, can be watched", {"uri": uri}
             )
         try:
-            await (await self._late.get()).get_task(found[1], client=self._caller_of())
+            task = await (await self._lazy.get()).get_task(found[1], client=self._client_of())
         except OutpaintError as error:
             raise MCPError(INVALID_PARAMS, str(error), {"uri": uri}) from error
-        self._sessions.setdefault(uri, set()).add(ctx.session)
+        self._drop(uri, ctx.session)
+        told = self._told.get(found[1])
+        if not task.status.is_final and (told is None or not told.is_final):
+            self._sessions.setdefault(uri, []).append(ctx.session)
         return EmptyResult()
 
-    async def _unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
+    async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
+        """Watch a task no longer, for clients of the older protocol."""
         self._drop(str(params.uri), ctx.session)
         return EmptyResult()
 
     def _drop(self, uri: str, session: ServerSession) -> None:
-        sessions = self._sessions.get(uri, set())
-        sessions.discard(session)
-        if not sessions:
+        others = [one for one in self._sessions.get(uri, ()) if not _same_connection(one, session)]
+        if others:
+            self._sessions[uri] = others
+        else:
             self._sessions.pop(uri, None)
+
+
+async def _send(session: ServerSession, uri: str) -> None:
+    with anyio.move_on_after(SEND_SECONDS):
+        try:
+            await session.send_resource_updated(uri)
+        except Exception as error:
+            logger.debug("a client was not told of %s: %r", uri, error)
+
+
+def _same_connection(one: ServerSession, other: ServerSession) -> bool:
+    """Whether two requests came over one connection.
+
+    The SDK makes a session for each request; what those of one connection share is the object that `initialize` left.
+    """
+    return one is other or (one.client_params is not None and one.client_params is other.client_params)

@@ -2,8 +2,16 @@
 
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
 from outpaint_mcp.domain.provider_info import ProviderInfo
 from outpaint_mcp.domain.task import Task
+
+
+class ProviderList(BaseModel):
+    """What `list_providers` returns."""
+
+    providers: list[ProviderInfo]
 
 
 def task_text(task: Task) -> str:
@@ -42,7 +50,7 @@ def providers_text(providers: Sequence[ProviderInfo]) -> str:
         state = "ready" if one.configured else f"not configured, needs {', '.join(one.needs)}"
         lines.append(f"{one.name} ({one.title}): {state}. Price: {one.price}. Extends: {', '.join(one.source)}.")
         for kind, features in one.features.items():
-            label = "a task's image" if kind == "task" else "an own picture"
+            label = "a task's image" if kind == "task" else "your own image"
             lines.append(f"  {label}: " + "; ".join(f"{name} {words}" for name, words in features.items()))
         if one.note:
             lines.append(f"  {one.note}")

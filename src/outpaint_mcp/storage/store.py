@@ -1,5 +1,4 @@
-"""Tasks, their orders and the budget, on disk. The only module that knows their tables; it knows no provider and no
-clock, and leaves the file to `database`.
+"""Tasks, their orders and what counts to the daily limits, on disk. It knows no provider and no clock.
 
 Several processes may share one file: whatever must hold between them is one conditional statement or one
 ``BEGIN IMMEDIATE`` transaction. Every task belongs to at most one living process (its owner), which alone advances it;
@@ -7,88 +6,32 @@ an owner is alive while its lease is renewed. An order goes through the states o
 money hangs on is on disk (``synchronous=FULL``) before the next thing happens.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from outpaint_mcp.domain.errors import BudgetExceededError
-from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import Counts, DailyLimits, KeptImage, OrderRow, OrderState, Record
-from outpaint_mcp.domain.task import Cost, Task
+from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.record import LEASE_SECONDS, REUSE_SECONDS, Counts, OrderState, Record
+from outpaint_mcp.domain.task import Status
+from outpaint_mcp.storage.rows import (
+    STEP_COLUMNS,
+    TASK_COLUMNS,
+    day_of,
+    finished_at,
+    new_step_row,
+    order_json,
+    record_of,
+    step_values,
+    task_json,
+)
+from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.sqlite import Database, transaction
 
 if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
-
-LEASE_SECONDS = 10.0
-"""How long an owner counts as alive after it last said so."""
-
-REUSE_SECONDS = 600.0
-"""How long after its success a task still answers for the same order."""
-
-UNSENT_SECONDS = 600.0
-"""How long an order that was intended but never sent waits for the same call before it is released."""
-
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE owners (owner TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
-    CREATE TABLE tasks (
-        id TEXT PRIMARY KEY,
-        caller TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        order_hash TEXT,
-        status TEXT NOT NULL,
-        task TEXT NOT NULL,
-        plan TEXT NOT NULL,
-        reference TEXT,
-        is_grid INTEGER,
-        created_at REAL NOT NULL,
-        finished_at REAL,
-        due_at REAL,
-        owner TEXT,
-        change INTEGER NOT NULL
-    );
-    CREATE INDEX tasks_equal ON tasks (caller, order_hash, created_at);
-    CREATE INDEX tasks_open ON tasks (due_at) WHERE due_at IS NOT NULL;
-    CREATE INDEX tasks_recent ON tasks (caller, created_at);
-    CREATE INDEX tasks_change ON tasks (change);
-    CREATE TABLE orders (
-        task_id TEXT NOT NULL REFERENCES tasks (id),
-        position INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        provider TEXT NOT NULL,
-        caller TEXT NOT NULL,
-        state TEXT NOT NULL,
-        remote_id TEXT,
-        day TEXT NOT NULL,
-        usd REAL,
-        reserved INTEGER NOT NULL,
-        cost TEXT,
-        PRIMARY KEY (task_id, position)
-    ) WITHOUT ROWID;
-    CREATE INDEX orders_remote ON orders (provider, remote_id);
-    CREATE INDEX orders_day ON orders (day, caller);
-    CREATE TABLE kept (
-        task_id TEXT NOT NULL REFERENCES tasks (id),
-        position INTEGER NOT NULL,
-        sha256 TEXT NOT NULL,
-        mime_type TEXT NOT NULL,
-        PRIMARY KEY (task_id, position)
-    ) WITHOUT ROWID;
-    """,
-    # For counting tasks, and for finding those of processes that are gone, without reading them.
-    """
-    CREATE INDEX tasks_status ON tasks (provider, status);
-    DROP INDEX tasks_open;
-    CREATE INDEX tasks_open ON tasks (owner, due_at) WHERE due_at IS NOT NULL;
-    """,
-)
-"""What takes a file from each schema version to the next."""
 
 
 class Store(Database):
@@ -125,7 +68,7 @@ class Store(Database):
     # Placing orders
 
     async def claim(
-        self, record: Record, *, now: float, repeat: bool, caps: DailyLimits, count_orders: bool
+        self, record: Record, *, now: float, repeat: bool, limits: DailyLimits, count_orders: bool
     ) -> tuple[Record, bool]:
         """Write the intent down, unless the same order stands already. One transaction.
 
@@ -134,7 +77,7 @@ class Store(Database):
             one that was never sent and is this process's or that of a process that is gone.
 
         Raises:
-            BudgetExceededError: a cap does not allow it. Nothing was written.
+            BudgetExceededError: a daily limit does not allow it. Nothing was written.
             ConfigurationError: the store cannot be written.
         """
 
@@ -143,15 +86,14 @@ class Store(Database):
                 self._renew(db, now)
                 found = self._standing(db, record, now, repeat=repeat)
                 if found is not None:
-                    state = found.orders[0].state if found.orders else OrderState.ACCEPTED
+                    state = found.steps[0].state if found.steps else OrderState.ACCEPTED
                     # Never sent: unless another process is about to, it is ours to send, on its reservation.
                     return found, state is OrderState.INTENDED and self._take_over(db, found.task.id, now)
-                orders = record.orders
+                made = record
                 if count_orders:
-                    day = datetime.fromtimestamp(now, UTC).date().isoformat()
-                    self._check_caps(db, record, day, caps)
-                    orders = tuple(replace(row, reserved=True) for row in orders)
-                made = replace(record, orders=orders)
+                    used = self._used(db, record.client, day_of(now))
+                    limits.check([step.usd for step in record.steps], used=used, provider=record.task.provider)
+                    made = replace(record, steps=tuple(replace(step, reserved=True) for step in record.steps))
                 self._insert(db, made, now)
                 return made, True
 
@@ -163,12 +105,14 @@ class Store(Database):
         One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows
         what became, until a newer one has succeeded.
         """
+        first = None if record.order is None else record.order.first_identity(record.client)
         row = db.execute(
-            "SELECT id FROM tasks WHERE caller = ?1 AND order_hash = ?2 AND (status IN ('queued', 'running') OR (NOT ?3"
-            " AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS (SELECT 1 FROM tasks"
-            " AS later WHERE later.caller = ?1 AND later.order_hash = ?2 AND later.status = 'succeeded'"
-            " AND later.rowid > tasks.rowid)))) ORDER BY created_at DESC, rowid DESC LIMIT 1",
-            (record.client, record.order_hash, repeat, now - REUSE_SECONDS),
+            "SELECT id FROM tasks WHERE caller = ?1 AND order_hash IN (?2, ?5) AND (status IN ('queued', 'running')"
+            " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS"
+            " (SELECT 1 FROM tasks AS later WHERE later.caller = ?1 AND later.order_hash IN (?2, ?5)"
+            " AND later.status = 'succeeded' AND later.rowid > tasks.rowid))))"
+            " ORDER BY created_at DESC, rowid DESC LIMIT 1",
+            (record.client, record.identity, repeat, now - REUSE_SECONDS, first),
         ).fetchone()
         return None if row is None else self._load(db, row[0])
 
@@ -180,31 +124,12 @@ class Store(Database):
         )
         return taken.rowcount == 1
 
-    def _check_caps(self, db: "sqlite3.Connection", record: Record, day: str, caps: DailyLimits) -> None:
-        if caps.usd is None and caps.orders is None:
-            return
+    def _used(self, db: "sqlite3.Connection", client: str, day: str) -> DailyLimits:
         usd, count = db.execute(
             "SELECT COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND caller = ? AND reserved = 1",
-            (day, record.client),
+            (day, client),
         ).fetchone()
-        if caps.orders is not None and count + len(record.orders) > caps.orders:
-            raise BudgetExceededError(
-                f"Today's cap of {caps.orders} orders (OUTPAINT_MAX_ORDERS_PER_DAY) would be passed: {count} are used."
-            )
-        if caps.usd is not None:
-            if any(row.usd is None for row in record.orders):
-                name = record.task.provider
-                raise BudgetExceededError(
-                    f"A cap in USD is set and the price of {name} in USD is not known.",
-                    f"Have the operator set {name.upper().replace('-', '_')}_USD_PER_ORDER, or use another provider.",
-                )
-            price = sum(row.usd or 0 for row in record.orders)
-            # A thousandth of a cent forgives what adding decimal prices in binary leaves over.
-            if usd + price > caps.usd + 1e-5:
-                raise BudgetExceededError(
-                    f"Today's cap of ${caps.usd:g} (OUTPAINT_MAX_USD_PER_DAY) would be passed: "
-                    f"${usd:.4g} is used and this order takes ${price:.4g}."
-                )
+        return DailyLimits(usd, count)
 
     def _insert(self, db: "sqlite3.Connection", record: Record, now: float) -> None:
         task = record.task
@@ -216,37 +141,22 @@ class Store(Database):
                 task.id,
                 record.client,
                 task.provider,
-                record.order_hash,
+                record.identity,
                 task.status.value,
-                task.model_dump_json(),
-                json.dumps(record.plan),
+                task_json(record),
+                order_json(record),
                 record.reference,
                 record.is_grid,
                 task.created_at.timestamp(),
-                task.finished_at.timestamp() if task.finished_at else None,
+                finished_at(record),
                 record.due_at,
                 self._owner,
             ),
         )
-        day = datetime.fromtimestamp(now, UTC).date().isoformat()
         db.executemany(
-            "INSERT INTO orders (task_id, position, name, provider, caller, state, remote_id, day, usd, reserved)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    task.id,
-                    row.position,
-                    row.name.value,
-                    task.provider,
-                    record.client,
-                    row.state.value,
-                    row.remote_id,
-                    day,
-                    row.usd,
-                    row.reserved,
-                )
-                for row in record.orders
-            ],
+            "INSERT INTO orders (task_id, position, name, provider, caller, day, state, status, remote_id, usd,"
+            " reserved, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [new_step_row(record, step, day_of(now)) for step in record.steps],
         )
 
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
@@ -277,7 +187,7 @@ class Store(Database):
 
         Args:
             record: the task as it is to stand.
-            durable: whether to wait for the disk. What only a new question to the provider would tell again need not.
+            durable: whether to wait for the disk. What only another poll would tell again need not.
             force: write even if another process took the task over meanwhile, and take it back: that process knows
                 of nothing to do. Only for the answer to an order, which nobody else has unless it has heard of it.
 
@@ -295,10 +205,10 @@ class Store(Database):
                     " WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
                     (
                         task.status.value,
-                        task.model_dump_json(),
+                        task_json(record),
                         record.reference,
                         record.is_grid,
-                        task.finished_at.timestamp() if task.finished_at else None,
+                        finished_at(record),
                         record.due_at,
                         task.id,
                         self._owner,
@@ -308,22 +218,19 @@ class Store(Database):
                 if written.rowcount != 1:
                     return False
                 db.executemany(
-                    "UPDATE orders SET state = ?, remote_id = ?, usd = ?, reserved = ?, cost = ?"
+                    "UPDATE orders SET state = ?, status = ?, remote_id = ?, usd = ?, reserved = ?, cost = ?"
                     " WHERE task_id = ? AND position = ?",
-                    [
-                        (row.state.value, row.remote_id, row.usd, row.reserved, _json(row.cost), task.id, row.position)
-                        for row in record.orders
-                    ],
+                    [(*step_values(step), task.id, step.position) for step in record.steps],
                 )
                 db.executemany(
                     "INSERT OR REPLACE INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
-                    [(task.id, index, kept.sha256, kept.mime_type) for index, kept in record.kept.items()],
+                    [(task.id, index, copy.sha256, copy.mime_type) for index, copy in record.copies.items()],
                 )
                 return True
 
         return await self._run(work, durable=durable)
 
-    async def adopt(self, record: Record, *, now: float) -> Record:
+    async def import_task(self, record: Record, *, now: float) -> Record:
         """Keep a task that was made elsewhere; if the client has it already, the one that stands is returned."""
 
         def work(db: "sqlite3.Connection") -> Record:
@@ -335,7 +242,7 @@ class Store(Database):
                     self._insert(db, record, now)
                     db.executemany(
                         "INSERT INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
-                        [(record.task.id, index, kept.sha256, kept.mime_type) for index, kept in record.kept.items()],
+                        [(record.task.id, index, copy.sha256, copy.mime_type) for index, copy in record.copies.items()],
                     )
                     return record
                 return found
@@ -426,13 +333,17 @@ class Store(Database):
 
         return await self._run(work)
 
-    async def changes(self, since: int) -> tuple[int, list[str]]:
-        """The ids of the tasks that any process changed after change number `since`, and the newest number."""
+    async def changes(self, since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
+        """The newest change number, and the id, client, provider and status of every task that any process changed
+        after change number `since`.
+        """
 
-        def work(db: "sqlite3.Connection") -> tuple[int, list[str]]:
-            rows = db.execute("SELECT change, id FROM tasks WHERE change > ? ORDER BY change", (since,)).fetchall()
+        def work(db: "sqlite3.Connection") -> tuple[int, list[tuple[str, str, str, Status]]]:
+            rows = db.execute(
+                "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? ORDER BY change", (since,)
+            ).fetchall()
             newest = rows[-1][0] if rows else since
-            return newest, [row[1] for row in rows]
+            return newest, [(id_, client, provider, Status(status)) for _, id_, client, provider, status in rows]
 
         return await self._run(work)
 
@@ -441,10 +352,10 @@ class Store(Database):
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
-        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        day = day_of(now)
 
         def work(db: "sqlite3.Connection") -> Counts:
-            # What was taken in from elsewhere has no hash: nobody ordered it here.
+            # What was imported has no identity: nobody ordered it here.
             orders = db.execute(
                 "SELECT orders.provider, state, COUNT(*) FROM orders JOIN tasks ON tasks.id = task_id"
                 " WHERE order_hash IS NOT NULL GROUP BY orders.provider, state"
@@ -464,7 +375,7 @@ class Store(Database):
         return await self._run(work)
 
     async def open_sources(self) -> set[str]:
-        """The hashes of the pictures that open tasks are made from."""
+        """The hashes of the images that open tasks are made from."""
 
         def work(db: "sqlite3.Connection") -> set[str]:
             rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
@@ -473,45 +384,12 @@ class Store(Database):
         return await self._run(work)
 
     def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
-        row = db.execute(
-            "SELECT task, caller, order_hash, plan, reference, is_grid, due_at, owner FROM tasks WHERE id = ?",
-            (task_id,),
-        ).fetchone()
+        row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        orders = db.execute(
-            "SELECT position, name, state, remote_id, usd, reserved, cost FROM orders WHERE task_id = ?"
-            " ORDER BY position",
+        steps = db.execute(
+            f"SELECT {STEP_COLUMNS} FROM orders WHERE task_id = ? ORDER BY position",  # noqa: S608
             (task_id,),
         ).fetchall()
-        task = Task.model_validate_json(row[0])
-        kept: list[tuple[int, str, str]] = []
-        if task.images:
-            kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
-        return Record(
-            task=task,
-            client=row[1],
-            order_hash=row[2],
-            plan=json.loads(row[3]),
-            orders=tuple(
-                OrderRow(
-                    position,
-                    StepName(name),
-                    OrderState(state),
-                    remote_id,
-                    usd,
-                    bool(reserved),
-                    None if cost is None else Cost.model_validate_json(cost),
-                )
-                for position, name, state, remote_id, usd, reserved, cost in orders
-            ),
-            reference=row[4],
-            is_grid=None if row[5] is None else bool(row[5]),
-            due_at=row[6],
-            kept={position: KeptImage(sha256, mime_type) for position, sha256, mime_type in kept},
-            mine=row[7] == self._owner,
-        )
-
-
-def _json(cost: Cost | None) -> str | None:
-    return None if cost is None else cost.model_dump_json()
+        copies = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
+        return record_of(row, steps, copies, owner=self._owner)

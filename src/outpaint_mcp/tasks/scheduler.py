@@ -1,4 +1,4 @@
-"""Advances every task when it is due: the only polling loop. Knows when, not what."""
+"""Advances every task when it is due: the only polling loop. It knows when, not what."""
 
 import contextlib
 import heapq
@@ -10,8 +10,8 @@ import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import OutpaintError
-from outpaint_mcp.domain.events import Observer
-from outpaint_mcp.storage.store import LEASE_SECONDS
+from outpaint_mcp.domain.events import Observer, TaskEvent, TaskEvents
+from outpaint_mcp.domain.record import LEASE_SECONDS
 from outpaint_mcp.tasks.service import Service
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 """How often it looks for what other processes changed."""
 TIDY_SECONDS = 6 * 3600.0
-"""How often old pictures are deleted."""
+"""How often old images are deleted."""
 AT_ONCE = 64
 """How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
 TICK_SECONDS = 0.01
@@ -43,12 +43,15 @@ class Scheduler:
     """Keeps a service's tasks moving while it runs.
 
     Args:
-        service: whose tasks; its `schedule` is set to this follower's.
+        service: whose tasks.
+        events: tells when tasks are due.
         clock: when it is.
         observer: told how late each task is advanced.
     """
 
-    def __init__(self, service: Service, *, clock: Clock | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self, service: Service, events: TaskEvents, *, clock: Clock | None = None, observer: Observer | None = None
+    ) -> None:
         self._service = service
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
@@ -58,7 +61,7 @@ class Scheduler:
         self._busy: set[str] = set()
         self._wakes_at = 0.0
         self._woken = anyio.Event()
-        service.schedule = self.schedule
+        self._events = events
 
     def schedule(self, task_id: str, due_at: float, provider: str) -> None:
         """Have a task advanced.
@@ -80,10 +83,18 @@ class Scheduler:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._run)
-            yield
-            tasks.cancel_scope.cancel()
+        unsubscribe = self._events.subscribe(self._hear)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._run)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            unsubscribe()
+
+    def _hear(self, event: TaskEvent) -> None:
+        if event.due_at is not None:
+            self.schedule(event.task_id, event.due_at, event.provider)
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -170,7 +181,7 @@ class Scheduler:
             try:
                 await self._service.tidy()
             except (OutpaintError, OSError) as error:
-                logger.warning("old pictures could not be deleted: %s", error)
+                logger.warning("old images could not be deleted: %s", error)
             await self._clock.sleep(TIDY_SECONDS)
 
     async def _look_around(self) -> None:

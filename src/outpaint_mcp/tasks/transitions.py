@@ -1,24 +1,97 @@
-"""What an answer does to a record, and how a record is shown. Pure functions: nothing is asked, no clock is read."""
+"""What an answer of a provider does to a task's record. Pure functions: nothing is asked, no clock is read."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from outpaint_mcp.domain.errors import OutpaintError, ProviderUnavailableError, RateLimitedError
-from outpaint_mcp.domain.record import KeptImage, OrderRow, Record
+from outpaint_mcp.domain.order import Order
+from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, StepRecord
 from outpaint_mcp.domain.redaction import hide
-from outpaint_mcp.domain.task import Cost, Failure, Image, ResultImage, Status, Step, Task, TaskUpdate
-from outpaint_mcp.images.library import KeptImage as Copy
+from outpaint_mcp.domain.task import Cost, Failure, Image, ResultImage, Status, StoredImage, Task, TaskUpdate
 from outpaint_mcp.providers.base import Provider
 
 
-def touched(task: Task, now: datetime, **changes: Any) -> Task:
-    return task.model_copy(update={**changes, "updated_at": now})
+def new_id() -> str:
+    """An id for a task: 128 random bits."""
+    return "op-" + secrets.token_urlsafe(16)
 
 
-def hiding(update: TaskUpdate, secrets: Iterable[str]) -> TaskUpdate:
+def new_record(
+    order: Order, notes: tuple[str, ...], client: str, prices: Sequence[float | None], now: datetime
+) -> Record:
+    """The record of an order that is intended, its task queued.
+
+    Args:
+        order: what is ordered.
+        notes: what the client should know of how it was understood.
+        client: whose order it is.
+        prices: of each of its steps, in USD; None where a price is not known.
+        now: when it is ordered.
+    """
+    task = Task(
+        id=new_id(),
+        provider=order.provider,
+        status=Status.QUEUED,
+        request=order.shown(),
+        notes=notes,
+        created_at=now,
+        updated_at=now,
+    )
+    steps = tuple(
+        StepRecord(position, name, usd=usd)
+        for position, (name, usd) in enumerate(zip(order.steps, prices, strict=True))
+    )
+    return Record(task, client, order.identity(client), order, steps, due_at=now.timestamp() + UNSENT_SECONDS)
+
+
+def failure_of(error: OutpaintError) -> Failure:
+    """The failure that a task ends with over an error."""
+    return Failure(
+        code=error.code,
+        message=error.message,
+        provider_code=error.provider_code,
+        retryable=isinstance(error, ProviderUnavailableError | RateLimitedError),
+    )
+
+
+def position_of(record: Record) -> int:
+    """The step that the task is at: the first that has not succeeded."""
+    for step in record.steps:
+        if step.status is not Status.SUCCEEDED:
+            return step.position
+    return len(record.steps) - 1
+
+
+def with_task(record: Record, now: datetime, **changes: Any) -> Record:
+    """The record with its task changed, and updated now."""
+    return replace(record, task=record.task.model_copy(update={**changes, "updated_at": now}))
+
+
+def with_step(record: Record, position: int, **changes: Any) -> Record:
+    """The record with one of its steps changed."""
+    steps = tuple(replace(step, **changes) if step.position == position else step for step in record.steps)
+    return replace(record, steps=steps)
+
+
+def with_note(record: Record, note: str, *, replacing: str | None = None) -> Record:
+    """The record with one more note, in place of one that begins with `replacing`; never the same note twice."""
+    if replacing is not None:
+        record = without_note(record, replacing)
+    if note in record.task.notes:
+        return record
+    return replace(record, task=record.task.model_copy(update={"notes": (*record.task.notes, note)}))
+
+
+def without_note(record: Record, beginning: str) -> Record:
+    """The record without the notes that begin so."""
+    notes = tuple(one for one in record.task.notes if not one.startswith(beginning))
+    return replace(record, task=record.task.model_copy(update={"notes": notes}))
+
+
+def redacted(update: TaskUpdate, secrets: Iterable[str]) -> TaskUpdate:
     """The answer without secrets of the order's, which a vendor's words may repeat."""
     failure = update.failure
     if failure is not None:
@@ -27,28 +100,30 @@ def hiding(update: TaskUpdate, secrets: Iterable[str]) -> TaskUpdate:
 
 
 def updated(record: Record, position: int, update: TaskUpdate, provider: Provider, now: datetime) -> Record:
-    """The record after a provider's answer about one of its orders."""
-    last = position == len(record.orders) - 1
+    """The record after a provider's answer about one of its steps."""
+    last = position == len(record.steps) - 1
     for note in update.notes:
-        record = noted(record, note)
+        record = with_note(record, note)
     if update.cost is not None:
-        usd = record.orders[position].usd if update.cost.usd is None else update.cost.usd
-        record = with_order(record, position, cost=update.cost, usd=usd)
-        record = replace(record, task=touched(record.task, now, cost=_summed(record.orders)))
+        usd = record.steps[position].usd if update.cost.usd is None else update.cost.usd
+        record = with_step(record, position, cost=update.cost, usd=usd)
+        record = with_task(record, now, cost=_total_cost(record.steps))
     if update.status is Status.FAILED or update.status is Status.CANCELLED:
         failure = update.failure
         if failure is None and update.status is Status.FAILED:
             failure = Failure(code="provider_unavailable", message="The provider gave no reason.", retryable=True)
-        return released(finished(record, update.status, position, failure, now), position, update, provider)
+        return _released(finished(record, update.status, position, failure, now), position, update, provider)
     task = record.task
-    changes: dict[str, Any] = {"steps": steps_with(record, position, update.status, update.remote_id)}
+    remote_id = update.remote_id or record.steps[position].remote_id
+    record = with_step(record, position, status=update.status, remote_id=remote_id)
+    changes: dict[str, Any] = {}
     if update.status is not Status.UNKNOWN and task.failure is not None:
         changes["failure"] = None
     if not last:
         changes["status"] = Status.RUNNING
         if update.status is Status.SUCCEEDED:
             record = replace(record, reference=update.reference, due_at=now.timestamp())
-        return replace(record, task=touched(task, now, **changes))
+        return with_task(record, now, **changes)
     changes |= {"status": update.status, "remote_id": update.remote_id or task.remote_id}
     if update.progress is not None:
         changes["progress"] = max(task.progress or 0, update.progress)
@@ -64,83 +139,30 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     if update.status is Status.SUCCEEDED:
         changes |= {"progress": 100, "finished_at": now}
         record = replace(record, due_at=None)
-    return replace(record, task=touched(task, now, **changes))
+    record = with_task(record, now, **changes)
+    stored = {index: one.stored for index, one in enumerate(update.images, start=1) if one.stored is not None}
+    return with_copies(record, stored) if stored else record
 
 
 def finished(record: Record, status: Status, position: int, failure: Failure | None, now: datetime) -> Record:
-    """The record with its task ended at one of its orders."""
-    task = touched(
-        record.task,
-        now,
-        status=status,
-        failure=failure,
-        steps=steps_with(record, position, status),
-        finished_at=now,
-    )
-    return replace(record, task=task, due_at=None)
+    """The record with its task ended at one of its steps."""
+    record = with_step(record, position, status=status)
+    return replace(with_task(record, now, status=status, failure=failure, finished_at=now), due_at=None)
 
 
-def released(record: Record, position: int, update: TaskUpdate, provider: Provider) -> Record:
-    """Give back what a failed order and those after it had reserved, as far as the provider does."""
+def _released(record: Record, position: int, update: TaskUpdate, provider: Provider) -> Record:
+    """Give back what a failed step and those after it had reserved, as far as the provider does."""
     free = provider.refunds_failures or (update.cost is not None and update.cost.amount == 0)
-    orders = tuple(
-        replace(row, reserved=row.reserved and row.position <= position and not (free and row.position == position))
-        for row in record.orders
+    steps = tuple(
+        replace(step, reserved=step.reserved and step.position <= position and not (free and step.position == position))
+        for step in record.steps
     )
-    return replace(record, orders=orders)
+    return replace(record, steps=steps)
 
 
-def new_id() -> str:
-    return "op-" + secrets.token_urlsafe(16)
-
-
-def failure_of(error: OutpaintError) -> Failure:
-    return Failure(
-        code=error.code,
-        message=error.message,
-        provider_code=error.provider_code,
-        retryable=isinstance(error, ProviderUnavailableError | RateLimitedError),
-    )
-
-
-def position_of(record: Record) -> int:
-    """The order that the task is at: the first whose step has not succeeded."""
-    for position, step in enumerate(record.task.steps):
-        if step.status is not Status.SUCCEEDED:
-            return position
-    return len(record.orders) - 1
-
-
-def steps_with(record: Record, position: int, status: Status, remote_id: str | None = None) -> tuple[Step, ...]:
-    return tuple(
-        step.model_copy(update={"status": status, "remote_id": remote_id or step.remote_id}) if at == position else step
-        for at, step in enumerate(record.task.steps)
-    )
-
-
-def with_order(record: Record, position: int, **changes: Any) -> Record:
-    orders = tuple(replace(row, **changes) if row.position == position else row for row in record.orders)
-    return replace(record, orders=orders)
-
-
-def noted(record: Record, note: str, *, replacing: str | None = None) -> Record:
-    """The record with one more note, in place of one that begins with `replacing`; never the same note twice."""
-    if replacing is not None:
-        record = without_note(record, replacing)
-    if note in record.task.notes:
-        return record
-    return replace(record, task=record.task.model_copy(update={"notes": (*record.task.notes, note)}))
-
-
-def without_note(record: Record, beginning: str) -> Record:
-    """The record without the notes that begin so."""
-    notes = tuple(one for one in record.task.notes if not one.startswith(beginning))
-    return replace(record, task=record.task.model_copy(update={"notes": notes}))
-
-
-def _summed(orders: tuple[OrderRow, ...]) -> Cost | None:
-    """What a task's orders cost together; the last one's alone where the units differ."""
-    costs = [row.cost for row in orders if row.cost is not None]
+def _total_cost(steps: tuple[StepRecord, ...]) -> Cost | None:
+    """What a task's steps cost together; the last one's alone where the units differ."""
+    costs = [step.cost for step in steps if step.cost is not None]
     if not costs or len({cost.unit for cost in costs}) > 1:
         return costs[-1] if costs else None
     usd = [cost.usd for cost in costs if cost.usd is not None]
@@ -152,7 +174,7 @@ def _summed(orders: tuple[OrderRow, ...]) -> Cost | None:
 
 
 def _image(index: int, image: ResultImage, before: tuple[Image, ...]) -> Image:
-    """A provider's image; what our own copy told of it before is kept."""
+    """A provider's image; what our own copy told of it before stays."""
     known = next((one for one in before if one.index == index and one.url == image.url), None)
     return Image(
         index=index,
@@ -163,19 +185,13 @@ def _image(index: int, image: ResultImage, before: tuple[Image, ...]) -> Image:
     )
 
 
-def with_kept(record: Record, found: Mapping[int, Copy]) -> Record:
-    """The record with the copies of its images, and what they tell of type and size."""
+def with_copies(record: Record, found: Mapping[int, StoredImage]) -> Record:
+    """The record with cached copies of its images, and what these tell of type and size."""
     images = tuple(
-        image.model_copy(
-            update={
-                "mime_type": found[image.index].mime_type,
-                "width": found[image.index].width,
-                "height": found[image.index].height,
-            }
-        )
-        if image.index in found
+        image.model_copy(update={"mime_type": copy.mime_type, "width": copy.width, "height": copy.height})
+        if (copy := found.get(image.index)) is not None
         else image
         for image in record.task.images
     )
-    kept = {**record.kept, **{index: KeptImage(one.sha256, one.mime_type) for index, one in found.items()}}
-    return replace(record, task=record.task.model_copy(update={"images": images}), kept=kept)
+    task = record.task.model_copy(update={"images": images})
+    return replace(record, task=task, copies={**record.copies, **found})

@@ -2,15 +2,16 @@
 
 from outpaint_mcp.domain.errors import OrderUnconfirmedError, ProviderUnavailableError
 from outpaint_mcp.domain.record import Record
-from outpaint_mcp.domain.task import Image, Status, Task
+from outpaint_mcp.domain.task import Image, Status, Step, Task
 
 
-def next_step(task: Task, *, asked_again: bool) -> str:
+def next_step(task: Task, *, sent_again: bool, synchronous: bool) -> str:
     """What the client should do now, in one sentence or two.
 
     Args:
         task: as it stands.
-        asked_again: whether an order whose answer was lost is asked for again.
+        sent_again: whether an order whose answer was lost is sent again under its idempotency key.
+        synchronous: whether the provider keeps no tasks that could be looked up.
     """
     match task.status:
         case Status.QUEUED | Status.RUNNING:
@@ -30,33 +31,43 @@ def next_step(task: Task, *, asked_again: bool) -> str:
         case Status.CANCELLED:
             return "It was cancelled; it may be ordered again."
         case _ if task.failure is not None and task.failure.code == OrderUnconfirmedError.code:
-            if asked_again:
+            if sent_again:
                 return (
-                    f"The order is being asked for again under the same key, which cannot pay twice. "
+                    f"The order is being sent again under the same idempotency key, which cannot pay twice. "
                     f"Call get_task with task_id={task.id} in a minute."
+                )
+            if synchronous:
+                return (
+                    f"Whether {task.provider} took the order is not known, and there is nothing to look up: its answer "
+                    "was the image. Have the user look at the balance on its site. outpaint with repeat=true orders "
+                    "again and may pay twice."
                 )
             return (
                 f"Whether {task.provider} took the order is not known. Have the user look at the task list or the "
                 f"balance on its site; if the task is there, get_task with its id and provider={task.provider} "
-                "takes it in. outpaint with repeat=true orders again and may pay twice."
+                "imports it. outpaint with repeat=true orders again and may pay twice."
             )
         case _:
             return f"It may still finish. Call get_task with task_id={task.id} later; ordering again may pay twice."
 
 
-def with_links(task: Task, paths: bool = True) -> Task:
-    """The task with the address of each image among our resources, which without `paths` stands for a file's too."""
+def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True, synchronous: bool = False) -> Task:
+    """The task as its client sees it.
+
+    Args:
+        record: the task.
+        notes: what is to be said besides the task's own notes.
+        paths: whether the client shares this machine's files; else a file's URL is replaced by its resource's.
+        synchronous: whether the provider keeps no tasks that could be looked up.
+    """
 
     def linked(image: Image) -> Image:
-        uri = f"outpaint://tasks/{task.id}/images/{image.index}"
+        uri = f"outpaint://tasks/{record.task.id}/images/{image.index}"
         url = uri if image.url.startswith("file:") and not paths else image.url
         return image.model_copy(update={"resource_uri": uri, "url": url})
 
-    return task.model_copy(update={"images": tuple(linked(image) for image in task.images)})
-
-
-def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True) -> Task:
-    """The task as its client sees it: with links, `notes` added, and what to do next."""
-    task = with_links(record.task, paths)
-    next_ = next_step(task, asked_again=record.due_at is not None)
-    return task.model_copy(update={"notes": (*task.notes, *notes), "next": next_})
+    steps = tuple(Step(name=step.name, remote_id=step.remote_id, status=step.status) for step in record.steps)
+    images = tuple(linked(image) for image in record.task.images)
+    task = record.task.model_copy(update={"images": images, "steps": steps, "notes": (*record.task.notes, *notes)})
+    advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous)
+    return task.model_copy(update={"next": advice})

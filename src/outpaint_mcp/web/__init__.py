@@ -1,1 +1,1 @@
-"""What is served over HTTP besides MCP itself: the application, tokens, callbacks, metrics."""
+"""HTTP: the application that serves MCP, authentication, vendors' callbacks and metrics."""

@@ -1,7 +1,7 @@
-"""Serves the MCP server over HTTP: Streamable HTTP, SSE, vendors' callbacks, and whether it is well.
+"""The HTTP application: MCP over Streamable HTTP and SSE, vendors' callbacks, and health checks.
 
-Every request passes, in this order: the check of its Host and Origin, the check whether the server is open, and for MCP
-the check of its bearer token. Who asks is then the client of everything that the request does.
+Every request passes, in this order, the check of its Host and Origin, the check whether the server is open, and for MCP
+the check of its bearer token. The token's owner is the client of everything that the request does.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import AsyncResource
-from mcp.server import MCPServer
+from mcp.server import Server
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
@@ -35,7 +35,6 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.tasks.service import Service
 from outpaint_mcp.web.auth import ClientVerifier, OAuth
-from outpaint_mcp.web.callbacks import MAX_BODY_BYTES, Callbacks
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +44,14 @@ if TYPE_CHECKING:
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 MESSAGES_PATH = "/messages/"
+MAX_CALLBACK_BYTES = 1 << 20
+"""The largest callback that is read: some hold the whole task."""
 STOP_SECONDS = 10.0
 """How long a stop waits for calls to return."""
-LAST_WORDS_SECONDS = 2.0
+FLUSH_SECONDS = 2.0
 """How long it then waits for their answers to be sent."""
-SSE_SECONDS = 0.3
-"""How long an answer over SSE has to be sent in."""
+SSE_FLUSH_SECONDS = 0.3
+"""How long it then leaves for answers over SSE to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,13 @@ class HttpOptions:
     """What is served, and to whom.
 
     Args:
-        hosts: the Host headers that are answered; ``NAME:*`` stands for any port.
-        origins: the Origin headers that are answered, where a browser sends one.
+        hosts: the Host headers that are accepted; ``NAME:*`` stands for any port.
+        origins: the Origin headers that are accepted, if a browser sends one.
         resource: this server's own URL as clients know it.
         streamable: whether Streamable HTTP is served.
-        sse: whether the older HTTP with SSE is.
-        oauth: the authorization server that clients are told of, or None.
-        max_body_bytes: the largest request that is read.
+        sse: whether the older HTTP with SSE is served.
+        oauth: the authorization server whose tokens are accepted, or None.
+        max_body_bytes: the largest request body that is read.
     """
 
     hosts: tuple[str, ...]
@@ -77,11 +78,11 @@ class HttpOptions:
 
 
 def hosts_of(bound: str, public_url: str | None, more: Sequence[str]) -> tuple[str, ...]:
-    """The Host headers under which a server is reached that listens on `bound`.
+    """The Host headers that a server which listens on `bound` accepts.
 
     Args:
-        bound: the address; one that stands for all of a machine's adds nothing.
-        public_url: where others reach it, if that is known.
+        bound: the address; an unspecified one (0.0.0.0, ::) adds nothing.
+        public_url: the server's public URL, if it has one.
         more: what the operator allows besides, each with its port or with ``:*`` for any.
     """
     hosts = ["127.0.0.1:*", "localhost:*", "[::1]:*", "127.0.0.1", "localhost", "[::1]"]
@@ -97,7 +98,7 @@ def hosts_of(bound: str, public_url: str | None, more: Sequence[str]) -> tuple[s
 
 
 def origins_of(public_url: str | None, more: Sequence[str]) -> tuple[str, ...]:
-    """The origins whose pages may ask: this machine's, the server's own, and what the operator allows."""
+    """The Origin headers that are accepted: this machine's, the server's own, and what the operator allows."""
     origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in ("127.0.0.1", "localhost", "[::1]")]
     origins += [f"{origin}:*" for origin in origins]
     if public_url is not None:
@@ -107,13 +108,13 @@ def origins_of(public_url: str | None, more: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address that is listened on is reached from this machine alone."""
+    """Whether an address is reached from this machine only."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether an address stands for all of a machine's."""
+    """Whether an address stands for all addresses of a machine (0.0.0.0, ::)."""
     address = _address(host)
     return address is not None and address.is_unspecified
 
@@ -130,42 +131,40 @@ class HttpApp:
 
     Args:
         server: what is served.
-        late: its service; it is opened when this is, and an error in the settings shows then.
-        door: what is served, and to whom.
-        verifier: tells whose token it is; None asks nobody for one.
-        public_url: where vendors can call back; None has them asked.
+        lazy: its service; it is opened when this is, and an error in the settings shows then.
+        options: what is served, and to whom.
+        verifier: tells whose token it is; None requires none.
 
-    `asgi` is what to serve, `paths` is where in it MCP clients find the server.
+    `asgi` is the application to serve, `paths` are the paths of its MCP endpoints.
     """
 
     def __init__(
         self,
-        server: MCPServer[None],
-        late: LazyService,
-        door: HttpOptions,
+        server: Server[None],
+        lazy: LazyService,
+        options: HttpOptions,
         *,
         verifier: ClientVerifier | None = None,
-        public_url: str | None = None,
     ) -> None:
-        # The SDK has a public way to all of these that enters the server's lifespan once for every SSE connection.
-        self._inner = server._lowlevel_server
-        self._late = late
-        self._door = door
+        # `Server.run` would enter the server's lifespan once for every SSE connection: hence the parts.
+        self._server = server
+        self._lazy = lazy
+        self._options = options
         self._verifier = verifier
-        self._public_url = public_url
-        self._webhooks: Callbacks | None = None
         self._open = False
         self._posts = 0
         self._no_posts = anyio.Event()
-        # The answers' side of each SSE connection; closing it ends the connection in good order.
+        # The sending side of each SSE connection; closing it ends the connection cleanly.
         self._streams: set[AsyncResource] = set()
-        self.paths = ((MCP_PATH,) if door.streamable else ()) + ((SSE_PATH,) if door.sse else ())
-        self._security = TransportSecuritySettings(allowed_hosts=list(door.hosts), allowed_origins=list(door.origins))
+        self.paths = ((MCP_PATH,) if options.streamable else ()) + ((SSE_PATH,) if options.sse else ())
+        self._security = TransportSecuritySettings(
+            allowed_hosts=list(options.hosts), allowed_origins=list(options.origins)
+        )
         self._sessions = StreamableHTTPSessionManager(
-            self._inner, security_settings=self._security, max_request_body_size=door.max_body_bytes
+            self._server, security_settings=self._security, max_request_body_size=options.max_body_bytes
         )
         self._sse = SseServerTransport(
-            MESSAGES_PATH, security_settings=self._security, max_request_body_size=door.max_body_bytes
+            MESSAGES_PATH, security_settings=self._security, max_request_body_size=options.max_body_bytes
         )
         guard = TransportSecurityMiddleware(self._security)
         routes = Starlette(routes=self._routes())
@@ -191,11 +190,11 @@ class HttpApp:
         self.asgi: ASGIApp = app
 
     def for_operators(self, metrics: "Metrics") -> ASGIApp:
-        """The application for a port that only the operator reaches: metrics, and whether the server is well."""
+        """The application for a port that only the operator reaches: metrics and health checks."""
 
         async def page(_: Request) -> Response:
             try:
-                return Response(await metrics.page(await self._late.get()), media_type=metrics.content_type)
+                return Response(await metrics.page(await self._lazy.get()), media_type=metrics.content_type)
             except OutpaintError as error:
                 return PlainTextResponse(error.code, 503)
 
@@ -205,7 +204,7 @@ class HttpApp:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While requests are answered; before and after it they are told to come again.
+        """Answer requests while the block lasts; before and after it the answer is 503.
 
         Raises:
             OutpaintError: the service cannot be opened: a setting is wrong.
@@ -213,9 +212,9 @@ class HttpApp:
         refusal: OutpaintError | None = None
         async with self._sessions.run():
             try:
-                service = await self._late.get()
+                service = await self._lazy.get()
             except OutpaintError as error:
-                # Carried out of the SDK's task group by hand: it would wrap it.
+                # Raised outside the SDK's task group, which would wrap it in an exception group.
                 refusal = error
             else:
                 async with self._answering(service):
@@ -225,49 +224,46 @@ class HttpApp:
 
     @contextlib.asynccontextmanager
     async def _answering(self, service: Service) -> AsyncIterator[None]:
-        if self._public_url is not None:
-            self._webhooks = Callbacks(self._public_url, service)
-            service.call_back_to(self._webhooks.callback_for)
         self._open = True
         try:
             yield
         finally:
-            # Whoever waits is answered before the doors close.
+            # Waiting calls are answered before the server closes.
             with anyio.CancelScope(shield=True):
                 await service.stop(STOP_SECONDS)
                 self._open = False
                 self._end_subscriptions()
-                with anyio.move_on_after(LAST_WORDS_SECONDS):
+                with anyio.move_on_after(FLUSH_SECONDS):
                     if self._posts:
                         await self._no_posts.wait()
                 if self._streams:
-                    # What was answered there is on its way; nothing says when it has been handed over.
-                    await anyio.sleep(SSE_SECONDS)
+                    # Their answers are on their way; nothing tells when they have been sent.
+                    await anyio.sleep(SSE_FLUSH_SECONDS)
                     for stream in list(self._streams):
                         await stream.aclose()
 
     def _end_subscriptions(self) -> None:
-        entry = self._inner.get_request_handler("subscriptions/listen")
+        entry = self._server.get_request_handler("subscriptions/listen")
         if entry is not None and isinstance(entry.handler, ListenHandler):
             entry.handler.close()
 
     def _routes(self) -> list[BaseRoute]:
-        door = self._door
+        options = self._options
         routes: list[BaseRoute] = [
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
-            Route("/webhooks/{provider}/{token}", self._webhook, methods=["POST"]),
+            Route("/webhooks/{provider}/{token}", self._callback, methods=["POST"]),
         ]
-        if door.streamable:
-            routes.append(Route(MCP_PATH, _ToCallers(self._sessions.handle_request, door, self._verifier)))
-        if door.sse:
-            routes.append(Route(SSE_PATH, _ToCallers(self._serve_sse, door, self._verifier), methods=["GET"]))
-            routes.append(Mount(MESSAGES_PATH, _ToCallers(self._sse.handle_post_message, door, self._verifier)))
-        if door.oauth is not None:
+        if options.streamable:
+            routes.append(Route(MCP_PATH, _ToClients(self._sessions.handle_request, options, self._verifier)))
+        if options.sse:
+            routes.append(Route(SSE_PATH, _ToClients(self._serve_sse, options, self._verifier), methods=["GET"]))
+            routes.append(Mount(MESSAGES_PATH, _ToClients(self._sse.handle_post_message, options, self._verifier)))
+        if options.oauth is not None:
             routes += create_protected_resource_routes(
-                AnyHttpUrl(door.resource),
-                [AnyHttpUrl(door.oauth.issuer)],
-                list(door.oauth.scopes) or None,
+                AnyHttpUrl(options.resource),
+                [AnyHttpUrl(options.oauth.issuer)],
+                list(options.oauth.scopes) or None,
                 resource_name="outpaint-mcp",
             )
         return routes
@@ -277,11 +273,11 @@ class HttpApp:
             self._streams.add(write)
             try:
                 await serve_dual_era_loop(
-                    self._inner,
+                    self._server,
                     read,
                     write,
                     lifespan_state=None,
-                    init_options=self._inner.create_initialization_options(),
+                    init_options=self._server.create_initialization_options(),
                 )
             finally:
                 self._streams.discard(write)
@@ -290,50 +286,48 @@ class HttpApp:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:
-        """Whether orders are taken now: the service is open, the store answers, nobody has asked it to stop."""
+        """Whether orders are accepted: the service is open, the store answers, and the server is not stopping."""
         if not self._open:
             return PlainTextResponse("not open", 503)
         try:
-            service = await self._late.get()
+            service = await self._lazy.get()
             await service.check()
         except OutpaintError as error:
             return PlainTextResponse(error.code, 503)
         return PlainTextResponse("stopping", 503) if service.stopping else PlainTextResponse("ready")
 
-    async def _webhook(self, request: Request) -> Response:
-        """Every call that is not genuine gets the same answer, whatever is wrong with it."""
+    async def _callback(self, request: Request) -> Response:
+        """Take a vendor's callback; one that is not genuine gets the same answer whatever is wrong with it."""
         unknown = PlainTextResponse("Not found", 404)
-        if self._webhooks is None:
-            return unknown
+        body = b""
         try:
-            body = b""
             async for piece in request.stream():
                 body += piece
-                if len(body) > MAX_BODY_BYTES:
+                if len(body) > MAX_CALLBACK_BYTES:
                     return PlainTextResponse("Too large", 413, {"Connection": "close"})
-        except ClientDisconnect:
+            service = await self._lazy.get()
+        except (ClientDisconnect, OutpaintError):
             return unknown
-        heeded = await self._webhooks.receive(
-            request.path_params["provider"], request.path_params["token"], request.headers, body
-        )
-        return PlainTextResponse("ok") if heeded else unknown
+        provider, token = request.path_params["provider"], request.path_params["token"]
+        taken = await service.handle_callback(provider, token, request.headers, body)
+        return PlainTextResponse("ok") if taken else unknown
 
 
-class _ToCallers:
+class _ToClients:
     """Lets a request through to `app` if its bearer token is somebody's, who is then its client.
 
-    A class, since a route takes a function for something else than an ASGI application.
+    A class, since Starlette's `Route` takes a function to be an endpoint rather than an ASGI application.
     """
 
-    def __init__(self, app: ASGIApp, door: HttpOptions, verifier: ClientVerifier | None) -> None:
+    def __init__(self, app: ASGIApp, options: HttpOptions, verifier: ClientVerifier | None) -> None:
         self._app = app
         if verifier is None:
             return
-        resource = AnyHttpUrl(door.resource)
+        resource = AnyHttpUrl(options.resource)
         required = RequireAuthMiddleware(
             AuthContextMiddleware(app),
-            list(door.oauth.scopes) if door.oauth is not None else [],
-            build_resource_metadata_url(resource) if door.oauth is not None else None,
+            list(options.oauth.scopes) if options.oauth is not None else [],
+            build_resource_metadata_url(resource) if options.oauth is not None else None,
         )
         self._app = AuthenticationMiddleware(
             required, backend=BearerAuthBackend(verifier, resource_server_url=resource)

@@ -1,6 +1,6 @@
-"""Who calls over HTTP: static bearer tokens, and OAuth 2.1 access tokens that an authorization server has signed.
+"""Authentication over HTTP: static bearer tokens, and OAuth 2.1 access tokens signed by an authorization server.
 
-This server is a resource server only: it issues nothing and asks nobody to log in (RFC 9728 tells clients where).
+This server is a resource server only: it issues no tokens and has no login (RFC 9728 metadata tells clients where).
 """
 
 import json
@@ -22,15 +22,15 @@ from outpaint_mcp.web.token_file import TokenFile
 logger = logging.getLogger(__name__)
 
 ANONYMOUS = "anonymous"
-"""The client on a server that asks nobody who they are."""
+"""The client of every request on a server that requires no token."""
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""What a token may be signed with: nothing that a shared secret, or none, would do for."""
+"""What a token may be signed with: asymmetric algorithms only."""
 LEEWAY_SECONDS = 10.0
 KEYS_SECONDS = 600.0
-"""How long fetched keys are used before they are fetched anew."""
+"""How long fetched keys are used before they are fetched again."""
 KEYS_AGAIN_SECONDS = 30.0
-"""How long after a fetch an unknown key id leads to another one: else anybody could have them fetched at will."""
+"""How long after a fetch, even a failed one, no other follows: else anybody could trigger fetches at will."""
 KEYS_TIMEOUT_SECONDS = 5.0
 MAX_KEYS_BYTES = 1 << 18
 MAX_TOKEN = 8192
@@ -38,13 +38,13 @@ MAX_TOKEN = 8192
 
 @dataclass(frozen=True, slots=True)
 class OAuth:
-    """Whose access tokens are taken.
+    """Whose access tokens are accepted.
 
     Args:
         issuer: the authorization server; a token's ``iss`` must equal it.
         audience: a token's ``aud`` must hold it.
         jwks_url: where the issuer publishes its keys.
-        scopes: what a token must allow.
+        scopes: the scopes that a token must have.
     """
 
     issuer: str
@@ -56,9 +56,13 @@ class OAuth:
 class Keys:
     """The public keys of an authorization server, fetched when they are needed.
 
+    Not PyJWT's `PyJWKClient` (2.15), which holds three properties only if its fetch, its cache and its look-up are all
+    overridden: the document has a size limit; failed fetches are rate-limited too, and the old keys stay in use after
+    one; a token that waits for a fetch holds no thread, nor does one whose key is known.
+
     Args:
-        fetch: gets the document at the URL of the keys. Tests pass their own.
-        seconds: a clock that only runs forward.
+        fetch: gets the JWKS document. Tests pass their own.
+        seconds: a monotonic clock.
     """
 
     def __init__(self, fetch: Callable[[], Awaitable[bytes]], *, seconds: Callable[[], float] = time.monotonic) -> None:
@@ -70,14 +74,14 @@ class Keys:
         self._lock = anyio.Lock()
 
     async def get(self, key_id: str | None) -> jwt.PyJWK | None:
-        """The key with this id, or None. Keys that cannot be fetched anew go on being used."""
-        if self._wanting(key_id):
+        """The key with this id, or None. If a fetch fails, the keys of the last one stay in use."""
+        if self._needs_fetch(key_id):
             async with self._lock:
-                if self._wanting(key_id):
+                if self._needs_fetch(key_id):
                     await self._refresh()
         return self._keys.get(key_id)
 
-    def _wanting(self, key_id: str | None) -> bool:
+    def _needs_fetch(self, key_id: str | None) -> bool:
         now = self._seconds()
         stale = now - self._fetched_at > KEYS_SECONDS
         return (stale or key_id not in self._keys) and now - self._tried_at > KEYS_AGAIN_SECONDS
@@ -88,17 +92,17 @@ class Keys:
             document = json.loads(await self._fetch())
             found = [key for entry in document["keys"] if (key := _key_of(entry)) is not None]
         except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.error("the authorization server's keys cannot be had: %s", type(error).__name__)
+            logger.error("the authorization server's keys cannot be fetched: %s", type(error).__name__)
             return
         self._keys = {key.key_id: key for key in found}
         if len(found) == 1:
-            # A token need not name the only key there is.
+            # A token need not name its key if there is only one.
             self._keys[None] = found[0]
         self._fetched_at = self._tried_at
 
 
 def _key_of(entry: Any) -> jwt.PyJWK | None:
-    """A published key, if it is a public one to verify signatures with, of a kind that is taken here."""
+    """A published key, if it is a public one for verifying signatures with an accepted algorithm; else None."""
     if not isinstance(entry, dict) or entry.get("kty") not in ("RSA", "EC", "OKP") or entry.get("use", "sig") != "sig":
         return None
     if "alg" in entry and entry["alg"] not in ALGORITHMS:
@@ -110,11 +114,11 @@ def _key_of(entry: Any) -> jwt.PyJWK | None:
 
 
 async def fetch_keys(url: str) -> bytes:
-    """The document at `url`, without following redirects.
+    """The JWKS document at `url`, without following redirects.
 
     Raises:
-        httpx2.HTTPError: it cannot be had.
-        ValueError: it is too long.
+        httpx2.HTTPError: it cannot be fetched.
+        ValueError: its status is not 200, or it is too long.
     """
     async with (
         httpx2.AsyncClient(timeout=KEYS_TIMEOUT_SECONDS) as client,
@@ -131,12 +135,12 @@ async def fetch_keys(url: str) -> bytes:
 
 
 class ClientVerifier(TokenVerifier):
-    """Tells whose token it is.
+    """Verifies bearer tokens, static and signed.
 
     Args:
-        resource: this server's own URL; every token that is taken is reported as issued for it.
-        tokens: the static ones, or None.
-        oauth: whose signed ones, or None.
+        resource: this server's own URL; every token that is accepted is reported as issued for it.
+        tokens: the static tokens, or None.
+        oauth: whose signed tokens are accepted, or None.
         keys: the keys of `oauth`'s issuer.
     """
 
@@ -147,7 +151,7 @@ class ClientVerifier(TokenVerifier):
         self._keys = keys
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """The token's owner and rights, or None if it is not to be taken."""
+        """The token's owner and scopes, or None if it is not valid."""
         if len(token) > MAX_TOKEN:
             return None
         if self._tokens is not None and (name := self._tokens.name_of(token)) is not None:
@@ -176,7 +180,7 @@ class ClientVerifier(TokenVerifier):
                 options={"require": ["exp", "iss", "aud"]},
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            logger.debug("a token was not taken: %s", type(error).__name__)
+            logger.debug("a token was rejected: %s", type(error).__name__)
             return None
         subject = claims.get("sub")
         client = claims.get("client_id") or claims.get("azp") or subject
@@ -184,7 +188,7 @@ class ClientVerifier(TokenVerifier):
             return None
         scope = claims.get("scope") or claims.get("scp") or []
         return AccessToken(
-            # Whoever verified it needs it no more, and what is not there cannot be logged.
+            # Nothing needs it once it is verified, and what is not there cannot be logged.
             token="",
             client_id=client,
             scopes=scope.split() if isinstance(scope, str) else [str(one) for one in scope],
@@ -196,13 +200,13 @@ class ClientVerifier(TokenVerifier):
 
 
 def client_of_request(*, required: bool) -> str:
-    """The client of the request that is being answered; tasks, budgets and order identity are theirs.
+    """The client of the current request; its tasks, daily limits and order identity are its own.
 
     Args:
-        required: nobody gets here without a token.
+        required: whether every request must have a token.
 
     Raises:
-        RuntimeError: `required` and there is none: a fault of this program, which must not pass for a client.
+        RuntimeError: `required` and there is none: a bug, which must not pass for a client.
     """
     token = get_access_token()
     if token is None:
@@ -216,6 +220,6 @@ def client_of_request(*, required: bool) -> str:
 
 
 def is_loopback_or_https(url: str) -> bool:
-    """Whether what goes to `url` cannot be read or changed on its way."""
+    """Whether nothing sent to `url` can be read or changed on its way."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))

@@ -1,7 +1,7 @@
-"""What Prometheus can ask of a server that others use. prometheus-client counts and writes it down.
+"""Prometheus metrics of a server over HTTP, counted and written by prometheus-client.
 
-What stands in the store is counted there when it is asked for, so that it survives a restart and holds for all
-processes on the store; what only this process sees is counted as it happens.
+What is in the store is counted there on each scrape, so that it survives a restart and holds for all processes on the
+store; what only this process sees is counted as it happens.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -15,7 +15,7 @@ LAG_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300)
 
 
 class Metrics(Observer):
-    """Counts what it hears, and writes it down with what the store holds."""
+    """Counts what it observes, and writes it together with what the store holds."""
 
     content_type = CONTENT_TYPE_LATEST
 

@@ -1,7 +1,7 @@
 """The file of static bearer tokens: one line per token, ``NAME SHA256``, the digest in hexadecimal.
 
-A token is 256 random bits, so its plain digest gives nothing away and can be looked up. Tokens themselves are kept
-nowhere. The file is read again when it changes: whoever is added or removed is so at once.
+A token is 256 random bits, so its unsalted digest reveals nothing and can be looked up. Tokens themselves are stored
+nowhere. The file is read again when it changes: adding and removing tokens takes effect within a second.
 """
 
 import hashlib
@@ -18,23 +18,23 @@ from outpaint_mcp.domain.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 PREFIX = "opt_"
-"""How a token begins, so that scanners for leaked secrets can know one."""
+"""How a token begins, so that scanners for leaked secrets can recognise it."""
 LOOK_SECONDS = 1.0
-"""How often the file is looked at for a change, at most."""
+"""How often the file is checked for a change, at most."""
 MAX_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LINE = re.compile(rf"({_NAME.pattern})\s+([0-9a-f]{{64}})")
 
 
 class TokenFile:
-    """Whose token is whose.
+    """The tokens in the file and their owners.
 
     Args:
         path: the file.
-        seconds: a clock that only runs forward.
+        seconds: a monotonic clock.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line of it.
+        ConfigurationError: the file, or a line of it, cannot be read.
     """
 
     def __init__(self, path: Path, *, seconds: Callable[[], float] = time.monotonic) -> None:
@@ -44,18 +44,18 @@ class TokenFile:
         self._names, problems = _parsed(_text(path))
         if problems:
             raise ConfigurationError(f"{path.name}: {problems[0]}.", "Each line is a name and a SHA-256, or a # note.")
-        self._looked_at = seconds()
+        self._checked_at = seconds()
 
     def name_of(self, token: str) -> str | None:
-        """The name that a token was given, or None if it is none."""
-        self._look()
+        """The name of a token's owner, or None if the token is not in the file."""
+        self._reload()
         return self._names.get(_digest(token))
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         now = self._seconds()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._checked_at < LOOK_SECONDS:
             return
-        self._looked_at = now
+        self._checked_at = now
         stamp = self._stamped()
         if stamp == self._stamp:
             return
@@ -63,7 +63,7 @@ class TokenFile:
         try:
             names, problems = _parsed(_text(self._path))
         except ConfigurationError as error:
-            # Who is in the file is not known: nobody is let in until it can be read again.
+            # Nobody is let in until the file can be read again.
             names, problems = {}, [str(error)]
             self._stamp = None
         for problem in problems:
@@ -79,12 +79,12 @@ class TokenFile:
 
 
 def add_token(path: Path, name: str, *, another: bool = False) -> str:
-    """Make a token for `name`, note it in the file and return it; it cannot be had again.
+    """Make a token for `name`, add its digest to the file and return it; it cannot be recovered later.
 
     Args:
-        path: the file; it is made if it is missing, readable by its owner alone.
+        path: the file; it is created if it is missing, readable by its owner only.
         name: letters, digits, ``.``, ``_`` and ``-``, 64 at most. Tasks belong to the name, not to the token.
-        another: `name` may have a token already, as when one is to replace the other.
+        another: whether `name` may have a token already, for replacing one.
 
     Raises:
         ConfigurationError: the name cannot be used, or the file cannot be written.
@@ -103,7 +103,7 @@ def add_token(path: Path, name: str, *, another: bool = False) -> str:
     token = PREFIX + secrets.token_urlsafe(32)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # O_APPEND: two that are added at the same moment both stand.
+        # O_APPEND: of two tokens added at the same moment none is lost.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a+b") as file:
             file.write(f"{_newline_before(path)}{name} {_digest(token)}\n".encode())
@@ -113,7 +113,7 @@ def add_token(path: Path, name: str, *, another: bool = False) -> str:
 
 
 def remove_tokens(path: Path, name: str) -> int:
-    """Take every token of `name` out of the file; returns how many there were.
+    """Remove every token of `name` from the file; returns how many there were.
 
     Raises:
         ConfigurationError: the file cannot be read or written.
@@ -164,7 +164,7 @@ def _text(path: Path) -> str:
 
 
 def _parsed(text: str) -> tuple[dict[str, str], list[str]]:
-    """Name by digest, and a sentence for each line that is neither a token nor a note."""
+    """The names by digest, and a sentence for each line that is neither a token nor a comment."""
     names: dict[str, str] = {}
     problems = []
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,7 +1,6 @@
-"""Puts an ASGI application on a port of this machine. Knows nothing of what it serves.
+"""Serves an ASGI application on a socket with uvicorn, with timeouts for slow clients.
 
-uvicorn does the work. What it lacks is added here: it waits for ever for a client that sends its request one byte at a
-time, or that does not read the answer.
+uvicorn alone waits for ever for a client that sends its request one byte at a time, or does not read the answer.
 """
 
 import asyncio
@@ -27,12 +26,12 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_CONNECTIONS = 4096
 """How many connections are served at once; beyond them the answer is 503."""
 OTHER_FILES = 1024
-"""How many files the program may have open besides them."""
+"""How many files the program may have open besides those connections."""
 BACKLOG = 2048
 
 
 class TimeoutProtocol(H11Protocol):
-    """Drops clients that are too slow to be real ones."""
+    """uvicorn's HTTP protocol, which drops clients that take longer than real ones do."""
 
     head_seconds = HEAD_SECONDS
     body_seconds = BODY_SECONDS
@@ -109,7 +108,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def allow_many_files() -> None:
-    """Raise this process's own limit of open files, as far as it may, so that idle connections do not use them up."""
+    """Raise this process's soft limit of open files as far as allowed, so that idle connections do not exhaust it."""
     if sys.platform == "win32":
         return
     import resource
@@ -123,7 +122,7 @@ def allow_many_files() -> None:
 
 
 def base_url_of(listener: socket.socket) -> str:
-    """Where a listening socket is reached, as ``http://HOST:PORT``."""
+    """The URL of a listening socket, as ``http://HOST:PORT``."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -136,12 +135,12 @@ async def serving(
     protocol: type[asyncio.Protocol] = TimeoutProtocol,
     stop_seconds: int = 1,
 ) -> AsyncIterator[None]:
-    """Serves `app` while the block runs.
+    """Serve `app` while the block runs.
 
     Args:
-        app: what to serve; it gets no lifespan events.
-        listener: where; it is closed in the end.
-        protocol: what speaks HTTP on each connection.
+        app: the application; it gets no lifespan events.
+        listener: the listening socket; it is closed at the end.
+        protocol: the class that speaks HTTP on each connection.
         stop_seconds: how long open requests may take to end after the block has.
     """
     config = uvicorn.Config(
@@ -160,7 +159,7 @@ async def serving(
     server = _Server(config)
     ready = anyio.Event()
     async with anyio.create_task_group() as group:
-        # Not group.start: cancelled meanwhile, it would wait for ever for what is shielded.
+        # Not group.start: if cancelled meanwhile, it would wait for ever for the shielded task.
         group.start_soon(_serve, server, listener, ready)
         try:
             await ready.wait()
@@ -173,7 +172,7 @@ async def serving(
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Signals belong to the program that this runs in, which stops it by leaving the block.
+        # Signals are handled by the program, which stops the server by leaving the block.
         yield
 
 
@@ -182,7 +181,7 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, ready: anyio.E
     with anyio.CancelScope(shield=True):
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [listener])
-            # uvicorn gives no other sign.
+            # uvicorn has no other way to tell.
             while not server.started:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
             ready.set()

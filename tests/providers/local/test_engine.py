@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.request import AspectRatio
 from outpaint_mcp.providers.local.engine import Quality, extend
-from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+from outpaint_mcp.providers.local.plan import Canvas
 
 Pixels = NDArray[np.uint8]
 Landscape = Callable[..., Pixels]
@@ -18,7 +20,8 @@ def drawn(pixels: Pixels, canvas: Canvas, quality: Quality = "fast", seed: int =
 
 
 def zoomed(pixels: Pixels, zoom: float = 1.5, ratio: tuple[int, int] | None = None) -> Canvas:
-    return plan_canvas(pixels.shape[1], pixels.shape[0], zoom=zoom, aspect_ratio=ratio)
+    aspect_ratio = None if ratio is None else AspectRatio(*ratio)
+    return Canvas.of(Frame.around(pixels.shape[1], pixels.shape[0], zoom=zoom, aspect_ratio=aspect_ratio))
 
 
 def original_in(picture: Pixels, canvas: Canvas, pixels: Pixels) -> Pixels:

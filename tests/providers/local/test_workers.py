@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 
 Landscape = Callable[..., NDArray[np.uint8]]
@@ -26,9 +27,9 @@ WORKER = [sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker"]
 @pytest.fixture
 def job(tmp_path: Path, landscape: Landscape) -> DrawJob:
     """A job of a fraction of a second."""
-    source = tmp_path / "picture.png"
+    source = tmp_path / "image.png"
     Image.fromarray(landscape()).save(source)
-    canvas = plan_canvas(96, 72, zoom=1.5, aspect_ratio=None)
+    canvas = Canvas.of(Frame.around(96, 72, zoom=1.5))
     return DrawJob(source, canvas, "fast", (0,), tmp_path / "drawn", "png")
 
 
@@ -37,7 +38,7 @@ def long_job(tmp_path: Path, landscape: Landscape) -> DrawJob:
     """A job that would take minutes: nobody waits for its end."""
     source = tmp_path / "large.png"
     Image.fromarray(landscape(800, 600)).save(source)
-    canvas = plan_canvas(800, 600, zoom=2, aspect_ratio=None)
+    canvas = Canvas.of(Frame.around(800, 600, zoom=2))
     return DrawJob(source, canvas, "best", tuple(range(50)), tmp_path / "never", "png")
 
 
@@ -94,7 +95,7 @@ async def test_progress_rises_to_one_over_all_images(job: DrawJob) -> None:
     assert any(0.5 < part < 1 for part in heard)
 
 
-async def test_a_bad_picture_is_an_invalid_image(job: DrawJob) -> None:
+async def test_a_bad_image_file_is_an_invalid_image(job: DrawJob) -> None:
     job.source.write_bytes(job.source.read_bytes()[:500])
     with pytest.raises(InvalidImageError, match="cut short") as caught:
         await Workers().draw(job, lambda _part: None)
@@ -220,13 +221,13 @@ def test_a_worker_with_nothing_to_do_just_ends() -> None:
     assert subprocess.run(WORKER, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=20).stdout == b""
 
 
-def test_the_module_that_starts_workers_loads_no_picture_library() -> None:
+def test_the_module_that_starts_workers_loads_no_image_library() -> None:
     check = "import sys, outpaint_mcp.providers.local.workers; print({'numpy', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=True, text=True, timeout=20)
     assert done.stdout.strip() == "set()"
 
 
 def test_the_seed_comes_from_the_bytes() -> None:
-    assert seed_of(b"a picture") == seed_of(b"a picture")
-    assert seed_of(b"a picture") != seed_of(b"another")
+    assert seed_of(b"an image") == seed_of(b"an image")
+    assert seed_of(b"an image") != seed_of(b"another")
     assert 0 <= seed_of(b"") < 2**32

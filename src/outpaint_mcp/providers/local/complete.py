@@ -8,6 +8,8 @@ other, since NumPy is fast in no other way. Knows nothing of full-resolution pix
 
 Words: a *target* is a patch that touches the ring, named by its centre; its *source* is the centre of the patch of the
 original that it copies. The *frame* is the canvas plus one patch radius all around, so that every patch is whole.
+
+One file, since the search, the vote and the refinement share every array of a level.
 """
 
 from collections.abc import Callable

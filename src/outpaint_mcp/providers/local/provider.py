@@ -8,19 +8,21 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import anyio
 import anyio.abc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
-from outpaint_mcp.providers.base import Provider, ZoomLimits
-from outpaint_mcp.providers.local.plan import Canvas, plan_canvas
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.declarations import Argument, Operation
+from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -76,12 +78,13 @@ class LocalProvider(Provider):
     price = "free"
     image_lifetime = "as long as this server keeps its images"
     sources = (SourceForm.OWN_IMAGE,)
-    zoom: Mapping[SourceKind, ZoomLimits] = {SourceKind.IMAGE: ZoomLimits()}  # type: ignore[misc]
-    features: Mapping[SourceKind, Mapping[Feature, str]] = {  # type: ignore[misc]
-        SourceKind.IMAGE: {
-            Feature.ASPECT_RATIO: "any; the new picture has at most 80 megapixels",
-            Feature.PROVIDER_OPTIONS: "seed, quality, variants, format",
-        }
+    operations: ClassVar = {
+        SourceKind.IMAGE: Operation(
+            arguments={
+                Feature.ASPECT_RATIO: Argument("any; the new image has at most 80 megapixels"),
+                Feature.PROVIDER_OPTIONS: Argument("seed, quality, variants, format"),
+            }
+        )
     }
     first_poll = 0.2
     poll_interval = 0.2
@@ -108,37 +111,29 @@ class LocalProvider(Provider):
     def check(self, request: OutpaintRequest, kind: SourceKind) -> None:
         super().check(request, kind)
         _read_options(request.provider_options)
-        if request.zoom == 1 and request.aspect_ratio is None:
-            raise InvalidRequestError("With zoom 1 and no aspect_ratio the picture would not grow.")
 
-    def identity_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return _read_options(options).model_dump()
+    def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return _read_options(options).model_dump(exclude_none=True)
 
-    def check_image(self, request: OutpaintRequest, picture: InputImage) -> None:
-        canvas = _canvas(picture, request.zoom, request.aspect_ratio)
-        if (canvas.width, canvas.height) == (picture.width, picture.height):
+    def check_image(self, image: InputImage, frame: Frame) -> None:
+        if frame.canvas_width * frame.canvas_height > MAX_OUTPUT_PIXELS:
             raise InvalidRequestError(
-                f"The picture of {picture.width}x{picture.height} would not grow.",
-                "Give a zoom above 1 or another aspect_ratio.",
-            )
-        if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
-            raise InvalidRequestError(
-                f"The new picture would have {canvas.width}x{canvas.height} pixels; "
+                f"The new image would have {frame.canvas_width}x{frame.canvas_height} pixels; "
                 f"the local engine draws at most {MAX_OUTPUT_PIXELS // 10**6} megapixels.",
-                "Give a smaller zoom, an aspect_ratio nearer to the picture's, or a smaller picture.",
+                "Give a smaller zoom, an aspect_ratio nearer to the image's, or a smaller image.",
             )
 
     def build_job(self, order: Order) -> _Job:
         """What an order asks the workers to draw."""
-        if not isinstance(order.source, InputImage):
-            raise UnexpectedResponseError("The local engine was handed a task in place of a picture.")
+        frame = order.frame
+        if not isinstance(order.source, InputImage) or frame is None:
+            raise UnexpectedResponseError("The local engine was handed a task in place of an image.")
         options = _read_options(order.options)
-        canvas = _canvas(order.source, order.zoom, order.aspect_ratio)
-        # The hash is of the picture's bytes, so the same picture gives the same seed.
+        # The hash is of the image's bytes, so the same image gives the same seed.
         seed = seed_of(bytes.fromhex(order.source.sha256)) if options.seed is None else options.seed
         return _Job(
             source=Path(order.source.path),
-            canvas=(canvas.width, canvas.height, canvas.x, canvas.y),
+            canvas=(frame.canvas_width, frame.canvas_height, frame.x, frame.y),
             quality=options.quality,
             seeds=tuple(seed + variant for variant in range(options.variants)),
             format=options.format,
@@ -206,11 +201,6 @@ class LocalProvider(Provider):
             return model.model_validate_json(await anyio.Path(self._jobs / f"{remote_id}.{what}.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
-
-
-def _canvas(picture: InputImage, zoom: float, ratio: AspectRatio | None) -> Canvas:
-    pair = None if ratio is None else (ratio.width, ratio.height)
-    return plan_canvas(picture.width, picture.height, zoom=zoom, aspect_ratio=pair)
 
 
 def _read_options(options: Mapping[str, Any]) -> LocalOptions:

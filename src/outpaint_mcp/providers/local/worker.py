@@ -2,8 +2,7 @@
 
 One JSON line with the job comes in on standard input; JSON lines go out on standard output: ``{"progress": 0.4}``,
 one ``{"image": {...}}`` per seed, and at the end ``{"done": true}`` or ``{"error": {"code": ..., "message": ...}}``.
-It exits by itself when standard input closes, which is how it learns that its parent has died. Knows nothing of tasks,
-queues or servers.
+It exits by itself when standard input closes, which is how it learns that its parent has died.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-# Must be set before NumPy is imported anywhere. One thread per picture: the cores belong to other pictures.
+# Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_variable] = "1"
 
@@ -30,12 +29,12 @@ def main() -> None:
     if not line:
         return
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _be_the_first_to_go()
-    _draw_or_tell(json.loads(line), say)
+    _prefer_for_oom_kill()
+    _draw_or_report(json.loads(line), say)
 
 
 def _speaker() -> Say:
-    """Takes standard output for the protocol alone: whatever else a library prints goes to standard error."""
+    """Reserves standard output for the protocol: whatever else a library prints goes to standard error."""
     lines: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -47,20 +46,20 @@ def _speaker() -> Say:
 
 
 def _exit_with_parent() -> None:
-    # Not through sys.stdin: its lock, held in this thread, would disturb the interpreter's exit.
+    # Not through sys.stdin: its lock, held in this thread, would interfere with the interpreter's exit.
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
     os._exit(1)
 
 
-def _be_the_first_to_go() -> None:
-    """When Linux runs out of memory, let it end this process, which costs one picture, and not the server."""
+def _prefer_for_oom_kill() -> None:
+    """When Linux runs out of memory, let it kill this process, which costs one image, and not the server."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
-def _draw_or_tell(job: dict[str, Any], say: Say) -> None:
+def _draw_or_report(job: dict[str, Any], say: Say) -> None:
     try:
         from outpaint_mcp.domain.errors import InvalidImageError
 
@@ -71,9 +70,9 @@ def _draw_or_tell(job: dict[str, Any], say: Say) -> None:
         else:
             say({"done": True})
     except MemoryError:
-        say({"error": {"code": "out_of_memory", "message": "There is not enough memory to draw this picture."}})
+        say({"error": {"code": "out_of_memory", "message": "There is not enough memory to draw this image."}})
     except OSError as error:
-        say({"error": {"code": "files", "message": f"The new picture cannot be stored ({error.strerror or error})."}})
+        say({"error": {"code": "files", "message": f"The new image cannot be stored ({error.strerror or error})."}})
     except Exception as error:
         say({"error": {"code": "internal", "message": f"Drawing failed ({type(error).__name__}: {error})."}})
 
@@ -88,27 +87,27 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     canvas, image_format, seeds = Canvas(**job["canvas"]), job["image_format"], job["seeds"]
     if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
         limit = f"the limit is {MAX_OUTPUT_PIXELS // 1_000_000} megapixels"
-        raise InvalidImageError(f"The new picture would be {canvas.width}x{canvas.height}, {limit}.")
+        raise InvalidImageError(f"The new image would be {canvas.width}x{canvas.height}, {limit}.")
     if max(canvas.width, canvas.height) > LARGEST_SIDE[image_format]:
         raise InvalidImageError(
-            f"The new picture would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
+            f"The new image would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
             "Ask for png.",
         )
     pixels, nature = to_pixels(open_image(Path(job["source"])))
-    told = -1.0
+    reported = -1.0
 
     for done, seed in enumerate(seeds):
 
         def progress(part: float, done: int = done) -> None:
-            nonlocal told
+            nonlocal reported
             share = (done + 0.95 * part) / len(seeds)
-            if share >= told + 0.01:
-                told = share
+            if share >= reported + 0.01:
+                reported = share
                 say({"progress": share})
 
         drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
         encoded = encode(drawn, nature, image_format)
-        path = _keep(encoded, Path(job["out_dir"]), image_format)
+        path = _store(encoded, Path(job["out_dir"]), image_format)
         say(
             {
                 "image": {
@@ -123,8 +122,8 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     say({"progress": 1.0})
 
 
-def _keep(encoded: bytes, folder: Path, extension: str) -> Path:
-    """Store under the content's own hash; whoever sees the name sees the whole file."""
+def _store(encoded: bytes, folder: Path, extension: str) -> Path:
+    """Store under the hash of the content, atomically: a file of that name is always complete."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(encoded).hexdigest()}.{extension}"
     unfinished = folder / f".{path.name}.{os.getpid()}"

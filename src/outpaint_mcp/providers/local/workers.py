@@ -1,32 +1,25 @@
-"""Runs drawing jobs in processes of their own, as many at a time as there are cores; the rest wait in line.
+"""Runs drawing jobs in processes of their own, as many at a time as there are cores; the others wait for their turn.
 
-A process per job, not a pool: it can be killed at any moment without harm to another, and gives all its memory back.
-Knows nothing of pixels (it must not import NumPy or Pillow: the server lives in this process) or of tasks.
+Each job has a new process: it can be killed at any moment without harm to another, and gives all its memory back.
+Must not import NumPy or Pillow: the server lives in this process.
 """
 
 import hashlib
-import json
-import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any, Final, Literal
 
-import anyio
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
-
 from outpaint_mcp.domain.errors import InvalidImageError
+from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses, usable_cores
 from outpaint_mcp.providers.local.plan import Canvas
 
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")
-_LONGEST_LINE: Final = 65_536
 
 
 class DrawError(Exception):
-    """A worker could not draw, for no fault of the picture: `message` says why in one sentence."""
+    """A worker could not draw, through no fault of the image: `message` says why in one sentence."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -35,7 +28,7 @@ class DrawError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DrawJob:
-    """Extend the picture at `source` to `canvas` once for each of `seeds` (0 or above), into files under `out_dir`."""
+    """Extend the image at `source` to `canvas` once for each of `seeds` (0 or above), into files under `out_dir`."""
 
     source: Path
     canvas: Canvas
@@ -47,7 +40,7 @@ class DrawJob:
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
-    """A finished picture: its file, named by its content's SHA-256, its size in pixels, and the seed it came from."""
+    """A finished image: its file, named by its content's SHA-256, its size in pixels, and its seed."""
 
     path: Path
     mime_type: str
@@ -57,7 +50,7 @@ class DrawnImage:
 
 
 def seed_of(data: bytes) -> int:
-    """The seed for a picture that was ordered without one: the same bytes give the same seed, in 0 to 2**32 - 1."""
+    """The seed of an image that was ordered without one: the same bytes give the same seed, in 0 to 2**32 - 1."""
     return int.from_bytes(hashlib.sha256(data).digest()[:4], "big")
 
 
@@ -68,8 +61,7 @@ class Workers:
     """
 
     def __init__(self, limit: int | None = None, *, environment: Mapping[str, str] | None = None) -> None:
-        self._slots = anyio.CapacityLimiter(limit or _cores())
-        self._environment = environment
+        self._processes = ChildProcesses(_COMMAND, limit=limit or usable_cores(), environment=environment)
 
     async def draw(
         self, job: DrawJob, on_progress: Callable[[float], None], on_start: Callable[[], None] | None = None
@@ -82,55 +74,24 @@ class Workers:
             InvalidImageError: the source cannot be decoded, or is too large to extend.
             DrawError: the worker failed or was killed.
         """
-        async with self._slots:
-            if on_start is not None:
-                on_start()
-            return await self._run(job, on_progress)
+        images: list[DrawnImage] = []
 
-    async def _run(self, job: DrawJob, on_progress: Callable[[float], None]) -> tuple[DrawnImage, ...]:
-        try:
-            process = await anyio.open_process(_COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=self._environment)
-        except OSError as error:
-            raise DrawError(f"No worker process can be started ({error.strerror or error}).") from error
-        try:
-            return await _converse(process, job, on_progress)
-        finally:
-            with anyio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                await process.aclose()
-
-
-async def _converse(process: Process, job: DrawJob, on_progress: Callable[[float], None]) -> tuple[DrawnImage, ...]:
-    assert process.stdin is not None  # noqa: S101 - opened with pipes
-    order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir)}
-    images: list[DrawnImage] = []
-    try:
-        await process.stdin.send(json.dumps(order).encode() + b"\n")
-        async for message in _messages(process):
+        def on_message(message: dict[str, Any]) -> None:
             if "progress" in message:
                 on_progress(message["progress"])
             elif "image" in message:
                 images.append(DrawnImage(**message["image"] | {"path": Path(message["image"]["path"])}))
-            elif "error" in message:
-                raise _error_of(message["error"])
-            elif "done" in message:
-                return tuple(images)
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        pass  # it died while we wrote; how, is asked below
-    await process.wait()
-    raise DrawError(_how_it_ended(process.returncode))
 
-
-async def _messages(process: Process) -> AsyncIterator[dict[str, Any]]:
-    assert process.stdout is not None  # noqa: S101 - opened with pipes
-    lines = BufferedByteReceiveStream(process.stdout)
-    while True:
+        order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir)}
         try:
-            line = await lines.receive_until(b"\n", _LONGEST_LINE)
-        except (anyio.EndOfStream, anyio.IncompleteRead):
-            return
-        yield json.loads(line)
+            last = await self._processes.run(order, on_message, on_start)
+        except ChildEndedError as error:
+            raise DrawError(_how_it_ended(error.exit_code)) from None
+        except OSError as error:
+            raise DrawError(f"No worker process can be started ({error.strerror or error}).") from error
+        if "error" in last:
+            raise _error_of(last["error"])
+        return tuple(images)
 
 
 def _error_of(error: dict[str, str]) -> Exception:
@@ -139,13 +100,7 @@ def _error_of(error: dict[str, str]) -> Exception:
     return DrawError(error["message"])
 
 
-def _how_it_ended(return_code: int | None) -> str:
-    if return_code is not None and return_code < 0:
-        return f"The worker process was killed (signal {-return_code}), perhaps for lack of memory."
-    return f"The worker process ended early (exit code {return_code})."
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"The worker process was killed (signal {-exit_code}), perhaps for lack of memory."
+    return f"The worker process ended early (exit code {exit_code})."

@@ -1,0 +1,62 @@
+"""What `doctor` finds, and how it is shown: as text for people, as JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Final
+
+NO_VENDOR_CONTACTED: Final = "No vendor was contacted: whether a key is valid shows when it is first used."
+
+
+class Level(StrEnum):
+    """``ok``; ``warning``: it works, but perhaps not as intended; ``problem``: something does not work."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check: a sentence, and unless it is `ok` another one on what to do."""
+
+    name: str
+    level: Level
+    message: str
+    advice: str = ""
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0 if there is no problem, else 2."""
+    return 2 if any(finding.level is Level.PROBLEM for finding in findings) else 0
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """One line per finding, with what to do below it, and a summary."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level.value:8} {finding.name}: {finding.message}")
+        if finding.advice:
+            lines.append(f"{'':8} -> {finding.advice}")
+    counts = {level: sum(finding.level is level for finding in findings) for level in (Level.PROBLEM, Level.WARNING)}
+    names = [f"{count} {level.value}{'' if count == 1 else 's'}" for level, count in counts.items() if count]
+    return "\n".join([*lines, "", f"{', '.join(names) or 'All is well'}. {NO_VENDOR_CONTACTED}"])
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """``{"findings": [{name, level, message, advice}], "ok": …, "vendors_asked": false}``."""
+    report = {
+        "ok": exit_code(findings) == 0,
+        "vendors_asked": False,
+        "findings": [asdict(finding) for finding in findings],
+    }
+    return json.dumps(report, indent=2)
+
+
+def problem(name: str, message: str, advice: str) -> Finding:
+    return Finding(name, Level.PROBLEM, message, advice)
+
+
+def warning(name: str, message: str, advice: str) -> Finding:
+    return Finding(name, Level.WARNING, message, advice)

@@ -1,0 +1,178 @@
+"""How a vendor's answers are read: its words for states, its images, its rejections and its webhooks. Pure."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from outpaint_mcp.domain.errors import (
+    ContentRejectedError,
+    InvalidRequestError,
+    OutpaintError,
+    ProviderUnavailableError,
+    UnexpectedResponseError,
+)
+from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.answers import AnswerT, is_about_content, webhook_id, webhook_json, without_empty_tail
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.money import MAYBE_STATUSES
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_message, rejection
+
+_IMAGE_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]{1,4000}")
+_BODY_REJECTED = frozenset({400, 403, 422, 451})
+
+
+def status_words(**words: str) -> dict[str, Status]:
+    """A vendor's table of states: for each of our statuses its words, in lower case, with spaces between."""
+    return {word: Status(status) for status, listed in words.items() for word in listed.split()}
+
+
+class AnswerReader(Provider):
+    """The half of `HttpProvider` that reads answers; a vendor's `parse_*` functions are written with it."""
+
+    envelope: ClassVar[str] = ""
+    """The field in which the vendor may wrap the object that it answers with."""
+    webhook_id_field: ClassVar[str] = ""
+    """The field of an unsigned webhook that names the task."""
+    statuses: ClassVar[Mapping[str, Status]]
+    """The vendor's words for states, in lower case."""
+    error_codes: ClassVar[Mapping[str, type[OutpaintError]]] = {}
+    """The vendor's own error codes."""
+
+    def read_error(self, status: int, body: Any) -> OutpaintError | None:
+        """The error that an answer means, or None to go by its HTTP status alone.
+
+        Called for every answer, also one with status 200, since some vendors reject under 200.
+        """
+        if status in _BODY_REJECTED and is_about_content(find_message(body)):
+            return rejection(ContentRejectedError, self.title, body)
+        return None
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
+        """The `remote_id` that a callback is about, its signature checked with the API `key` where there is one.
+
+        Raises:
+            InvalidRequestError: it is none of this vendor's callbacks.
+        """
+        if not self.webhook_id_field:
+            raise InvalidRequestError(f"{self.title} sends no webhooks.")
+        return webhook_id(self.title, self.unwrapped(webhook_json(self.title, body)).get(self.webhook_id_field))
+
+    def status_of(self, word: str) -> tuple[Status, tuple[str, ...]]:
+        """Our status for the vendor's word, compared without case; an unlisted word is `running`, with a note."""
+        status = self.statuses.get(word.strip().lower())
+        if status is not None:
+            return status, ()
+        return Status.RUNNING, (f"{self.title} reports the state {word[:40]!r}, which is not in its documentation.",)
+
+    def read_as(self, model: type[AnswerT], body: Any) -> AnswerT:
+        """The vendor's answer as `model`.
+
+        Raises:
+            UnexpectedResponseError: it does not fit; the message names the field, never its value.
+        """
+        try:
+            return model.model_validate(self.unwrapped(body))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+            raise self.unexpected(f"{where or 'the whole'} is not what its documentation says") from None
+
+    def unwrapped(self, body: Any) -> Any:
+        """An answer without the vendor's envelope."""
+        inner = body.get(self.envelope) if isinstance(body, dict) else None
+        return inner if isinstance(inner, dict) else body
+
+    def rejected(self, body: Any, code: object = None) -> OutpaintError:
+        """The error for a rejection that came under HTTP 200, by the `code` in its body as if that were the status.
+
+        A server error (`MAYBE_STATUSES`) leaves open whether the order was taken, whatever its words. Otherwise words
+        about the content decide; without such words and without a known code the request was at fault.
+        """
+        status = int(str(code)) if str(code).isdecimal() else 400
+        kind = ERRORS_BY_STATUS.get(status, InvalidRequestError)
+        if status in MAYBE_STATUSES:
+            kind = ProviderUnavailableError
+        elif is_about_content(find_message(body)):
+            kind = ContentRejectedError
+        return rejection(kind, self.title, body)
+
+    def unexpected(self, what: str) -> UnexpectedResponseError:
+        """The error for an answer of this vendor that cannot be understood."""
+        return UnexpectedResponseError(f"{self.title} answered in a way that cannot be understood: {what}.")
+
+    def failure(self, message: str, code: str | None = None) -> Failure:
+        """Why a task failed, in our codes: by the vendor's code, else by its words."""
+        text = message or "it gives no reason"
+        kind = self.error_codes.get(code or "")
+        if kind is None and is_about_content(message):
+            kind = ContentRejectedError
+        # What failed for no known reason may fail again.
+        retryable = kind is not None and kind.retryable
+        kind = kind or ProviderUnavailableError
+        return Failure(
+            code=kind.code, message=f"{self.title}: {text}", provider_code=code and code[:80], retryable=retryable
+        )
+
+    def update(
+        self,
+        word: str,
+        *,
+        remote_id: str | None = None,
+        urls: tuple[str, ...] = (),
+        grid_url: str = "",
+        is_grid: bool | None = None,
+        progress: float | None = None,
+        failure: Failure | None = None,
+        cost: Cost | None = None,
+        reference: str | None = None,
+        expires_at: datetime | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> TaskUpdate:
+        """What an answer says, from the vendor's `word` for the state and what came with it. `progress` is 0-100.
+
+        `is_grid` is worked out from the number of images where it is None and there is more than one. The only image of
+        what is known not to be a grid may stand where other tasks have their grid.
+
+        Raises:
+            UnexpectedResponseError: a finished task's images are no URLs, or one among them is missing.
+        """
+        status, words = self.status_of(word)
+        notes = words + notes
+        images: tuple[ResultImage, ...] = ()
+        grid: ResultImage | None = None
+        if is_grid is False:
+            urls, grid_url = urls if any(urls) else (grid_url,), ""
+        # Images can appear before the end; they are counted, and can be extended, only then.
+        if status is Status.SUCCEEDED:
+            images = tuple(self._image(url) for url in without_empty_tail(urls))
+            grid = self._image(grid_url) if grid_url else None
+            if not images and grid is None:
+                # "Failed" would let the same order be paid again, while an image that is late is found by the next
+                # poll. If none ever comes the task ends as timed out.
+                status = Status.RUNNING
+                notes = (*notes, f"{self.title} says that the task is finished, but names no image yet.")
+            elif not images:
+                notes = (*notes, f"{self.title} gives the images in one grid image only: see grid.")
+        if len(images) > 1:
+            is_grid = True
+        return TaskUpdate(
+            status,
+            remote_id,
+            progress=100.0 if status is Status.SUCCEEDED else None if progress is None else min(max(progress, 0), 100),
+            images=images,
+            grid=grid,
+            cost=cost,
+            failure=(failure or self.failure("")) if status is Status.FAILED else None,
+            reference=reference,
+            is_grid=is_grid if status is Status.SUCCEEDED else None,
+            expires_at=expires_at,
+            notes=notes,
+        )
+
+    def _image(self, url: str) -> ResultImage:
+        # A vendor's answer must not make us open a file of this machine.
+        if _IMAGE_URL.fullmatch(url) is None:
+            raise self.unexpected("an image is no http(s) URL")
+        return ResultImage(url)

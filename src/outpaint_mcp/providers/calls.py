@@ -1,0 +1,69 @@
+"""A request to a vendor, and the vendor's endpoint that it is sent to. Values only: nothing is sent here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.redaction import hide
+
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+MAX_MESSAGE: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class UploadFile:
+    """One file of a multipart request: the form field's name, a file name, its type and its bytes."""
+
+    field_name: str
+    file_name: str
+    mime_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One HTTP request to a vendor, without the base URL and the key: `path` begins with a slash.
+
+    `headers` go before those that every request has, such as ``accept: application/json``.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    json: Mapping[str, Any] | None = None
+    file: UploadFile | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A vendor as the HTTP client sees it.
+
+    Args:
+        title: the vendor's name, as it stands in messages.
+        base_url: without a slash at the end.
+        headers: what every request carries; the key is among them.
+        read_error: the error that an answer means (also one with status 200), or None to go by the status alone.
+        secrets: what must not come back in a message: the key, and what an order holds in secret.
+        name: what the vendor is called in metrics and traces.
+        order_seconds: the timeout of a whole order, in place of the client's own; the vendor may be silent for as long.
+        max_answer_bytes: the largest answer that is read.
+        answers_with_images: whether an answer may be an image, which is then handed on as its bytes.
+    """
+
+    title: str
+    base_url: str
+    headers: Mapping[str, str] = field(repr=False)
+    read_error: Callable[[int, Any], OutpaintError | None] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    name: str = ""
+    order_seconds: float | None = None
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    answers_with_images: bool = False
+
+    def tidy(self, text: str) -> str:
+        """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
+        keys = [value.removeprefix("Bearer ") for value in self.headers.values()]
+        text = hide(text, (*keys, *self.secrets))
+        line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"

@@ -1,0 +1,106 @@
+"""The names that a provider's file is written with, in one place; `outpaint_mcp.providers` hands them out."""
+
+from outpaint_mcp.domain.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ContentRejectedError,
+    InsufficientCreditsError,
+    InvalidImageError,
+    InvalidRequestError,
+    NotReadyError,
+    OutpaintError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
+from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.answer_reader import status_words
+from outpaint_mcp.providers.answers import (
+    Answer,
+    Code,
+    Id,
+    Job,
+    Moment,
+    Number,
+    Text,
+    Urls,
+    header,
+    usd_cost,
+    webhook_id,
+    webhook_json,
+)
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.calls import ApiCall, UploadFile
+from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.registry import provider_classes
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
+from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
+
+__all__ = [
+    "ERRORS_BY_STATUS",
+    "Answer",
+    "ApiCall",
+    "Argument",
+    "AspectRatio",
+    "AuthenticationError",
+    "Code",
+    "ConfigurationError",
+    "ContentRejectedError",
+    "Cost",
+    "Failure",
+    "Feature",
+    "Frame",
+    "FrameFields",
+    "HttpClient",
+    "HttpProvider",
+    "Id",
+    "InputImage",
+    "InsufficientCreditsError",
+    "InvalidImageError",
+    "InvalidRequestError",
+    "Job",
+    "Moment",
+    "NotReadyError",
+    "Number",
+    "Operation",
+    "Order",
+    "OutpaintError",
+    "OutpaintRequest",
+    "Painted",
+    "Parent",
+    "Provider",
+    "ProviderUnavailableError",
+    "RateLimitedError",
+    "ResultImage",
+    "SourceForm",
+    "SourceKind",
+    "Status",
+    "StepName",
+    "SynchronousProvider",
+    "TaskUpdate",
+    "Text",
+    "UnexpectedResponseError",
+    "UnknownTaskError",
+    "UnsupportedFeatureError",
+    "UploadFile",
+    "Urls",
+    "Webhook",
+    "Zoom",
+    "find_code",
+    "find_message",
+    "header",
+    "provider_classes",
+    "rejection",
+    "status_words",
+    "usd_cost",
+    "webhook_id",
+    "webhook_json",
+]

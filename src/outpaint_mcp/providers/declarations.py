@@ -1,0 +1,170 @@
+"""What a provider declares of itself: per kind of source, each argument with its limits and the field that carries it.
+
+From these declarations follow the request's body, the options that are reserved, the refusal of what is not declared,
+what `list_providers` and the README say, and the contract tests.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.order import InputImage, Order, Parent
+from outpaint_mcp.domain.request import MAX_ZOOM, MIN_ZOOM, Feature, SourceKind, Webhook
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument that a provider honours.
+
+    Args:
+        limits: what it may be, in words.
+        wire: the field of the body that carries it, with dots for fields within fields; empty where it travels another
+            way (in the frame's fields, or as the client's own fields).
+        encode: our value to the vendor's.
+        required: whether the provider needs it.
+    """
+
+    limits: str = ""
+    wire: str = ""
+    encode: Callable[[Any], Any] = _as_it_is
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Zoom:
+    """The zooms that a provider honours: a closed range, or single `values`. `wire` and `encode` as of `Argument`."""
+
+    low: float = MIN_ZOOM
+    high: float = MAX_ZOOM
+    values: tuple[float, ...] = ()
+    wire: str = ""
+    encode: Callable[[Any], Any] = _as_it_is
+
+    def allows(self, zoom: float) -> bool:
+        return zoom in self.values if self.values else self.low <= zoom <= self.high
+
+    def __str__(self) -> str:
+        if self.values:
+            *most, last = (f"{value:g}" for value in self.values)
+            return f"{', '.join(most)} or {last}" if most else last
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFields:
+    """How a vendor is told where an input image lies on its canvas.
+
+    Args:
+        write: the fields that place it, from the order; names with dots are fields within fields.
+        wires: the names of those fields.
+        check: given the provider's title and a frame, raises UnsupportedFeatureError for one that cannot be painted.
+    """
+
+    write: Callable[[Order], Mapping[str, Any]]
+    wires: tuple[str, ...]
+    check: Callable[[str, Frame], None] = lambda title, frame: None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How a provider extends one kind of source, or upscales an image of a grid.
+
+    Args:
+        path: where the order is POSTed, below the base URL; empty for a provider that does not speak HTTP.
+        source: the field that names the source: a parent by `encode` (its `remote_id` unless said otherwise), an input
+            image by its URL.
+        zoom: the zooms that it honours.
+        arguments: the other arguments that it honours; what is not here is refused.
+        constants: fields that always hold the same.
+        frame: for an input image, the fields that place it.
+        max_url: where the vendor takes an input image only by a public URL, the most characters that this may have.
+        max_bytes: the largest file that the vendor takes as an input image.
+    """
+
+    path: str = ""
+    source: Argument = Argument()
+    zoom: Zoom = Zoom()
+    arguments: Mapping[Feature, Argument] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    frame: FrameFields | None = None
+    max_url: int | None = None
+    max_bytes: int | None = None
+
+    def limits(self) -> dict[Feature, str]:
+        """Every argument with its limits in words, `zoom` first."""
+        return {Feature.ZOOM: str(self.zoom), **{feature: one.limits for feature, one in self.arguments.items()}}
+
+    def written(self, kind: SourceKind) -> dict[str, list[str]]:
+        """The fields at the top of the body that the adapter can write, each with the arguments that it stands for.
+
+        `kind` is the kind of source that the operation is declared for.
+        """
+        source = "image" if kind is SourceKind.IMAGE else "task_id"
+        wires = [
+            (self.source.wire, source),
+            (self.zoom.wire, Feature.ZOOM.value),
+            *((one.wire, feature.value) for feature, one in self.arguments.items()),
+        ]
+        if self.frame is not None:
+            placing = [Feature.ZOOM] + [Feature.ASPECT_RATIO] * (Feature.ASPECT_RATIO in self.arguments)
+            wires += [(wire, feature.value) for wire in self.frame.wires for feature in placing]
+        fields: dict[str, list[str]] = {_top(wire): [] for wire in self.constants}
+        for wire, argument in wires:
+            if wire:
+                fields.setdefault(_top(wire), []).append(argument)
+        return fields
+
+    def body(self, order: Order, image_url: str | None = None) -> dict[str, Any]:
+        """The fields of the request for `order`, without the client's options.
+
+        `image_url` is where the vendor finds the input image, if not at its own URL.
+        """
+        source = order.source
+        named: Any = (image_url or source.url) if isinstance(source, InputImage) else source
+        encode = _remote_id if isinstance(source, Parent) and self.source.encode is _as_it_is else self.source.encode
+        # A constant may be an object, in which other fields are written: each body gets its own.
+        fields = {**copy.deepcopy(dict(self.constants)), **(self.frame.write(order) if self.frame is not None else {})}
+        fields[self.source.wire] = None if named is None else encode(named)
+        fields[self.zoom.wire] = None if order.zoom is None else self.zoom.encode(order.zoom)
+        for feature, argument in self.arguments.items():
+            value = _value_of(feature, order)
+            fields[argument.wire] = None if value is None else argument.encode(value)
+        body: dict[str, Any] = {}
+        for wire, value in fields.items():
+            if wire and value is not None:
+                *outer, last = wire.split(".")
+                functools.reduce(lambda inner, name: inner.setdefault(name, {}), outer, body)[last] = value
+        return body
+
+
+def _remote_id(parent: Parent) -> str:
+    return parent.remote_id
+
+
+def _value_of(feature: Feature, order: Order) -> Any:
+    """What an order holds for an argument; None where nothing is to be sent."""
+    webhook = order.webhook or Webhook("")
+    match feature:
+        case Feature.IMAGE_INDEX:
+            return order.source.index if isinstance(order.source, Parent) else None
+        case Feature.WEBHOOK_URL:
+            return webhook.url or None
+        case Feature.WEBHOOK_SECRET:
+            return webhook.secret
+        case Feature.WEBHOOK_EVENTS:
+            return list(webhook.events) or None
+        case Feature.ZOOM | Feature.PROVIDER_OPTIONS:
+            return None
+        case _:
+            return getattr(order, feature.value)
+
+
+def _top(wire: str) -> str:
+    return wire.partition(".")[0]

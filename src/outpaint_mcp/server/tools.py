@@ -1,0 +1,216 @@
+"""The three tools: their descriptions and schemas, and the way from checked arguments to results."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ResourceLink,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+
+from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.task import Image, OnProgress, Status, Task
+from outpaint_mcp.server.arguments import (
+    GetTaskArguments,
+    ListProvidersArguments,
+    OutpaintArguments,
+    ToolArguments,
+    checked,
+    input_schema,
+    output_schema,
+)
+from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.rate_limits import RateLimits
+from outpaint_mcp.server.text import ProviderList, providers_text, task_text
+
+logger = logging.getLogger(__name__)
+
+OUTPAINT: Final = """\
+Extend an image beyond its borders. Places the order, waits up to wait_seconds and returns a task with image URLs.
+Give image or task_id. Free on this machine (provider local, no prompt); a vendor charges for each order. \
+If the task is not finished in time, its id is returned: call get_task with it; do not order again."""
+
+GET_TASK: Final = "Status and images of a task; wait_seconds waits for it to finish. Free, can be repeated."
+
+LIST_PROVIDERS: Final = (
+    "Which providers can extend images: limits, prices, whether configured. Free. Needed only to choose one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultShape:
+    """What a result holds besides its text and structure.
+
+    `resource_links`: one link per image; some hosts throw a result away over one. `preview`: one small inline image.
+    """
+
+    resource_links: bool = True
+    preview: bool = False
+
+
+class Tools:
+    """Lists and calls the tools.
+
+    Args:
+        lazy: the service.
+        shape: what results hold besides text and structure; called for each result.
+        client_of: who makes the current request.
+        limits: how many calls of one client may wait at once.
+    """
+
+    def __init__(
+        self, lazy: LazyService, shape: Callable[[], ResultShape], client_of: Callable[[], str], limits: RateLimits
+    ) -> None:
+        self._lazy = lazy
+        self._shape = shape
+        self._client_of = client_of
+        self._limits = limits
+        # Made once: it is the largest part of building the server.
+        task_schema = output_schema(Task)
+        self._tools = [
+            Tool(
+                name="outpaint",
+                title="Extend an image",
+                description=OUTPAINT,
+                input_schema=input_schema(OutpaintArguments),
+                output_schema=task_schema,
+                # Destructive: it may spend money. Idempotent: the same order again gives the first task back.
+                annotations=ToolAnnotations(
+                    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True
+                ),
+            ),
+            Tool(
+                name="get_task",
+                title="Status of a task",
+                description=GET_TASK,
+                input_schema=input_schema(GetTaskArguments),
+                output_schema=task_schema,
+                annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=True),
+            ),
+            Tool(
+                name="list_providers",
+                title="Providers",
+                description=LIST_PROVIDERS,
+                input_schema=input_schema(ListProvidersArguments),
+                output_schema=output_schema(ProviderList),
+                annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False),
+            ),
+        ]
+
+    def input_schema(self, name: str) -> Mapping[str, Any] | None:
+        """The schema of a tool's arguments; None if there is no such tool."""
+        return next((tool.input_schema for tool in self._tools if tool.name == name), None)
+
+    async def list(self, _: ServerRequestContext[Any, Any], __: PaginatedRequestParams | None) -> ListToolsResult:
+        """The tools; the service is opened a moment after."""
+        self._lazy.begin()
+        return ListToolsResult(tools=self._tools)
+
+    async def call(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
+        """The result of a tool. What a better call could have avoided is a result that says so.
+
+        Raises:
+            MCPError: there is no such tool.
+        """
+        arguments = params.arguments or {}
+        try:
+            match params.name:
+                case "outpaint":
+                    return await self._outpaint(checked(OutpaintArguments, arguments), _progress(ctx))
+                case "get_task":
+                    return await self._get_task(checked(GetTaskArguments, arguments), _progress(ctx))
+                case "list_providers":
+                    return await self._list_providers(checked(ListProvidersArguments, arguments))
+                case _:
+                    names = ", ".join(sorted(tool.name for tool in self._tools))
+                    raise MCPError(INVALID_PARAMS, f"Unknown tool: the tools are {names}")
+        except OutpaintError as error:
+            return error_result(str(error))
+        except MCPError:
+            raise
+        except Exception:
+            logger.exception("the tool %s failed", params.name)
+            return error_result(f"Error executing tool {params.name}")
+
+    async def _outpaint(self, call: OutpaintArguments, on_progress: OnProgress) -> CallToolResult:
+        with self._waiting(call.wait_seconds):
+            task = await (await self._lazy.get()).outpaint(
+                call.request(), client=self._client_of(), wait_seconds=call.wait_seconds, on_progress=on_progress
+            )
+        return await self._result(task)
+
+    async def _get_task(self, call: GetTaskArguments, on_progress: OnProgress) -> CallToolResult:
+        task_id, provider = call.named()
+        with self._waiting(call.wait_seconds):
+            task = await (await self._lazy.get()).get_task(
+                task_id,
+                provider=provider,
+                client=self._client_of(),
+                wait_seconds=call.wait_seconds,
+                on_progress=on_progress,
+            )
+        return await self._result(task)
+
+    async def _list_providers(self, _: ToolArguments) -> CallToolResult:
+        found = ProviderList(providers=(await self._lazy.get()).list_providers())
+        return CallToolResult(
+            content=[TextContent(type="text", text=providers_text(found.providers))],
+            structured_content=found.model_dump(mode="json"),
+        )
+
+    def _waiting(self, seconds: float) -> AbstractContextManager[None]:
+        return self._limits.waiting(self._client_of()) if seconds else contextlib.nullcontext()
+
+    async def _result(self, task: Task) -> CallToolResult:
+        content: list[ContentBlock] = [TextContent(type="text", text=task_text(task))]
+        if task.status is Status.SUCCEEDED:
+            shape = self._shape()
+            if shape.resource_links:
+                content += [_link(task, image) for image in task.images]
+            if shape.preview and (data := await self._preview_of(task)):
+                import base64
+
+                content.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg"))
+        return CallToolResult(content=content, structured_content=task.model_dump(mode="json"))
+
+    async def _preview_of(self, task: Task) -> bytes | None:
+        return await (await self._lazy.get()).preview(task.id, client=self._client_of())
+
+
+def error_result(text: str) -> CallToolResult:
+    """The result of a call that was refused or failed."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _progress(ctx: ServerRequestContext[Any, Any]) -> OnProgress:
+    async def report(percent: float, message: str) -> None:
+        await ctx.session.report_progress(percent, 100, message)
+
+    return report
+
+
+def _link(task: Task, image: Image) -> ResourceLink:
+    # A file on this machine cannot be read by a host that runs elsewhere; its resource can.
+    uri = image.url if image.url.startswith("https://") else image.resource_uri or image.url
+    return ResourceLink(
+        type="resource_link",
+        uri=uri,
+        name=f"{task.id}-{image.index}",
+        title=f"Outpainted image {image.index}",
+        mime_type=image.mime_type,
+    )

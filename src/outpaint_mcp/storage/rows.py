@@ -1,0 +1,86 @@
+"""Rows of the store to records and back. Pure: the same for every database."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from outpaint_mcp.domain.order import Order, StepName
+from outpaint_mcp.domain.record import OrderState, Record, StepRecord
+from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
+
+TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider"
+STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
+
+
+def day_of(now: float) -> str:
+    """The UTC day that an order placed now counts to; `now` in seconds since the epoch."""
+    return datetime.fromtimestamp(now, UTC).date().isoformat()
+
+
+def record_of(
+    row: Sequence[Any], steps: Sequence[Sequence[Any]], copies: Sequence[Sequence[Any]], *, owner: str
+) -> Record:
+    """The record that rows hold.
+
+    Args:
+        row: of the task, as `TASK_COLUMNS`.
+        steps: of its steps, as `STEP_COLUMNS`, in order.
+        copies: index, SHA-256 and MIME type of the cached copies.
+        owner: this process.
+    """
+    task = Task.model_validate_json(row[0]).model_copy(update={"steps": ()})
+    plan: Mapping[str, Any] = json.loads(row[3])
+    sizes = {image.index: (image.width, image.height) for image in task.images}
+    return Record(
+        task=task,
+        client=row[1],
+        identity=row[2],
+        order=Order.from_stored(plan, provider=row[8]) if plan else None,
+        steps=tuple(
+            StepRecord(
+                position,
+                StepName(name),
+                OrderState(state),
+                Status(status),
+                remote_id,
+                usd,
+                bool(reserved),
+                None if cost is None else Cost.model_validate_json(cost),
+            )
+            for position, name, state, remote_id, usd, reserved, cost, status in steps
+        ),
+        reference=row[4],
+        is_grid=None if row[5] is None else bool(row[5]),
+        due_at=row[6],
+        copies={
+            index: StoredImage(sha256, mime_type, *sizes.get(index, (None, None)))
+            for index, sha256, mime_type in copies
+        },
+        mine=row[7] == owner,
+    )
+
+
+def task_json(record: Record) -> str:
+    return record.task.model_dump_json()
+
+
+def order_json(record: Record) -> str:
+    return json.dumps({} if record.order is None else record.order.to_stored())
+
+
+def finished_at(record: Record) -> float | None:
+    """When the task became final, in seconds since the epoch."""
+    return record.task.finished_at.timestamp() if record.task.finished_at else None
+
+
+def new_step_row(record: Record, step: StepRecord, day: str) -> tuple[Any, ...]:
+    """A step's row: task, position, name, provider, client, day, and then as `step_values`."""
+    task = record.task
+    return (task.id, step.position, step.name.value, task.provider, record.client, day, *step_values(step))
+
+
+def step_values(step: StepRecord) -> tuple[Any, ...]:
+    """What changes of a step: state, status, remote id, USD, whether it is reserved, cost."""
+    cost = None if step.cost is None else step.cost.model_dump_json()
+    return (step.state.value, step.status.value, step.remote_id, step.usd, step.reserved, cost)

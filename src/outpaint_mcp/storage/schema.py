@@ -1,0 +1,69 @@
+"""The tables of the store, as the steps from each version of a file to the next.
+
+`tasks.plan` is the stored order (`Order.to_stored`), `tasks.order_hash` its identity, `caller` the client; these names
+are older than the words.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    """
+    CREATE TABLE owners (owner TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE tasks (
+        id TEXT PRIMARY KEY,
+        caller TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        order_hash TEXT,
+        status TEXT NOT NULL,
+        task TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        reference TEXT,
+        is_grid INTEGER,
+        created_at REAL NOT NULL,
+        finished_at REAL,
+        due_at REAL,
+        owner TEXT,
+        change INTEGER NOT NULL
+    );
+    CREATE INDEX tasks_equal ON tasks (caller, order_hash, created_at);
+    CREATE INDEX tasks_open ON tasks (due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX tasks_recent ON tasks (caller, created_at);
+    CREATE INDEX tasks_change ON tasks (change);
+    CREATE TABLE orders (
+        task_id TEXT NOT NULL REFERENCES tasks (id),
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        caller TEXT NOT NULL,
+        state TEXT NOT NULL,
+        remote_id TEXT,
+        day TEXT NOT NULL,
+        usd REAL,
+        reserved INTEGER NOT NULL,
+        cost TEXT,
+        PRIMARY KEY (task_id, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX orders_remote ON orders (provider, remote_id);
+    CREATE INDEX orders_day ON orders (day, caller);
+    CREATE TABLE kept (
+        task_id TEXT NOT NULL REFERENCES tasks (id),
+        position INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        mime_type TEXT NOT NULL,
+        PRIMARY KEY (task_id, position)
+    ) WITHOUT ROWID;
+    """,
+    # For counting tasks, and for finding those of processes that are gone, without reading them.
+    """
+    CREATE INDEX tasks_status ON tasks (provider, status);
+    DROP INDEX tasks_open;
+    CREATE INDEX tasks_open ON tasks (owner, due_at) WHERE due_at IS NOT NULL;
+    """,
+    # A step's public status beside its order's state; before, it stood in the task alone.
+    """
+    ALTER TABLE orders ADD COLUMN status TEXT NOT NULL DEFAULT 'queued';
+    UPDATE orders SET status = COALESCE(
+        (SELECT json_extract(task, '$.steps[' || position || '].status') FROM tasks WHERE id = task_id), 'queued');
+    """,
+)
+"""What takes a file from each schema version to the next."""

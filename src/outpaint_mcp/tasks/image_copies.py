@@ -1,0 +1,119 @@
+"""Copies the images of finished tasks to this machine, so that they outlive the vendors' URLs."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import anyio
+
+from outpaint_mcp.domain.clock import Clock
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnknownTaskError
+from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.task import Image, StoredImage
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images.sources import path_of
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.transitions import with_copies, with_note
+
+logger = logging.getLogger(__name__)
+
+COPY_SECONDS: Final = 15.0
+"""How long a finished task waits for its images to be copied before it is reported; the copying may go on later."""
+COPY_AGAIN_SECONDS: Final = 60.0
+COPY_UNTIL: Final = 2 * 3600.0
+"""How old a task may be whose images are still tried."""
+COPY_NOTE: Final = "Some images could not be copied yet: the provider's URLs may expire."
+
+
+class ImageCopies:
+    """Copies images, and finds the copies again.
+
+    Args:
+        images: the images of this machine.
+        providers: by name.
+        clock: when it is.
+    """
+
+    def __init__(self, images: ImageLibrary, providers: Mapping[str, Provider], clock: Clock) -> None:
+        self._images = images
+        self._providers = providers
+        self._clock = clock
+
+    async def copied(self, record: Record) -> Record:
+        """The record with its images copied as far as `COPY_SECONDS` allow; due again if some are missing."""
+        found: dict[int, StoredImage] = {}
+
+        async def copy(image: Image) -> None:
+            try:
+                found[image.index] = await self.copy_of(record.task.provider, image.url)
+            except OutpaintError as error:
+                logger.info("image %d of %s could not be copied: %s", image.index, record.task.id, error.code)
+
+        with anyio.move_on_after(COPY_SECONDS):
+            async with anyio.create_task_group() as copying:
+                for image in record.task.images:
+                    if image.index not in record.copies:
+                        copying.start_soon(copy, image)
+        record = with_copies(record, found)
+        if len(record.copies) < len(record.task.images):
+            record = with_note(record, COPY_NOTE, replacing=COPY_NOTE)
+            return replace(record, due_at=self._clock.now() + COPY_AGAIN_SECONDS)
+        notes = tuple(one for one in record.task.notes if one != COPY_NOTE)
+        return replace(record, task=record.task.model_copy(update={"notes": notes}), due_at=None)
+
+    async def copied_again(self, record: Record) -> Record:
+        """The record after another try for the missing images; no longer due once the task is `COPY_UNTIL` old."""
+        record = await self.copied(record)
+        if self._clock.now() - record.task.created_at.timestamp() > COPY_UNTIL:
+            record = replace(record, due_at=None)
+        return record
+
+    async def copy_of(self, provider: str, url: str) -> StoredImage:
+        """Our own checked copy of a provider's image.
+
+        Raises:
+            OutpaintError: there is no image at `url` (any more), or it must not be opened.
+        """
+        found = self._providers.get(provider)
+        if found is not None and not found.leaves_machine:
+            # Drawn here: a file: URL. No other provider's answer may name a file of this machine.
+            return await self._images.keep_file(path_of(url))
+        return await self._images.keep(url)
+
+    async def bytes_of(self, record: Record, index: int) -> tuple[bytes, str, Record]:
+        """The bytes and the MIME type of a task's image, and the record, which is another one if it was copied now.
+
+        Raises:
+            UnknownTaskError: the task has no such image.
+            InvalidImageError: the provider's URL gives no image (any more).
+        """
+        wanted = next((image for image in record.task.images if image.index == index), None)
+        if wanted is None:
+            raise UnknownTaskError(f"The task {record.task.id} has no image {index}.", "See the task's images.")
+        copy = record.copies.get(index)
+        if copy is not None and (data := await self._images.load(copy.sha256, copy.mime_type)) is not None:
+            return data, copy.mime_type, record
+        fresh = await self.copy_of(record.task.provider, wanted.url)
+        data = await anyio.Path(self._images.path_of(fresh.sha256, fresh.mime_type)).read_bytes()
+        return data, fresh.mime_type, with_copies(record, {index: fresh})
+
+    async def as_input(self, record: Record, index: int) -> InputImage:
+        """An image of a finished task as an input image, by its URL if that is public.
+
+        Raises:
+            InvalidRequestError: the task has no such image.
+            OutpaintError: it cannot be had any more.
+        """
+        image = next((one for one in record.task.images if one.index == index), None)
+        if image is None:
+            raise InvalidRequestError(f"The task {record.task.id} has no image {index}.")
+        copy = record.copies.get(index)
+        here = copy is not None and await anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)).exists()
+        if copy is None or not here or copy.width is None or copy.height is None:
+            copy = await self.copy_of(record.task.provider, image.url)
+        path = anyio.Path(self._images.path_of(copy.sha256, copy.mime_type))
+        url = image.url if image.url.startswith(("http://", "https://")) else None
+        width, height = copy.width or 0, copy.height or 0
+        return InputImage(copy.sha256, copy.mime_type, width, height, str(path), url, (await path.stat()).st_size)

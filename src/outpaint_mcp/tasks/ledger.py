@@ -1,0 +1,82 @@
+"""Writes tasks down: the store, what this process holds of them in memory, and the events that tell of every change."""
+
+import logging
+from datetime import UTC, datetime
+
+from outpaint_mcp.domain.clock import Clock
+from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.events import TaskEvent, TaskEvents
+from outpaint_mcp.domain.record import Record
+from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.in_flight import InFlight
+
+logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """What sending and polling write into.
+
+    Args:
+        store: where tasks are kept.
+        events: where every change is published.
+        clock: when it is.
+    """
+
+    def __init__(self, store: Store, events: TaskEvents, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self._events = events
+        self._in_flight: dict[str, InFlight] = {}
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.now(), UTC)
+
+    def flight(self, task_id: str) -> InFlight:
+        """What this process holds of a task; begun if it holds nothing yet."""
+        return self._in_flight.setdefault(task_id, InFlight())
+
+    def known_flight(self, task_id: str) -> InFlight | None:
+        """What this process holds of a task, if anything."""
+        return self._in_flight.get(task_id)
+
+    def flights(self) -> list[InFlight]:
+        return list(self._in_flight.values())
+
+    def forget_if_done(self, task_id: str) -> None:
+        """Let go of a task of which nothing is held."""
+        if self._in_flight.get(task_id) == InFlight():
+            del self._in_flight[task_id]
+
+    async def save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
+        """Write a task of this process down and publish the change.
+
+        Args:
+            record: the task.
+            durable: whether to wait for the disk; not for what another poll would tell again.
+            settling: it holds the answer to an order, which is nowhere else: it is tried until the disk takes it.
+
+        Raises:
+            ConfigurationError: the store cannot be written, and it was not `settling`.
+        """
+        task = record.task
+        flight = self.flight(task.id)
+        flight.last_poll = None
+        while True:
+            try:
+                await self.store.save(record, durable=durable, force=settling)
+                break
+            except ConfigurationError as error:
+                if not settling:
+                    raise
+                logger.error("the answer to the order %s (%s) cannot be stored: %s", task.id, task.remote_id, error)
+                await self.clock.sleep(1)
+        if task.status.is_final:
+            flight.webhook = flight.image = flight.callback = None
+            flight.awaits_callback, flight.failures = False, 0
+        self.forget_if_done(task.id)
+        self.publish(record, record.due_at)
+
+    def publish(self, record: Record, due_at: float | None) -> None:
+        """Tell of a task, and have it advanced at `due_at`, in seconds since the epoch."""
+        task = record.task
+        self._events.publish(TaskEvent(task.id, record.client, task.provider, task.status, due_at))

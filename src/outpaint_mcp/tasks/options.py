@@ -1,0 +1,30 @@
+"""How the operator wants tasks handled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from outpaint_mcp.domain.daily_limits import DailyLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How the operator wants it. Times in seconds.
+
+    `poll` is (first, interval) in place of every provider's own. `prices` replaces providers' prices in USD per order.
+    `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out images that have no URL.
+    `import_tasks` says whether a provider's own id that is not known here is fetched and imported.
+    `paths_allowed`: clients share this machine's files: `image` may be a path, and an image's URL a ``file:`` one.
+    `public_url` is where vendors can call back.
+    """
+
+    auto: tuple[str, ...]
+    may_leave: bool = False
+    import_tasks: bool = True
+    paths_allowed: bool = True
+    daily_limits: DailyLimits = field(default_factory=DailyLimits)
+    prices: Mapping[str, float] = field(default_factory=dict)
+    poll: tuple[float, float] | None = None
+    task_timeout: float = 1800.0
+    keep_images_days: float = 30.0
+    keep_images_bytes: int = 5 * 10**9
+    public_url: str | None = None

@@ -1,0 +1,282 @@
+"""Sends orders: written to disk before, marked as sent, sent at most once, and settled by what came back.
+
+All of that happens in a task group of its own, never in the call that asked for it: a client that goes away cancels
+nothing.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+import anyio
+import anyio.abc
+
+from outpaint_mcp.domain.clock import Clock
+from outpaint_mcp.domain.errors import InvalidRequestError, KeyConflictError, OrderUnconfirmedError, OutpaintError
+from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
+from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.task import Status
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.callbacks import Callbacks
+from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.ledger import Ledger
+from outpaint_mcp.tasks.poll_times import PollTimes
+from outpaint_mcp.tasks.transitions import failure_of, finished, updated, with_note, with_step, with_task
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS: Final = 20.0
+"""How long a stop waits for the answers to orders that are being sent."""
+KEY_VALID_SECONDS: Final = 23 * 3600.0
+"""How old a task may be whose lost order is sent again under its idempotency key.
+
+Apiframe forgets a key after 24 hours, and the same request is a new order then. The hour between is for clocks that
+differ and for requests that hang.
+"""
+REFUSAL_SECONDS: Final = 60.0
+"""How long a refusal of an order is remembered for the calls that wait for it."""
+
+
+class OrderSender:
+    """Places orders.
+
+    Args:
+        ledger: where tasks are written down.
+        images: the images of this machine.
+        copies: copies the images of finished tasks.
+        providers: by name.
+        callbacks: our own webhooks.
+        times: when tasks are polled.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        images: ImageLibrary,
+        copies: ImageCopies,
+        providers: Mapping[str, Provider],
+        callbacks: Callbacks,
+        times: PollTimes,
+    ) -> None:
+        self._ledger = ledger
+        self._images = images
+        self._copies = copies
+        self._providers = providers
+        self._callbacks = callbacks
+        self._times = times
+        self._clock: Clock = ledger.clock
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While orders can be placed. On the way out, those that are being sent get their answers first."""
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                yield
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
+                    for flight in self._ledger.flights():
+                        if flight.placing is not None:
+                            await flight.placing.wait()
+                self._tasks.cancel_scope.cancel()
+
+    def place(self, record: Record, order: Order) -> None:
+        """Send a task's first order, in a task of its own. Does nothing while that is going on already.
+
+        Args:
+            record: the task.
+            order: with what must not be on disk: the webhook, and the input image's whole URL.
+        """
+        group = self._group()
+        flight = self._ledger.flight(record.task.id)
+        if flight.placing is not None:
+            return
+        flight.refusal = None
+        flight.webhook = order.webhook or flight.webhook
+        if isinstance(order.source, InputImage):
+            flight.image = order.source
+        flight.placing = anyio.Event()
+        group.start_soon(self._place, record)
+
+    def place_when_free(self, record: Record, order: Order) -> None:
+        """Send a task's first order if the process that was about to send it turns out to be gone."""
+        self._group().start_soon(self._await_turn, record.task.id, order)
+
+    async def _await_turn(self, task_id: str, order: Order) -> None:
+        until = self._clock.now() + LEASE_SECONDS + 2
+        while self._clock.now() < until:
+            await self._clock.sleep(0.5)
+            record = await self._ledger.store.get(task_id)
+            if record is None or record.task.status.is_final or record.steps[0].state is not OrderState.INTENDED:
+                return
+            if await self._ledger.store.own(task_id, now=self._clock.now()):
+                self.place(record, order)
+                return
+
+    async def placed(self, task_id: str, seconds: float) -> None:
+        """Wait until a task's first order is answered, for at most `seconds`.
+
+        Raises:
+            OutpaintError: the provider refused the order.
+        """
+        flight = self._ledger.known_flight(task_id)
+        if flight is not None and flight.placing is not None:
+            with anyio.move_on_after(seconds):
+                await flight.placing.wait()
+            if flight.refusal is not None:
+                raise flight.refusal
+
+    async def _place(self, record: Record) -> None:
+        """Send a task's first order, and hand the task to the scheduler."""
+        task_id = record.task.id
+        flight = self._ledger.flight(task_id)
+        try:
+            await self.send(record, 0)
+        except OutpaintError as error:
+            flight.refusal = error
+            self._group().start_soon(self._forget_refusal, task_id)
+        finally:
+            if flight.placing is not None:
+                flight.placing.set()
+                flight.placing = None
+            self._ledger.forget_if_done(task_id)
+
+    async def _forget_refusal(self, task_id: str) -> None:
+        await self._clock.sleep(REFUSAL_SECONDS)
+        if (flight := self._ledger.known_flight(task_id)) is not None and flight.placing is None:
+            flight.refusal = None
+            self._ledger.forget_if_done(task_id)
+
+    # Sending an order
+
+    async def send(self, record: Record, position: int, *, again: bool = False) -> float | None:
+        """Send the order of one step and write down what came of it.
+
+        Args:
+            record: the task.
+            position: which of its steps.
+            again: the order was sent before and its answer lost; only for providers where repeating is safe.
+
+        Returns:
+            When the task is to be advanced next.
+
+        Raises:
+            OutpaintError: a refusal of the first order, after it was written down.
+        """
+        task_id = record.task.id
+        provider = self._providers[record.task.provider]
+        record, order = self._request_for(record, position, provider)
+        if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
+            return None
+        try:
+            update = await provider.start(order)
+        except OrderUnconfirmedError as error:
+            return await self.settle_unconfirmed(record, position, error)
+        except OutpaintError as error:
+            if again and (not isinstance(error, InvalidRequestError) or isinstance(order.source, InputImage)):
+                # Sending it again was refused, not the order (or the upload before it): that it may have been taken is
+                # as true as before.
+                return await self.settle_unconfirmed(record, position, OrderUnconfirmedError(error.message))
+            await self._settle_refused(record, position, error)
+            if position == 0:
+                raise
+            return None
+        except Exception:
+            # A fault of ours or of a plug-in: whether anything was sent cannot be known.
+            logger.exception("placing the order %s-%d failed", task_id, position)
+            lost = OrderUnconfirmedError(f"The order to {provider.title} broke off on this side.")
+            return await self.settle_unconfirmed(record, position, lost)
+        record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
+        record = updated(record, position, update, provider, self._ledger.now())
+        if record.task.status is Status.SUCCEEDED:
+            record = await self._copies.copied(record)
+        elif not record.task.status.is_final:
+            awaits = self._ledger.flight(task_id).awaits_callback
+            first = self._times.first(provider, record.steps[position].name, awaits_callback=awaits)
+            record = replace(record, due_at=self._clock.now() + first)
+        await self._ledger.save(record, settling=True)
+        return record.due_at
+
+    def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
+        """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""
+        order = record.order
+        if order is None:
+            raise TypeError("a task that was imported is not ordered")
+        flight = self._ledger.flight(record.task.id)
+        step = record.steps[position].name
+        source = order.source
+        if position > 0:
+            upscaled = record.steps[position - 1].remote_id or ""
+            source = Parent(upscaled, record.reference, is_grid=False)
+        elif isinstance(source, InputImage):
+            source = flight.image or replace(
+                source, path=str(self._images.source_path(source.sha256, source.mime_type))
+            )
+        webhook = None
+        if step is StepName.OUTPAINT:
+            webhook = flight.webhook
+            if webhook is None and order.wants_webhook:
+                record = with_note(
+                    record, "The webhook was lost when the server restarted: this order went without it."
+                )
+        order = order.for_step(step, key=f"{record.task.id}-{position}", source=source, webhook=webhook)
+        if step is StepName.OUTPAINT and not order.wants_webhook:
+            flight.callback = self._callbacks.webhook_for(provider, record.task.id, order)
+            flight.awaits_callback = flight.callback is not None
+            order = replace(order, webhook=flight.callback)
+        return record, order
+
+    async def _settle_refused(self, record: Record, position: int, error: OutpaintError) -> None:
+        """The order was certainly not taken: it and those after it give their reservations back."""
+        steps = tuple(
+            replace(step, reserved=False, state=OrderState.REFUSED if step.position == position else step.state)
+            if step.position >= position
+            else step
+            for step in record.steps
+        )
+        record = finished(replace(record, steps=steps), Status.FAILED, position, failure_of(error), self._ledger.now())
+        await self._ledger.save(record, settling=True)
+
+    async def settle_unconfirmed(self, record: Record, position: int, error: OrderUnconfirmedError) -> float | None:
+        """The order may have been taken: the task is unknown and keeps its reservation."""
+        due_at: float | None = None
+        if self.may_send_again(record) and not isinstance(error, KeyConflictError):
+            failures = self._ledger.flight(record.task.id).failures
+            due_at = self._clock.now() + self._times.backoff(max(failures, 1)) * 6
+        record = with_step(record, position, state=OrderState.UNCONFIRMED, status=Status.UNKNOWN)
+        record = with_task(record, self._ledger.now(), status=Status.UNKNOWN, failure=failure_of(error))
+        await self._ledger.save(replace(record, due_at=due_at), settling=True)
+        return due_at
+
+    def may_send_again(self, record: Record) -> bool:
+        """Whether an order whose answer was lost can be sent again without placing it twice."""
+        provider = self._providers[record.task.provider]
+        age = self._clock.now() - record.task.created_at.timestamp()
+        return provider.idempotent and (age < KEY_VALID_SECONDS or not provider.costs_money)
+
+    async def send_again(self, record: Record, position: int) -> float | None:
+        """Send an order again whose answer was lost, under the same key, where that cannot place it twice."""
+        self._ledger.flight(record.task.id).failures += 1
+        try:
+            return await self.send(record, position, again=True)
+        except OutpaintError:
+            return None
+
+    async def release_unsent(self, record: Record) -> float | None:
+        """An order that was never sent waits for the same call for a while, then is given up."""
+        due_at = record.task.created_at.timestamp() + UNSENT_SECONDS
+        if self._clock.now() < due_at:
+            return due_at
+        record = replace(record, steps=tuple(replace(step, reserved=False) for step in record.steps))
+        record = with_note(record, "The order was never sent: the server stopped before. Nothing was paid.")
+        await self._ledger.save(finished(record, Status.CANCELLED, 0, None, self._ledger.now()))
+        return None
+
+    def _group(self) -> anyio.abc.TaskGroup:
+        if self._tasks is None:
+            raise RuntimeError("orders are placed only inside running()")
+        return self._tasks
