@@ -206,10 +206,46 @@ async def test_a_completed_job_without_any_image_is_still_asked_for() -> None:
     assert "no image yet" in update.notes[0]
 
 
-@pytest.mark.parametrize("images", [[FOUR[0], None, FOUR[2]], ["file:///etc/passwd"], ["https://a b/"], [7]])
-async def test_images_that_cannot_be_counted_or_opened_are_unexpected(images: list[Any]) -> None:
+async def test_images_that_are_no_texts_are_unexpected() -> None:
     with pytest.raises(UnexpectedResponseError):
-        await polled(Legnext, (200, job("completed", output={"image_urls": images})))
+        await polled(Legnext, (200, job("completed", output={"image_urls": [7]})))
+
+
+@pytest.mark.parametrize(
+    "written", [f" {FOUR[0]}\n", FOUR[0].removeprefix("https:"), FOUR[0].replace("https", "HTTPS")]
+)
+async def test_an_address_that_is_not_clean_is_cleaned(written: str) -> None:
+    update = await polled(Legnext, (200, job("completed", output={"image_urls": [written]})))
+    assert update.status is Status.SUCCEEDED
+    assert [url.lower() for url in urls(update)] == [FOUR[0].lower()]
+
+
+async def test_an_address_with_spaces_and_letters_of_the_world_is_encoded() -> None:
+    written = "https://cdn.example.com/a lake/\u00fcber.png?sig=a%2Fb&x=1"
+    update = await polled(Legnext, (200, job("completed", output={"image_urls": [written]})))
+    assert urls(update) == ("https://cdn.example.com/a%20lake/%C3%BCber.png?sig=a%2Fb&x=1",)
+
+
+async def test_a_missing_or_unreadable_image_hides_no_other_and_changes_no_place() -> None:
+    images = [FOUR[0], None, "file:///etc/passwd", FOUR[3]]
+    update = await polled(Legnext, (200, job("completed", output={"image_urls": images})))
+    assert update.status is Status.SUCCEEDED
+    assert [(image.index, image.url) for image in update.images] == [(1, FOUR[0]), (4, FOUR[3])]
+    assert [note for note in update.notes if "image 2" in note]
+    assert [note for note in update.notes if "image 3" in note and "file:///etc/passwd" in note]
+
+
+async def test_an_image_that_cannot_be_opened_at_all_is_told_with_the_tasks_end() -> None:
+    update = await polled(Legnext, (200, job("completed", output={"image_urls": ["ftp://cdn.example.com/1.png"]})))
+    assert (update.status, update.images) == (Status.SUCCEEDED, ())
+    assert "ftp://cdn.example.com/1.png" in update.notes[0], "it was paid for"
+
+
+async def test_of_thousands_of_images_sixteen_are_taken() -> None:
+    images = [f"https://cdn.example.com/{at}.png" for at in range(20_000)]
+    update = await polled(Legnext, (200, job("completed", output={"image_urls": images})))
+    assert len(update.images) == 16
+    assert "20000 images" in update.notes[0]
 
 
 async def test_a_failed_job_gives_its_points_back_and_its_reason_in_our_codes() -> None:

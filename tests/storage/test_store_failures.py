@@ -265,3 +265,22 @@ async def test_a_task_that_is_taken_in_twice_stands_once(tmp_path: Path) -> None
 
 def _named(made: Record, remote_id: str) -> Any:
     return [replace(row, remote_id=remote_id) for row in made.steps]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_no_order_is_placed_into_a_store_that_was_deleted_or_replaced_under_the_server(
+    tmp_path: Path, clock: MovedClock, replaced: bool
+) -> None:
+    vendor = CountingProvider()
+    folder = tmp_path / "data"
+    async with running(service_over(folder, vendor, clock=clock), clock) as service:
+        first = await service.outpaint(request())
+        folder.rename(tmp_path / "gone")
+        if replaced:
+            await Store(folder / "store.db", "another").get("op-x")
+        with pytest.raises(ConfigurationError, match="deleted or replaced"):
+            await service.outpaint(request(zoom=1.9))
+        assert (await service.get_task(first.id)).id == first.id, "what is known is still told"
+        with pytest.raises(ConfigurationError, match="deleted or replaced"):
+            await service.renew()
+    assert len(vendor.orders) == 1

@@ -18,7 +18,7 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
-from outpaint_mcp.domain.task import Status, Task
+from outpaint_mcp.domain.task import Cost, Status, Task
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import (
@@ -443,3 +443,46 @@ async def test_a_webhook_is_sent_along_and_kept_off_the_disk(tmp_path: Path, clo
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
         await service.outpaint(request(webhook=webhook))
     assert vendor.orders[2].webhook == webhook
+
+
+# What vendors report before the end
+
+
+@pytest.mark.parametrize("interim", [0, 0.02])
+async def test_a_limit_holds_while_a_vendor_reports_a_cost_that_is_not_the_whole_yet(
+    tmp_path: Path, clock: MovedClock, interim: float
+) -> None:
+    vendor = CountingProvider()
+    limits = DailyLimits(usd=0.25)
+    async with running(service_over(tmp_path, vendor, clock=clock, daily_limits=limits), clock) as service:
+        for number in range(2):
+            await service.outpaint(request(zoom=1.2 + number / 10))
+            vendor.set(f"r-{number}", Status.RUNNING, cost=Cost(amount=interim, unit="USD", usd=interim))
+        await clock.move(30)
+        with pytest.raises(BudgetExceededError):
+            await service.outpaint(request(zoom=1.9))
+        vendor.finish("r-0")
+        vendor.set("r-0", Status.SUCCEEDED, cost=Cost(amount=0.04, unit="USD", usd=0.04))
+        await clock.move(30)
+        await service.outpaint(request(zoom=1.9))
+    assert len(vendor.orders) == 3, "what it cost in the end counts"
+
+
+@pytest.mark.parametrize("usd", [-5.0, 1e300, -0.01])
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.SUCCEEDED])
+async def test_a_cost_that_cannot_be_right_changes_nothing_and_is_noted(
+    tmp_path: Path, clock: MovedClock, usd: float, status: Status
+) -> None:
+    vendor = CountingProvider()
+    limits = DailyLimits(usd=0.15)
+    async with running(service_over(tmp_path, vendor, clock=clock, daily_limits=limits), clock) as service:
+        task = await service.outpaint(request())
+        vendor.finish("r-0")
+        images = vendor.taken["r-0"].images
+        vendor.set("r-0", status, images=images, cost=Cost(amount=usd, unit="USD", usd=usd))
+        await clock.move(30)
+        task = await service.get_task(task.id)
+        assert task.cost is None
+        assert any("cannot be right" in note for note in task.notes)
+        with pytest.raises(BudgetExceededError):
+            await service.outpaint(request(zoom=1.9))

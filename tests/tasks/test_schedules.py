@@ -191,7 +191,9 @@ class MortalStore(Store):
         self._life = life
         self._unknown = unknown
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    async def _run(
+        self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, in_place: bool = False
+    ) -> T:
         await self._life.cross()
         db = self._open()
         # Processes end here, machines do not.

@@ -118,13 +118,18 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class ResultImage:
-    """An image as a provider's answer names it; `stored` where the answer was the image itself."""
+    """An image as a provider's answer names it.
+
+    `stored` where the answer was the image itself. `index` is its place from 1 where others before it are missing, and
+    0 where its place in the answer says so.
+    """
 
     url: str
     mime_type: str | None = None
     width: int | None = None
     height: int | None = None
     stored: StoredImage | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -20,7 +22,10 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.money import MAYBE_STATUSES
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_message, rejection
 
-_IMAGE_URL = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f\"<>\\]{1,4000}")
+_IMAGE_URL = re.compile(r"https?://[!#-;=?-\[\]^-~]{1,4000}", re.IGNORECASE)
+_KEPT_IN_URLS = "!#$%&'()*+,/:;=?@[]~"
+MAX_IMAGES: Final = 16
+MAX_SHOWN: Final = 200
 _BODY_REJECTED = frozenset({400, 403, 422, 451})
 
 
@@ -136,7 +141,7 @@ class AnswerReader(Provider):
         what is known not to be a grid may stand where other tasks have their grid.
 
         Raises:
-            UnexpectedResponseError: a finished task's images are no URLs, or one among them is missing.
+            UnexpectedResponseError: the answer cannot be understood.
         """
         status, words = self.status_of(word)
         notes = words + notes
@@ -146,14 +151,24 @@ class AnswerReader(Provider):
             urls, grid_url = urls if any(urls) else (grid_url,), ""
         # Images can appear before the end; they are counted, and can be extended, only then.
         if status is Status.SUCCEEDED:
-            images = tuple(self._image(url) for url in without_empty_tail(urls))
-            grid = self._image(grid_url) if grid_url else None
-            if not images and grid is None:
+            urls = without_empty_tail(urls)
+            told = [self._image(url) for url in (*urls[:MAX_IMAGES], grid_url)]
+            places = enumerate(told[:-1], start=1)
+            images = tuple(replace(image, index=place) for place, image in places if image is not None)
+            grid = told[-1]
+            if len(urls) > MAX_IMAGES:
+                notes = (*notes, f"{self.title} names {len(urls)} images; only the first {MAX_IMAGES} are taken.")
+            for index, (url, image) in enumerate(zip((*urls[:MAX_IMAGES], grid_url), told, strict=True), start=1):
+                if image is None and (url or index < len(told)):
+                    # Paid for, so it is told as it is: nobody would find it otherwise.
+                    which = f"image {index}" if index < len(told) else "the grid"
+                    notes = (*notes, f"The address of {which} cannot be opened: {url.strip()[:MAX_SHOWN]!r}")
+            if not images and grid is None and not any(url.strip() for url in (*urls, grid_url)):
                 # "Failed" would let the same order be paid again, while an image that is late is found by the next
                 # poll. If none ever comes the task ends as timed out.
                 status = Status.RUNNING
                 notes = (*notes, f"{self.title} says that the task is finished, but names no image yet.")
-            elif not images:
+            elif not images and grid is not None:
                 notes = (*notes, f"{self.title} gives the images in one grid image only: see grid.")
         if len(images) > 1:
             is_grid = True
@@ -171,8 +186,10 @@ class AnswerReader(Provider):
             notes=notes,
         )
 
-    def _image(self, url: str) -> ResultImage:
+    @staticmethod
+    def _image(url: str) -> ResultImage | None:
+        """The image at an address, cleaned up; None if it is no http(s) URL even then."""
+        url = url.strip()
+        url = quote(f"https:{url}" if url.startswith("//") else url, safe=_KEPT_IN_URLS)
         # A vendor's answer must not make us open a file of this machine.
-        if _IMAGE_URL.fullmatch(url) is None:
-            raise self.unexpected("an image is no http(s) URL")
-        return ResultImage(url)
+        return ResultImage(url) if _IMAGE_URL.fullmatch(url) is not None else None

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -39,6 +40,8 @@ from outpaint_mcp.providers.rejections import error_by_status
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 MAX_ATTEMPTS: Final = 4
+MAX_CONNECTIONS: Final = 64
+"""At one vendor, for its orders, and as many for its polls and uploads."""
 MAX_BACKOFF: Final = 10.0
 FIRST_BACKOFF: Final = 0.5
 LONGEST_WAIT: Final = 30.0
@@ -98,7 +101,9 @@ class HttpClient:
         self._clock = clock
         self._timeouts = timeouts or Timeouts()
         self._observer = observer or Observer()
-        self._session: httpx2.AsyncClient | None = None
+        # A vendor that hangs uses up its own connections only, and polls never those of orders.
+        self._sessions: dict[tuple[str, str], httpx2.AsyncClient] = {}
+        self._ssl_context: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,8 +111,8 @@ class HttpClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.aclose()
 
     async def read(self, endpoint: Endpoint, call: ApiCall) -> Any:
@@ -211,7 +216,8 @@ class HttpClient:
         headers.update(call.headers)
         try:
             with anyio.fail_after(total):
-                request = self._http().build_request(
+                session = self._session(endpoint, kind)
+                request = session.build_request(
                     call.method,
                     endpoint.base_url + call.path,
                     headers=headers,
@@ -221,7 +227,7 @@ class HttpClient:
                     else {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
                     timeout=httpx2.Timeout(connect=times.connect, read=silence, write=times.write, pool=times.pool),
                 )
-                response = await self._http().send(request, stream=True, follow_redirects=False)
+                response = await session.send(request, stream=True, follow_redirects=False)
                 try:
                     return await read_answer(response, endpoint, self._clock()), response.status_code
                 finally:
@@ -240,16 +246,27 @@ class HttpClient:
         await self._sleep(pause)
         return True
 
-    def _http(self) -> httpx2.AsyncClient:
-        if self._session is None:
-            self._session = httpx2.AsyncClient(
-                transport=self._transport,
-                # Every request checks each idle connection, with two system calls.
-                limits=httpx2.Limits(max_connections=100, max_keepalive_connections=10),
-            )
-            # No cookies: no request depends on an earlier one.
-            self._session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        return self._session
+    def _session(self, endpoint: Endpoint, kind: Literal["read", "order"]) -> httpx2.AsyncClient:
+        """The connection pool of one vendor's orders, or of its reads."""
+        found = self._sessions.get((endpoint.name or endpoint.title, kind))
+        if found is not None:
+            return found
+        if self._ssl_context is None:
+            self._ssl_context = httpx2.create_ssl_context()
+        session = httpx2.AsyncClient(
+            transport=self._transport,
+            verify=self._ssl_context,
+            limits=httpx2.Limits(
+                max_connections=MAX_CONNECTIONS,
+                # An order goes out on a fresh connection: one that the vendor is about to close would leave it unknown
+                # whether the order was taken. Each idle connection is checked for every request, with two system calls.
+                max_keepalive_connections=0 if kind == "order" else 10,
+            ),
+        )
+        # A vendor's cookies are nobody's business: every request stands for itself.
+        session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._sessions[endpoint.name or endpoint.title, kind] = session
+        return session
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Database:
         self._busy_seconds = busy_seconds
         # One connection and one thread at a time: SQLite serialises writers anyway, and they wait for the disk.
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
         self._limiter = anyio.CapacityLimiter(1)
         # Looking one row up takes a tenth of a millisecond, and in WAL mode waits for no writer. In a thread it would
         # wait for the interpreter's lock again and again: seconds, while hundreds of clients are served.
@@ -63,8 +64,16 @@ class Database:
             await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
             self._connection = None
 
-    async def _run(self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False) -> T:
-        """Run `work`, one transaction or a few reads, in a thread; again while another process is writing."""
+    async def _run(
+        self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False, in_place: bool = False
+    ) -> T:
+        """Run `work`, one transaction or a few reads, in a thread; again while another process is writing.
+
+        `in_place`: only if the file that was opened still is the one at its path.
+
+        Raises:
+            ConfigurationError: the file cannot be used, or was deleted or replaced.
+        """
 
         def call() -> T:
             import sqlite3
@@ -74,6 +83,11 @@ class Database:
                 while True:
                     try:
                         db = self._open()
+                        if in_place and _identity(self._path) != self._opened:
+                            raise ConfigurationError(
+                                f"The store {self._path.name} was deleted or replaced while the server runs.",
+                                "Nothing was ordered. Have the operator restart the server, with the folder in place.",
+                            )
                         # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
                         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                         return work(db)
@@ -143,6 +157,7 @@ class Database:
             db.close()
             raise
         self._connection = db
+        self._opened = _identity(self._path)
         return db
 
     def _migrate(self, db: "sqlite3.Connection") -> None:
@@ -161,6 +176,15 @@ class Database:
                 for statement in step.split(";"):
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, whatever its name: device and inode; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _version(db: "sqlite3.Connection") -> int:

@@ -97,7 +97,7 @@ class Store(Database):
                 self._insert(db, made, now)
                 return made, True
 
-        return await self._run(work, durable=True)
+        return await self._run(work, durable=True, in_place=True)
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
         """The newest task that answers for the same order made again.
@@ -178,7 +178,7 @@ class Store(Database):
                 db.execute("UPDATE tasks SET due_at = ? WHERE id = ?", (now, task_id))
                 return True
 
-        return await self._run(work, durable=True)
+        return await self._run(work, durable=True, in_place=True)
 
     # Following tasks
 
@@ -282,7 +282,7 @@ class Store(Database):
                 db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
                 return [(row[0], row[1], row[2]) for row in rows]
 
-        return await self._run(work)
+        return await self._run(work, in_place=True)
 
     def _renew(self, db: "sqlite3.Connection", now: float) -> None:
         self.lapses += now >= self._alive_until

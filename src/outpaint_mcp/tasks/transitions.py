@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from outpaint_mcp.domain.errors import OutpaintError, ProviderUnavailableError, RateLimitedError
 from outpaint_mcp.domain.order import Order
@@ -12,6 +12,9 @@ from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, StepRecord
 from outpaint_mcp.domain.redaction import hide
 from outpaint_mcp.domain.task import Cost, Failure, Image, ResultImage, Status, StoredImage, Task, TaskUpdate
 from outpaint_mcp.providers.base import Provider
+
+MAX_COST: Final = 100_000
+"""More than any order costs, in USD or in a vendor's units."""
 
 
 def new_id() -> str:
@@ -105,9 +108,7 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     for note in update.notes:
         record = with_note(record, note)
     if update.cost is not None:
-        usd = record.steps[position].usd if update.cost.usd is None else update.cost.usd
-        record = with_step(record, position, cost=update.cost, usd=usd)
-        record = with_task(record, now, cost=_total_cost(record.steps))
+        record = _costing(record, position, update.cost, provider, now, is_final=update.status.is_final)
     if update.status is Status.FAILED or update.status is Status.CANCELLED:
         failure = update.failure
         if failure is None and update.status is Status.FAILED:
@@ -129,7 +130,7 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         changes["progress"] = max(task.progress or 0, update.progress)
     if update.images:
         changes["images"] = tuple(
-            _image(index, image, task.images) for index, image in enumerate(update.images, start=1)
+            _image(image.index or place, image, task.images) for place, image in enumerate(update.images, start=1)
         )
     if update.grid is not None:
         changes["grid"] = _image(0, update.grid, ())
@@ -140,7 +141,8 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         changes |= {"progress": 100, "finished_at": now}
         record = replace(record, due_at=None)
     record = with_task(record, now, **changes)
-    stored = {index: one.stored for index, one in enumerate(update.images, start=1) if one.stored is not None}
+    places = enumerate(update.images, start=1)
+    stored = {one.index or place: one.stored for place, one in places if one.stored is not None}
     return with_copies(record, stored) if stored else record
 
 
@@ -148,6 +150,20 @@ def finished(record: Record, status: Status, position: int, failure: Failure | N
     """The record with its task ended at one of its steps."""
     record = with_step(record, position, status=status)
     return replace(with_task(record, now, status=status, failure=failure, finished_at=now), due_at=None)
+
+
+def _costing(record: Record, position: int, cost: Cost, provider: Provider, now: datetime, *, is_final: bool) -> Record:
+    """The record after a step's cost was reported, as far as the report can be true.
+
+    Until the step is final it counts towards the daily limits with its reservation or the report, whichever is more: a
+    vendor may report nothing, or a part, until the end.
+    """
+    if not all(0 <= value <= MAX_COST for value in (cost.amount, cost.usd or 0)):
+        return with_note(record, f"{provider.title} reports a cost that cannot be right; it is ignored.")
+    reserved = record.steps[position].usd
+    usd = reserved if cost.usd is None else cost.usd if is_final else max(reserved or 0.0, cost.usd)
+    record = with_step(record, position, cost=cost, usd=usd)
+    return with_task(record, now, cost=_total_cost(record.steps))
 
 
 def _released(record: Record, position: int, update: TaskUpdate, provider: Provider) -> Record:
