@@ -79,6 +79,9 @@ class JumpingClock:
     def now(self) -> float:
         return self._now
 
+    def monotonic(self) -> float:
+        return self._now
+
     async def sleep(self, seconds: float) -> None:
         event = anyio.Event()
         self._sleepers[event] = self._now + seconds

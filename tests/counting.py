@@ -26,16 +26,23 @@ GRID, SINGLE = "grid-1", "single-1"
 
 
 class MovedClock:
-    """A clock that the test moves. It wakes sleepers in their turn, and advances the tasks of a service."""
+    """A clock that the test moves. It wakes sleepers in their turn, and advances the tasks of a service.
+
+    `ahead` is by how much somebody has set it ahead, in seconds; below 0 it was set back.
+    """
 
     def __init__(self, now: float = START) -> None:
         self._now = now
+        self.ahead = 0.0
         self._sleepers: list[tuple[float, anyio.Event]] = []
         self._due: dict[str, float] = {}
         self._service: Service | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def now(self) -> float:
+        return self._now + self.ahead
+
+    def monotonic(self) -> float:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -55,7 +62,7 @@ class MovedClock:
     async def follow(self, service: Service) -> None:
         """Be what the scheduler is to a service: take over what is open, and advance what is due."""
         self._service = service
-        self._due = {task_id: due_at for task_id, due_at, _ in await service.renew()}
+        self._due = {task_id: due_at - self.ahead for task_id, due_at, _ in await service.renew()}
         self._unsubscribe = service.events.subscribe(self._hear)
 
     def leave(self, service: Service) -> None:
@@ -70,6 +77,7 @@ class MovedClock:
             self._schedule(event.task_id, event.due_at)
 
     def _schedule(self, task_id: str, due_at: float) -> None:
+        due_at -= self.ahead
         self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
 
     async def move(self, seconds: float) -> None:

@@ -160,6 +160,22 @@ async def test_the_tasks_of_a_process_that_is_gone_are_taken_over_when_its_lease
     await two.aclose()
 
 
+async def test_a_lease_of_a_clock_that_was_set_back_since_is_none(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
+    made, _ = await claim(one, record("a", owner="one"), now=NOW + 86_400)
+    await one.mark_sent(made.task.id, 0, now=NOW + 86_400)
+    await one.renew(now=NOW + 86_400)
+    lapses = one.lapses
+    assert [task_id for task_id, _, _ in await two.renew(now=NOW)] == [made.task.id]
+    await one.renew(now=NOW + 1)
+    assert one.lapses == lapses + 1, "its tasks may have been taken over"
+    assert await two.renew(now=NOW + 2) == []
+    await one.renew(now=NOW + 4)
+    assert one.lapses == lapses + 1
+    await one.aclose()
+    await two.aclose()
+
+
 async def test_a_process_that_ends_leaves_its_tasks_to_the_next_at_once(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
     made, _ = await claim(one, record("a", owner="one"))

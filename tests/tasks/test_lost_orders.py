@@ -66,6 +66,22 @@ async def test_a_lost_order_is_not_asked_for_again_when_the_vendor_may_have_forg
     assert "key" in lost.failure.message
 
 
+async def test_a_lost_order_from_the_future_is_not_asked_for_again(tmp_path: Path, clock: MovedClock) -> None:
+    vendor = IdempotentProvider()
+    losing(vendor)
+    clock.ahead = 24 * HOUR
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        task = await service.outpaint(request())
+    clock.ahead = 0
+    await clock.move(23.5 * HOUR)
+    sent: list[Order] = []
+    vendor.before_start = sent.append
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        await clock.move(HOUR)
+        assert (await service.get_task(task.id)).status is Status.UNKNOWN
+    assert sent == [], "the vendor may have forgotten the key: its age is not known"
+
+
 @pytest.mark.parametrize("answer_is_lost", [True, False])
 async def test_a_lost_order_that_a_process_left_behind_is_not_sent_days_later(
     tmp_path: Path, clock: MovedClock, answer_is_lost: bool

@@ -14,11 +14,12 @@ from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS
 from outpaint_mcp.tasks.poll_times import AWAITING_CALLBACK_FACTOR
 from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
-from ..counting import CountingProvider, MovedClock, raising, running, service_over
+from ..counting import START, CountingProvider, MovedClock, raising, running, service_over
 from .test_orders import request
 
 FIRST, INTERVAL = CountingProvider.first_poll, CountingProvider.poll_interval
@@ -166,6 +167,45 @@ async def test_what_is_asked_for_sooner_is_advanced_sooner(tmp_path: Path, clock
                 await service.check()
                 await clock.move(0.1)
     assert vendor.polls == ["single-1", "r-0"]
+
+
+@pytest.mark.parametrize("ahead", [-86_400.0, -30.0, 30.0])
+async def test_a_clock_that_is_set_keeps_nobody_waiting(tmp_path: Path, clock: MovedClock, ahead: float) -> None:
+    vendor = CountingProvider()
+    service = service_over(tmp_path, vendor, clock=clock)
+    scheduler = Scheduler(service, service.events, clock=clock)
+    answers: list[Status] = []
+
+    async def wait() -> None:
+        answers.append((await service.get_task(task.id, wait_seconds=3 * INTERVAL)).status)
+
+    async with service.running(), scheduler.running(), anyio.create_task_group() as calls:
+        task = await service.outpaint(request())
+        calls.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        clock.ahead = ahead
+        asked = len(vendor.polls)
+        with anyio.fail_after(20):
+            while not answers:
+                await clock.move(INTERVAL / 10)
+                await service.check()
+        assert len(vendor.polls) - asked >= 2
+        assert clock.monotonic() - START < 4 * INTERVAL
+    assert answers == [Status.QUEUED]
+
+
+async def test_a_task_that_was_due_by_a_clock_a_day_ahead_is_polled_within_minutes(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    clock.ahead = 86_400
+    async with running(service_over(tmp_path, vendor, clock=clock, owner="one"), clock) as service:
+        task = await service.outpaint(request())
+    clock.ahead = 0
+    service = service_over(tmp_path, vendor, clock=clock, owner="two")
+    async with service.running():
+        due = {task_id: due_at for task_id, due_at, _ in await service.renew()}
+        assert due[task.id] <= clock.now() + LATE_POLL_SECONDS
 
 
 async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_wants_to_know(

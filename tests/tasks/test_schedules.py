@@ -132,6 +132,9 @@ class LoopClock:
     def now(self) -> float:
         return START + anyio.current_time()
 
+    def monotonic(self) -> float:
+        return anyio.current_time()
+
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 

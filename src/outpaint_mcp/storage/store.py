@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
+_LONGEST_LEASE = 2 * LEASE_SECONDS
+"""A lease that is further ahead does not count: it is of a clock that was set back since."""
 
 
 class Store(Database):
@@ -43,7 +45,8 @@ class Store(Database):
         migrations: the schema, as the steps from each version to the next.
         busy_seconds: how long to wait for another process that is writing.
 
-    `lapses` counts how often this process renewed its lease too late, so that others may have taken over its tasks.
+    `lapses` counts how often this process's lease did not count when it was renewed, so that others may have taken over
+    its tasks.
     """
 
     def __init__(
@@ -118,9 +121,9 @@ class Store(Database):
 
     def _take_over(self, db: "sqlite3.Connection", task_id: str, now: float) -> bool:
         taken = db.execute(
-            "UPDATE tasks SET owner = ?1 WHERE id = ?2 AND (owner IS NULL OR owner = ?1 OR "
-            "owner NOT IN (SELECT owner FROM owners WHERE alive_until > ?3))",
-            (self._owner, task_id, now),
+            "UPDATE tasks SET owner = :owner WHERE id = :id AND (owner IS NULL OR owner = :owner OR "
+            "owner NOT IN (SELECT owner FROM owners WHERE alive_until > :now AND alive_until <= :latest))",
+            {"owner": self._owner, "id": task_id, "now": now, "latest": now + _LONGEST_LEASE},
         )
         return taken.rowcount == 1
 
@@ -273,11 +276,12 @@ class Store(Database):
             with transaction(db):
                 self._renew(db, now)
                 rows = db.execute(
-                    "UPDATE tasks SET owner = ?1 WHERE due_at IS NOT NULL AND (owner IS NULL OR "
-                    "owner NOT IN (SELECT owner FROM owners WHERE alive_until > ?2)) AND (due_at <= ?2 OR NOT EXISTS "
-                    "(SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
+                    "UPDATE tasks SET owner = :owner WHERE due_at IS NOT NULL AND (owner IS NULL OR owner NOT IN "
+                    "(SELECT owner FROM owners WHERE alive_until > :now AND alive_until <= :latest))"
+                    " AND (due_at <= :now OR NOT EXISTS"
+                    " (SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
                     " RETURNING id, due_at, provider",
-                    (self._owner, now),
+                    {"owner": self._owner, "now": now, "latest": now + _LONGEST_LEASE},
                 ).fetchall()
                 db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
                 return [(row[0], row[1], row[2]) for row in rows]
@@ -285,12 +289,12 @@ class Store(Database):
         return await self._run(work, in_place=True)
 
     def _renew(self, db: "sqlite3.Connection", now: float) -> None:
-        self.lapses += now >= self._alive_until
-        self._alive_until = max(self._alive_until, now + LEASE_SECONDS)
+        self.lapses += not now < self._alive_until <= now + _LONGEST_LEASE
+        self._alive_until = now + LEASE_SECONDS
         db.execute(
             "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2)"
-            " ON CONFLICT (owner) DO UPDATE SET alive_until = MAX(alive_until, ?2)",
-            (self._owner, now + LEASE_SECONDS),
+            " ON CONFLICT (owner) DO UPDATE SET alive_until = ?2",
+            (self._owner, self._alive_until),
         )
 
     # Looking

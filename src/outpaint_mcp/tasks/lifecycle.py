@@ -228,7 +228,8 @@ class TaskLifecycle:
         else:
             return
         interval = self._times.interval(provider, record.steps[position_of(record)].name)
-        self._ledger.publish(record, max(now, polled_at + interval))
+        # A time of the last poll that lies ahead is of a clock that was set back since.
+        self._ledger.publish(record, now + min(max(0, polled_at + interval - now), interval))
 
     def called_back(self, record: Record) -> None:
         """The provider called: the task is polled now, and from then on as if it never called."""

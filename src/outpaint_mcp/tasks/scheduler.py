@@ -71,6 +71,10 @@ class Scheduler:
             due_at: when, in seconds since the epoch; an earlier time that was agreed before stays.
             provider: whose it is.
         """
+        self._agree(task_id, due_at - self._clock.now() + self._clock.monotonic(), provider)
+
+    def _agree(self, task_id: str, due_at: float, provider: str) -> None:
+        """The same by the monotonic clock, as are all times here: the other one may be set back."""
         if due_at >= self._due.get(task_id, float("inf")):
             return
         self._due[task_id] = due_at
@@ -102,7 +106,7 @@ class Scheduler:
             tasks.start_soon(self._look_around)
             tasks.start_soon(self._tidy)
             while True:
-                now = self._clock.now()
+                now = self._clock.monotonic()
                 while self._heap and self._heap[0][0] <= now:
                     due_at, task_id, provider = heapq.heappop(self._heap)
                     # Another entry has taken its place, or the task is being advanced and looked at again after that.
@@ -124,13 +128,13 @@ class Scheduler:
             await lane.ready.acquire()
             lane.idle -= 1
             task_id, due_at = lane.due.popleft()
-            self._observer.advanced_late(self._clock.now() - due_at)
+            self._observer.advanced_late(self._clock.monotonic() - due_at)
             del self._due[task_id]
             next_at = await self._advance(task_id)
             asked_meanwhile = self._due.pop(task_id, None)
             self._busy.discard(task_id)
-            if next_at is None or (asked_meanwhile is not None and asked_meanwhile < next_at):
-                next_at = asked_meanwhile
+            if asked_meanwhile is not None:
+                self._agree(task_id, asked_meanwhile, provider)
             if next_at is not None:
                 self.schedule(task_id, next_at, provider)
             lane.idle += 1
@@ -149,7 +153,7 @@ class Scheduler:
     async def _pause(self) -> None:
         """Until a task is due."""
         wakes_at = self._heap[0][0] if self._heap else float("inf")
-        seconds = wakes_at - self._clock.now()
+        seconds = wakes_at - self._clock.monotonic()
         if seconds <= TICK_SECONDS:
             # Nothing can be due before. Where thousands of tasks are open it is nearly always so.
             await self._clock.sleep(TICK_SECONDS)

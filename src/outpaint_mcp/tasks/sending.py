@@ -107,8 +107,8 @@ class OrderSender:
         self._group().start_soon(self._await_turn, record.task.id, order)
 
     async def _await_turn(self, task_id: str, order: Order) -> None:
-        until = self._clock.now() + LEASE_SECONDS + 2
-        while self._clock.now() < until:
+        until = self._clock.monotonic() + LEASE_SECONDS + 2
+        while self._clock.monotonic() < until:
             await self._clock.sleep(0.5)
             record = await self._ledger.store.get(task_id)
             if record is None or record.task.status.is_final or record.steps[0].state is not OrderState.INTENDED:
@@ -253,10 +253,14 @@ class OrderSender:
         return due_at
 
     def may_send_again(self, record: Record) -> bool:
-        """Whether an order whose answer was lost can be sent again without placing it twice."""
+        """Whether an order whose answer was lost can be sent again without placing it twice.
+
+        Not if its key may have been forgotten: the age of an order from the future, by a clock that was set back since,
+        is not known.
+        """
         provider = self._providers[record.task.provider]
         age = self._clock.now() - record.task.created_at.timestamp()
-        return provider.idempotent and (age < KEY_VALID_SECONDS or not provider.costs_money)
+        return provider.idempotent and (0 <= age < KEY_VALID_SECONDS or not provider.costs_money)
 
     async def send_again(self, record: Record, position: int) -> float | None:
         """Send an order again whose answer was lost, under the same key, where that cannot place it twice."""

@@ -25,7 +25,7 @@ from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.finding import TaskFinder
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
-from outpaint_mcp.tasks.lifecycle import TaskLifecycle
+from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.resolver import Resolver, Source
@@ -173,7 +173,7 @@ class Service:
     async def _outpaint(
         self, request: OutpaintRequest, client: str, wait_seconds: float, on_progress: OnProgress | None
     ) -> Task:
-        began = self._clock.now()
+        began = self._clock.monotonic()
         progress = Progress(on_progress, self._clock)
         self._resolver.check(request)
         source = await progress.during(self._find_source(request, client), "reading the request")
@@ -191,7 +191,7 @@ class Service:
         with self._waits.until_stopped(grace=LAST_ANSWER_SECONDS):
             answered = self._sender.placed(task_id, max(wait_seconds, PLACING_SECONDS))
             await progress.during(answered, f"{record.task.provider}: placing the order")
-        remaining = wait_seconds - (self._clock.now() - began)
+        remaining = wait_seconds - (self._clock.monotonic() - began)
         record = await self._wait(task_id, remaining, progress) or record
         if may_send:
             return self._view(record)
@@ -347,7 +347,10 @@ class Service:
 
     async def renew(self) -> list[tuple[str, float, str]]:
         """Renew this process's lease; returns the open tasks taken over from others: id, due time, provider."""
-        return await self._store.renew(now=self._clock.now())
+        now = self._clock.now()
+        # What was agreed by a clock that was a day ahead then is not waited for.
+        latest = now + LATE_POLL_SECONDS
+        return [(task, min(due_at, latest), provider) for task, due_at, provider in await self._store.renew(now=now)]
 
     async def advance(self, task_id: str) -> float | None:
         """Do the next thing for a task; returns when the one after is due, in seconds since the epoch, or None."""
@@ -372,11 +375,11 @@ class Service:
 
     async def _wait(self, task_id: str, seconds: float, progress: Progress) -> Record | None:
         """Wait until a task ends a wait, for at most `seconds`, reporting progress."""
-        deadline = self._clock.now() + seconds
+        deadline = self._clock.monotonic() + seconds
         while True:
             change = self._waits.next_change(task_id)
             record = await self._store.get(task_id)
-            remaining = deadline - self._clock.now()
+            remaining = deadline - self._clock.monotonic()
             if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
                 return record
             await progress.report(self._percent(record), f"{record.task.provider}: {record.task.status.value}")
