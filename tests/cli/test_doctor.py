@@ -128,6 +128,24 @@ def test_the_versions_of_the_dependencies_are_shown_but_not_of_the_optional_ones
     assert found[-1] == Finding("packages", Level.OK, "mcp 2.3.0, pyjwt 2.11")
 
 
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [
+        ("2.3.0", Level.OK),
+        ("2.11", Level.OK),
+        ("2.3.0rc1", Level.OK),
+        ("2.2.9", Level.PROBLEM),
+        ("3.0.0", Level.PROBLEM),
+        ("1.28.1", Level.PROBLEM),
+    ],
+)
+def test_a_package_outside_of_its_bounds_is_a_problem(version: str, level: Level) -> None:
+    found = check_packages(["mcp<3,>=2.3", "rich<16,>=14; extra == 'cli'"], {"mcp": version}.__getitem__)
+    assert max(levels(found), key=list(Level).index) is level
+    if level is Level.PROBLEM:
+        assert "mcp<3,>=2.3" in next(one for one in found if one.level is level).advice
+
+
 def test_a_package_that_is_missing_is_a_problem_and_no_metadata_are_a_warning() -> None:
     def none_of(name: str) -> str:
         raise metadata.PackageNotFoundError(name)

@@ -188,16 +188,19 @@ class Silent(Apimart):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "feature", "told"),
     [
-        (Forgetful, "declares prompt for a .* does not send it"),
-        (Rounding, "takes two values of zoom"),
-        (Silent, "sends speed for a task and does not declare it"),
+        (Forgetful, "prompt", "declares prompt for a .* does not send it"),
+        (Rounding, "zoom", "takes two values of zoom"),
+        (Silent, "speed", "sends speed for a task and does not declare it"),
     ],
 )
-def test_the_suite_notices_a_provider_that_is_broken_on_purpose(broken: type[HttpProvider], told: str) -> None:
+def test_the_suite_notices_a_provider_that_is_broken_on_purpose(
+    broken: type[HttpProvider], feature: str, told: str
+) -> None:
     found = list(breaches(broken(HttpClient(), key="key")))
     assert any(re.search(told, one) for one in found), found
+    assert all(f" {feature} for a " in one for one in found), "and nothing else"
 
 
 EVERYTHING: tuple[dict[str, Any], ...] = tuple(

@@ -108,7 +108,7 @@ async def examine(installation: Installation) -> list[Finding]:
 
 
 def check_packages(requirements: Sequence[str] | None, version_of: Callable[[str], str]) -> list[Finding]:
-    """Python and the installed versions, as a bug report needs them; that they fit is the installer's work."""
+    """Python, and whether each installed package lies within the versions that were tested."""
     release = ".".join(map(str, sys.version_info[:3]))
     found = [Finding("python", Level.OK, f"Python {release} at {sys.executable}")]
     if requirements is None:
@@ -120,10 +120,25 @@ def check_packages(requirements: Sequence[str] | None, version_of: Callable[[str
         if name is None or "extra ==" in requirement:
             continue
         try:
-            installed.append(f"{name[0]} {version_of(name[0])}")
+            version = version_of(name[0])
         except metadata.PackageNotFoundError:
             found.append(problem("packages", f"{name[0]} is not installed.", f"pip install '{requirement}'"))
+            continue
+        bounds = re.findall(r"(>=|<)\s*([0-9][0-9.]*)", requirement)
+        if all(_meets(version, operator, bound) for operator, bound in bounds):
+            installed.append(f"{name[0]} {version}")
+        else:
+            # Another program's requirements may have changed what the installer chose.
+            advice = f"pip install '{requirement}'"
+            found.append(problem("packages", f"{name[0]} {version} is not supported.", advice))
     return [*found, Finding("packages", Level.OK, ", ".join(installed))]
+
+
+def _meets(version: str, operator: str, bound: str) -> bool:
+    # Our own bounds are >= and < only, on plain numbers; a pre-release counts as its release.
+    has, wants = (tuple(int(part) for part in re.findall(r"\d+", text)[:3]) for text in (version, bound))
+    has, wants = ((*numbers, 0, 0, 0)[:3] for numbers in (has, wants))
+    return has >= wants if operator == ">=" else has < wants
 
 
 def _requirements() -> list[str] | None:
