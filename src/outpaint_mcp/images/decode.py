@@ -13,13 +13,28 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from outpaint_mcp.domain.errors import InvalidImageError
+from outpaint_mcp.images.containers import JPEG_END, Contents, contents_of, names_all_scans
 
 MAX_INPUT_PIXELS: Final = 40_000_000
 MAX_OUTPUT_PIXELS: Final = 80_000_000
 MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation, what makes the image upright."""
+_MISSING_ROWS: Final = 16
+"""One row of blocks, in which a few may be missing."""
+_NO_DATA: Final = bytes(place * 89 % 251 for place in range(2000))
 
 # What Pillow's decoders are known to raise on broken files, besides OSError (which UnidentifiedImageError is).
 # RuntimeError and AssertionError come from inside the PNG and GIF plug-ins. MemoryError is not among them: an image
@@ -97,17 +112,13 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
         raise InvalidImageError(f"The image's file cannot be read ({error.strerror or error}).") from error
     if not encoded:
         raise InvalidImageError("The image is empty: it has no bytes.")
+    contents = contents_of(encoded)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(encoded), formats=tuple(MIME_TYPES))
-            name = "JPEG" if image.format == "MPO" else image.format  # what phones call a JPEG with two images
-            if name not in MIME_TYPES:
-                raise InvalidImageError("The image is not a JPEG, PNG, WebP or GIF file.")
-            _check_size(image.width, image.height, max_pixels)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+            image = _loaded(contents, max_pixels)
+            upright = _upright(image)
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
@@ -116,7 +127,53 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
         raise InvalidImageError(f"The image has more than {max_pixels:,} pixels.") from error
     except _BROKEN as error:
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
-    return name, upright
+    if contents.profile is not None:
+        upright.info["icc_profile"] = contents.profile
+    return image.format or "", upright
+
+
+def _loaded(contents: Contents, max_pixels: int) -> Image.Image:
+    """The decoded pixels, as they lie in the file."""
+    image = _opened(contents.data)
+    _check_size(image.width, image.height, max_pixels)
+    try:
+        image.load()
+    except OSError:
+        if image.format != "JPEG" or not names_all_scans(contents.data):
+            raise
+        return _loaded_without_end(contents.data)
+    return image
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=tuple(MIME_TYPES))
+
+
+def _loaded_without_end(data: bytes) -> Image.Image:
+    """The pixels of a JPEG at whose end some bytes are missing, if at most the last row of blocks is.
+
+    Where data is missing the decoder draws grey; where other data is there instead it draws that. So the first row in
+    which the two differ is the first that is missing.
+
+    Raises:
+        OSError: more is missing.
+    """
+    image, other = _opened(data + JPEG_END), _opened(data + _NO_DATA + JPEG_END)
+    image.load()
+    other.load()
+    differing = ImageChops.difference(image, other).getbbox()
+    if differing is not None and image.height - differing[1] > min(_MISSING_ROWS, image.height // 8):
+        raise OSError("the file is cut short")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as a viewer shows it: EXIF orientation applied. What else EXIF holds may be broken."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN:
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -1,0 +1,127 @@
+"""Files that every viewer opens: what is not pixels is skipped, and what is missing of the pixels is still refused."""
+
+import io
+import os
+import zlib
+
+import pytest
+from PIL import Image, ImageChops, ImageCms
+
+from outpaint_mcp.domain.errors import InvalidImageError
+from outpaint_mcp.images.containers import PNG_START, chunk
+from outpaint_mcp.images.decode import measure, open_image
+
+IMAGE = Image.merge("RGB", [Image.linear_gradient("L").resize((320, 200)).rotate(turn) for turn in (0, 90, 180)])
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def encoded(image_format: str, image: Image.Image = IMAGE, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+PNG = encoded("PNG")
+JPEG = encoded("JPEG", quality=90)
+PROGRESSIVE = encoded("JPEG", quality=90, progressive=True)
+
+
+def with_chunks(*chunks: bytes, after: int = 33) -> bytes:
+    """The PNG with chunks after its header (or the first `after` bytes)."""
+    return PNG[:after] + b"".join(chunks) + PNG[after:]
+
+
+def bad(kind: bytes, body: bytes) -> bytes:
+    whole = chunk(kind, body)
+    return whole[:-1] + bytes([whole[-1] ^ 1])
+
+
+def profile_chunk(profile: bytes) -> bytes:
+    return chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+
+
+LONG = b"a workflow, " * 200_000
+BOMB = zlib.compress(bytes(200_000_000), 9)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_chunks(chunk(b"tEXt", b"workflow\0" + LONG)),
+        with_chunks(chunk(b"zTXt", b"workflow\0\0" + zlib.compress(LONG))),
+        with_chunks(chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(LONG))),
+        with_chunks(*[chunk(b"zTXt", b"part\0\0" + BOMB)] * 3),
+        with_chunks(chunk(b"zTXt", b"broken")),
+        with_chunks(bad(b"tEXt", b"Comment\0x"), bad(b"gAMA", bytes(4)), bad(b"iCCP", b"x"), bad(b"tRNS", bytes(6))),
+        with_chunks(
+            chunk(b"gAMA", b""), chunk(b"cHRM", b"x"), chunk(b"tRNS", b""), chunk(b"pHYs", b"1"), chunk(b"abCd", b"")
+        ),
+        with_chunks(chunk(b"iCCP", b"p\0\0" + BOMB), chunk(b"eXIf", b"no exif"), chunk(b"prVt", os.urandom(2_000_000))),
+        PNG[:-12],
+        PNG[:-14],
+        PNG + b"a second file",
+        PNG[:-12] + bad(b"tEXt", b"at the end"),
+        PNG[:-12] + chunk(b"tEXt", bytes(5000))[:100],
+    ],
+)
+def test_a_png_is_read_whatever_lies_beside_its_pixels(data: bytes) -> None:
+    read = open_image(data)
+    assert ImageChops.difference(read, IMAGE).getbbox() is None
+    assert "icc_profile" not in read.info
+
+
+@pytest.mark.parametrize("size", [3000, 3_000_000])
+def test_a_profile_is_kept_however_large_it_is(size: int) -> None:
+    profile = SRGB + os.urandom(size)
+    assert open_image(with_chunks(profile_chunk(profile))).info["icc_profile"] == profile
+    assert open_image(encoded("JPEG", icc_profile=profile)).info["icc_profile"] == profile
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        segment(0xE1, b"Exif\0\0not exif at all"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation='9'>") + segment(0xFE, b"\xff\xd8"),
+        segment(0xED, b"Photoshop 3.0\x008BIM\x04"),
+        segment(0xE0, b"JFIF\0")
+        + segment(0xE2, b"ICC_PROFILE\0")
+        + segment(0xEE, b"Adobe")
+        + segment(0xE2, b"MPF\0MM"),
+    ],
+)
+def test_a_jpeg_is_read_whatever_lies_beside_its_pixels(segments: bytes) -> None:
+    data = JPEG[:2] + segments + JPEG[2:] + b"a video"
+    assert ImageChops.difference(open_image(data), open_image(JPEG)).getbbox() is None
+
+
+@pytest.mark.parametrize("whole", [JPEG, PROGRESSIVE, encoded("JPEG", IMAGE.convert("CMYK"), restart_marker_rows=1)])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_without_its_end_marker_is_the_same_image(whole: bytes, missing: int) -> None:
+    assert ImageChops.difference(open_image(whole[:-missing]), open_image(whole)).getbbox() is None
+    with pytest.raises(InvalidImageError):
+        measure(whole[: -len(whole) // 4])
+
+
+def test_a_jpeg_may_lack_some_of_its_last_blocks_and_no_scan() -> None:
+    assert measure(JPEG[:-8]) == ("image/jpeg", 320, 200)
+    # Cut where the last scan begins: each pixel is there, and none as sharp as it should be.
+    with pytest.raises(InvalidImageError):
+        measure(PROGRESSIVE[: PROGRESSIVE.rindex(b"\xff\xda")])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PNG_START + bad(b"IHDR", PNG[16:29]) + PNG[33:],
+        PNG[:-40],
+        PNG[:33] + PNG[-12:],
+    ],
+    ids=["header's checksum", "pixels cut off", "no pixels"],
+)
+def test_a_png_with_faults_in_its_pixels_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidImageError):
+        measure(data)
