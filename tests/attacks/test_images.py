@@ -458,8 +458,6 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         b'<svg xmlns="http://www.w3.org/2000/svg"><text>&x;</text></svg>'
     ),
     "a page": lambda: b"<!doctype html><img src=x>",
-    "a TIFF": lambda: _saved("TIFF"),
-    "a BMP": lambda: _saved("BMP"),
     "an ICO": lambda: _saved("ICO"),
     "a PostScript program": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
     "a PDF": lambda: b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",

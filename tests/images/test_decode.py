@@ -90,13 +90,11 @@ def test_the_colour_profile_is_kept() -> None:
         b"\xff\xd8\xff\xe0",
         b"GIF89a",
         b"RIFF\x00\x00\x00\x00WEBPVP8 ",
-        file_of(gradient(), "BMP"),
-        file_of(gradient(), "TIFF"),
     ],
-    ids=["empty", "text", "svg", "png magic", "jpeg magic", "gif magic", "webp magic", "bmp", "tiff"],
+    ids=["empty", "text", "svg", "png magic", "jpeg magic", "gif magic", "webp magic"],
 )
-def test_what_is_no_image_of_the_four_formats_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidImageError, match=r"^\[invalid_image\] The image "):
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidImageError, match=r"^\[invalid_image\] The "):
         measure(data)
 
 

@@ -275,7 +275,7 @@ def _default_output(image: str | None) -> Path:
 def _path_for(target: Path, task: Task, index: int, mime_type: str) -> Path:
     """Where an image is written: its suffix follows its type; several are numbered, and named by task in a folder."""
     known = {"image/png": [".png"], "image/jpeg": [".jpg", ".jpeg"], "image/webp": [".webp"], "image/gif": [".gif"]}
-    fitting = known.get(mime_type, [target.suffix])
+    fitting = known.get(mime_type, ["." + mime_type.partition("/")[2]])
     if os.path.isdir(target):
         return target / f"{task.id}-{index}{fitting[0]}"
     suffix = target.suffix if target.suffix.lower() in fitting else fitting[0]

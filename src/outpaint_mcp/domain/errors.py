@@ -100,7 +100,7 @@ class ForbiddenUrlError(RefusedError):
 
 class InvalidImageError(RefusedError):
     code = "invalid_image"
-    default_advice = "Give a whole JPEG, PNG, WebP or GIF image."
+    default_advice = "Give a whole JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image."
 
 
 class ProviderError(OutpaintError):

@@ -1,6 +1,6 @@
 """Decodes untrusted image files: the only place where Pillow opens bytes that a client or a vendor sent.
 
-The size is checked by the header before anything is decoded, only the four formats of the web are tried, and whatever
+The size is checked by the header before anything is decoded, only the formats of formats.py are tried, and whatever
 is wrong with a file becomes one `InvalidImageError`. Decoding a hostile or a huge image takes time and memory, so
 servers call this in a worker process.
 """
@@ -17,10 +17,10 @@ from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.images.containers import JPEG_END, Contents, contents_of, names_all_scans
+from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 MAX_INPUT_PIXELS: Final = 40_000_000
 MAX_OUTPUT_PIXELS: Final = 80_000_000
-MIME_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,7 +64,7 @@ def open_image(data: bytes | Path) -> Image.Image:
     ICC profile, and ``format`` is lost where the image had to be rotated.
 
     Raises:
-        InvalidImageError: not a complete JPEG, PNG, WebP or GIF image of at most `MAX_INPUT_PIXELS`.
+        InvalidImageError: not a complete image of a known format, of at most `MAX_INPUT_PIXELS`.
     """
     return _decode(data)[1]
 
@@ -122,7 +122,7 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidImageError("The image is not a JPEG, PNG, WebP or GIF file.") from error
+        raise InvalidImageError("The file is not an image, or in no format that is read here.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidImageError(f"The image has more than {max_pixels:,} pixels.") from error
     except _BROKEN as error:
@@ -134,7 +134,7 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
 
 def _loaded(contents: Contents, max_pixels: int) -> Image.Image:
     """The decoded pixels, as they lie in the file."""
-    image = _opened(contents.data)
+    image = open_untrusted(contents.data)
     _check_size(image.width, image.height, max_pixels)
     try:
         image.load()
@@ -143,10 +143,6 @@ def _loaded(contents: Contents, max_pixels: int) -> Image.Image:
             raise
         return _loaded_without_end(contents.data)
     return image
-
-
-def _opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=tuple(MIME_TYPES))
 
 
 def _loaded_without_end(data: bytes) -> Image.Image:
@@ -158,7 +154,7 @@ def _loaded_without_end(data: bytes) -> Image.Image:
     Raises:
         OSError: more is missing.
     """
-    image, other = _opened(data + JPEG_END), _opened(data + _NO_DATA + JPEG_END)
+    image, other = open_untrusted(data + JPEG_END), open_untrusted(data + _NO_DATA + JPEG_END)
     image.load()
     other.load()
     differing = ImageChops.difference(image, other).getbbox()

@@ -74,13 +74,12 @@ def _do(action: str, file: Path) -> Any:
 
 def _size(file: Path) -> tuple[str, int, int]:
     """As `measure`, by the header alone: an image that was drawn here may be larger than an input image."""
-    from PIL import Image
-
     from outpaint_mcp.domain.errors import InvalidImageError
-    from outpaint_mcp.images.decode import MIME_TYPES
+    from outpaint_mcp.images.containers import contents_of
+    from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
     try:
-        with Image.open(file, formats=tuple(MIME_TYPES)) as image:
+        with open_untrusted(contents_of(file.read_bytes()).data) as image:
             return MIME_TYPES[image.format or ""], image.width, image.height
     except (OSError, KeyError, SyntaxError, ValueError) as error:
         raise InvalidImageError("The file that was drawn is not an image.", "Order it again.") from error

@@ -33,7 +33,7 @@ _PIECE: Final = 256 * 1024
 _MAX_HEAD: Final = 64 * 1024
 """Bytes before the body: a server may send any number of interim (1xx) responses before the final one."""
 _HEADERS: Final = (
-    (b"Accept", b"image/*,*/*;q=0.5"),
+    (b"Accept", b"image/jpeg,image/png,image/webp,image/gif,*/*;q=0.1"),
     # Images are compressed already, and a compressed body may expand to any size.
     (b"Accept-Encoding", b"identity"),
     (b"User-Agent", b"outpaint-mcp"),

@@ -27,7 +27,9 @@ from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
 
-_EXTENSIONS: Final = {"image/jpeg": "jpeg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
+_EXTENSIONS: Final = {
+    f"image/{name}": name for name in ("jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "bmp", "jp2")
+}
 _STALE_SECONDS: Final = 3600.0
 _WRITE_BYTES: Final = 1 << 20
 
@@ -93,7 +95,7 @@ class ImageLibrary:
         """Read what a client gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
 
         Raises:
-            InvalidImageError: nothing is there, or not a complete JPEG, PNG, WebP or GIF image within the limits.
+            InvalidImageError: nothing is there, or not a complete image of a known format within the limits.
             ForbiddenUrlError: a URL or path that must not be opened.
             ConfigurationError: our own folder cannot be written.
         """
