@@ -17,7 +17,6 @@ from outpaint_mcp.providers.synchronous import LONGEST_PAUSE
 from outpaint_mcp.storage.store import Store
 
 from ..counting import MovedClock, running, service_over
-from ..images.test_library import file_of
 from ..serving import picture
 from .easel import (
     CENT,
@@ -247,7 +246,7 @@ async def test_a_vendor_that_is_silent_for_longer_than_an_order_may_take_leaves_
 
 @pytest.mark.parametrize("one", [Easel, Narrow])
 async def test_an_answer_over_the_limit_leaves_the_order_unconfirmed(one: type[Easel], tmp_path: Path) -> None:
-    large = file_of("BMP", size=(40, 40))
+    large = b"no image at all. " * 100
     assert len(large) > Narrow.max_answer_bytes
     async with vendor(image(large)) as (url, _), api.HttpClient(timeouts=IMPATIENT) as client:
         provider = one(client, keep=Shelf(tmp_path).keep, key=KEY, base_url=url)
