@@ -53,8 +53,8 @@ def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Pa
 
 def test_variants_are_written_with_numbers(tmp_path: Path) -> None:
     picture(tmp_path)
-    options = ["--option", "variants=2", "--option", "format=jpeg", "--option", "quality=fast"]
-    done = run(tmp_path, "outpaint", "picture.png", "--zoom", "1.25", *options, "-o", "out.png")
+    options = ["--option", "variants=2", "--option", "format=jpg", "--option", "quality=Fast"]
+    done = run(tmp_path, "outpaint", "picture.png", "--zoom", "125%", *options, "-o", "out.png")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out-1.jpg", "out-2.jpg"], "named as what they are"
 
@@ -215,9 +215,15 @@ DEEP = "[" * 3000
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["outpaint", "picture.png", "--prompt", ""], "[invalid_request] prompt: "),
-        (["outpaint", "picture.png", "--prompt", "x" * 8193], "[invalid_request] prompt: "),
-        (["outpaint", ""], "[invalid_request] image: "),
+        (["outpaint", "picture.png", "--prompt", ""], "[invalid_request] prompt must be text of 1 to 8192 "),
+        (["outpaint", "picture.png", "--prompt", "x" * 8193], "[invalid_request] prompt must be text of 1 to 8192 "),
+        (["outpaint", ""], "[invalid_request] image must be text of 1 to "),
+        (
+            ["outpaint", "picture.png", "--zoom", "x"],
+            "[invalid_request] zoom must be a number from 1 to 2, such as 1.5.",
+        ),
+        (["outpaint", "picture.png", "--zoom", "nan"], "[invalid_request] zoom must be a number from 1 to 2, such as "),
+        (["outpaint", "picture.png", "--speed", "slow"], "[invalid_request] speed must be relax, fast or turbo."),
         (["outpaint", "--task", " "], "[invalid_request] The task_id is empty."),
         (["task", " "], "[invalid_request] The task_id is empty."),
         (["task", "x", "--provider", "LEGNEXT"], "[configuration] Legnext needs "),
@@ -246,8 +252,6 @@ def test_what_the_tool_would_refuse_is_refused_in_one_line(tmp_path: Path, argum
         (["tasks", "--limit", "9" * 30], "--limit: must lie between 1 and 10000"),
         (["outpaint", "picture.png", "-o", ""], "the file's name is empty"),
         (["outpaint", "picture.png", "-o", "none/"], "there is no folder 'none/'"),
-        (["outpaint", "picture.png", "--zoom", "x"], "--zoom: 'x' is not a number"),
-        (["outpaint", "picture.png", "--zoom", "nan"], "--zoom: must lie between 1 and 2"),
         (["sandbox", "--port", "99999"], "--port: must lie between 0 and 65535"),
         (["sandbox", "--port", "-1"], "--port: must lie between 0 and 65535"),
         (["sandbox", "--seconds", "-1"], "--seconds: must be 0 or more"),
@@ -311,8 +315,8 @@ def test_a_stdout_that_takes_nothing_ends_a_command_quietly(
     [
         ("{program} outpaint $(printf 'x\\377.png')", "[invalid_image] The image's path is not UTF-8."),
         ("{program} outpaint picture.png --option $(printf 'a=\\377')", "[invalid_request] An --option is not UTF-8."),
-        ("{program} outpaint picture.png --prompt $(printf '\\377')", "[invalid_request] prompt: "),
-        ("{program} task $(printf '\\377')", "[invalid_request] task_id: "),
+        ("{program} outpaint picture.png --prompt $(printf '\\377')", "[invalid_request] prompt must be text"),
+        ("{program} task $(printf '\\377')", "[invalid_request] task_id must be text"),
         ("mkdir x; cd x; rmdir ../x; {program} outpaint y.png", "[configuration] The working folder is not there"),
         ("mkdir x; cd x; rmdir ../x; {program} task op-x", "[configuration] The working folder is not there"),
         ("mkdir x; cd x; rmdir ../x; {program} tasks", "[configuration] The working folder is not there"),

@@ -15,10 +15,11 @@ def add_model_options(
     flags: Mapping[str, str],
     left_out: Collection[str],
 ) -> None:
-    """Give `parser` an option for each field of `model`, with the field's type, range, choices and description.
+    """Give `parser` an option for each field of `model`, with the field's range, choices and description.
 
-    A field that is not given leaves no attribute behind, so that the model's default holds. Strings are checked by the
-    model alone. An object is given as ``NAME=VALUE``, any number of times, and arrives as the list of these texts.
+    A field that is not given leaves no attribute behind, so that the model's default holds. Values arrive as text and
+    are read and checked by the model alone. An object is given as ``NAME=VALUE``, any number of times, and arrives as
+    the list of these texts.
 
     Args:
         parser: what the options are added to.
@@ -57,19 +58,12 @@ def whole_number(lowest: int | None = None, highest: int | None = None) -> Calla
 
 
 def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, field: Mapping[str, Any]) -> None:
-    # For a field of no type below, argparse's own treatment of strings is right.
-    how: dict[str, Any] = {"metavar": name.upper()}
+    how: dict[str, Any] = {"metavar": f"{{{','.join(field['enum'])}}}" if "enum" in field else name.upper()}
     match field.get("type"):
         case "boolean":
             how = {"action": argparse.BooleanOptionalAction if field.get("default") else "store_true"}
-        case "integer":
-            how["type"] = whole_number(field.get("minimum"), field.get("maximum"))
-        case "number":
-            how["type"] = number(field.get("minimum"), field.get("maximum"))
         case "object":
             how = {"action": "append", "metavar": "NAME=VALUE"}
-    if "enum" in field:
-        how = {"choices": field["enum"]}
     if flag.startswith("-"):
         how["dest"] = name
     else:

@@ -5,10 +5,11 @@ The schema is kept flat and small for the model that reads it: no unions, no tit
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.request import (
     AUTO,
@@ -25,6 +26,7 @@ from outpaint_mcp.domain.request import (
     Webhook,
     WebhookEvent,
 )
+from outpaint_mcp.server.refusals import refusal
 
 MAX_ID = 256
 MAX_URL = 2048
@@ -36,7 +38,10 @@ ArgumentsT = TypeVar("ArgumentsT", bound="ToolArguments")
 
 
 class ToolArguments(BaseModel):
-    """Unknown arguments are refused; null stands for an argument that is not given."""
+    """Unknown arguments are refused; null stands for an argument that is not given.
+
+    A field's `examples` are for the refusal of other values; the first is shown.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,11 +51,36 @@ class ToolArguments(BaseModel):
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
+def _json(value: Any) -> Any:
+    # Some hosts hand objects and lists over as JSON text.
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _speed(value: Any) -> Any:
+    return values.choice(value, get_args(Speed))
+
+
+def _events(value: Any) -> Any:
+    found = _json(value)
+    listed = found.replace(",", " ").split() if isinstance(found, str) else found
+    if not isinstance(listed, list | tuple):
+        return value
+    return [values.choice(one, get_args(WebhookEvent)) for one in listed]
+
+
 class OutpaintArguments(ToolArguments):
     task_id: Annotated[
         str | None,
         Field(
-            min_length=1, max_length=MAX_ID, description="Finished task to extend: op-... id, or a provider's own id"
+            min_length=1,
+            max_length=MAX_ID,
+            description="Finished task to extend: op-... id, or a provider's own id",
+            examples=["op-..."],
         ),
     ] = None
     image: Annotated[
@@ -59,57 +89,77 @@ class OutpaintArguments(ToolArguments):
             min_length=1,
             max_length=MAX_IMAGE,
             description="Or an image to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
+            examples=["https://example.com/image.png"],
         ),
     ] = None
     provider: Annotated[
         str,
         Field(min_length=1, max_length=64, description="auto, or a name from list_providers such as local"),
+        BeforeValidator(values.name),
     ] = AUTO
     image_index: Annotated[
-        int | None, Field(ge=1, le=4, description="Which image of a four-image task, left to right, top to bottom")
+        int | None,
+        Field(ge=1, le=4, description="Which image of a four-image task, left to right, top to bottom", examples=[1]),
+        BeforeValidator(values.whole),
     ] = None
     zoom: Annotated[
-        float, Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new image is")
+        float,
+        Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new image is", examples=[1.5]),
+        BeforeValidator(values.zoom),
     ] = DEFAULT_ZOOM
     aspect_ratio: Annotated[
         str | None,
-        Field(pattern=AspectRatio.PATTERN, description="W:H of the new image; zoom 1 with 1:1 makes it square"),
+        Field(
+            pattern=AspectRatio.PATTERN,
+            description="W:H of the new image, such as 16:9; zoom 1 with 1:1 makes it square",
+            examples=["16:9, 1:1 or 9:16"],
+        ),
+        BeforeValidator(values.aspect_ratio),
     ] = None
     prompt: Annotated[
         str | None, Field(min_length=1, max_length=MAX_PROMPT, description="What to paint in the new area")
     ] = None
-    speed: Annotated[Speed | None, Field(description="Faster may cost more; not every provider has it")] = None
+    speed: Annotated[
+        Speed | None, Field(description="Faster may cost more; not every provider has it"), BeforeValidator(_speed)
+    ] = None
     webhook_url: Annotated[
-        str | None, Field(min_length=1, max_length=MAX_URL, description="URL that the provider calls when it is done")
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_URL,
+            description="URL that the provider calls when it is done",
+            examples=["https://example.com/done"],
+        ),
     ] = None
     webhook_secret: Annotated[
         str | None, Field(min_length=1, max_length=MAX_ID, description="Secret that the provider sends along to it")
     ] = None
     webhook_events: Annotated[
-        tuple[WebhookEvent, ...] | None, Field(min_length=1, max_length=3, description="Which events it is called for")
+        tuple[WebhookEvent, ...] | None,
+        Field(min_length=1, max_length=3, description="Which events it is called for", examples=[["completed"]]),
+        BeforeValidator(_events),
     ] = None
     provider_options: Annotated[
         dict[str, Any],
-        Field(default_factory=dict, description="Further fields for the provider as they are; see list_providers"),
+        Field(
+            default_factory=dict,
+            description="Further fields for the provider as they are; see list_providers",
+            examples=[{"seed": 7}],
+        ),
+        BeforeValidator(_json),
     ]
     wait_seconds: Annotated[
-        float, Field(ge=0, le=MAX_WAIT_SECONDS, description="Return after this long even if it is not finished")
+        float,
+        Field(
+            ge=0, le=MAX_WAIT_SECONDS, description="Return after this long even if it is not finished", examples=[25]
+        ),
+        BeforeValidator(values.seconds),
     ] = DEFAULT_WAIT_SECONDS
     repeat: Annotated[
         bool,
         Field(description="Order and pay again though the same order was placed before; only if the user asks"),
+        BeforeValidator(values.flag),
     ] = False
-
-    @field_validator("provider_options", mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        # Some hosts hand objects over as JSON text.
-        if isinstance(value, str):
-            try:
-                return json.loads(value)
-            except (ValueError, RecursionError):
-                return value
-        return value
 
     def request(self) -> OutpaintRequest:
         """The arguments as a request.
@@ -127,7 +177,7 @@ class OutpaintArguments(ToolArguments):
         return OutpaintRequest(
             task_id=None if self.task_id is None else _id(self.task_id),
             image=None if self.image is None else self.image.strip(),
-            provider=self.provider.strip().lower(),
+            provider=self.provider,
             image_index=self.image_index,
             zoom=float(self.zoom),
             webhook=webhook,
@@ -139,13 +189,23 @@ class OutpaintArguments(ToolArguments):
 
 class GetTaskArguments(ToolArguments):
     task_id: Annotated[
-        str, Field(min_length=1, max_length=MAX_ID, description="An op-... id, or a provider's own id with provider")
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_ID,
+            description="An op-... id, or a provider's own id with provider",
+            examples=["op-..."],
+        ),
     ]
     provider: Annotated[
-        str | None, Field(min_length=1, max_length=64, description="Whose id it is, if it is a provider's own")
+        str | None,
+        Field(min_length=1, max_length=64, description="Whose id it is, if it is a provider's own"),
+        BeforeValidator(values.name),
     ] = None
     wait_seconds: Annotated[
-        float, Field(ge=0, le=MAX_WAIT_SECONDS, description="Wait up to this long for the task to be finished")
+        float,
+        Field(ge=0, le=MAX_WAIT_SECONDS, description="Wait up to this long for the task to be finished", examples=[25]),
+        BeforeValidator(values.seconds),
     ] = 0
 
     def named(self) -> tuple[str, str | None]:
@@ -154,8 +214,7 @@ class GetTaskArguments(ToolArguments):
         Raises:
             InvalidRequestError: an id of spaces.
         """
-        provider = None if self.provider is None else self.provider.strip().lower()
-        return _id(self.task_id), None if provider == AUTO else provider
+        return _id(self.task_id), None if self.provider == AUTO else self.provider
 
 
 class ListProvidersArguments(ToolArguments):
@@ -179,28 +238,19 @@ def checked(model: type[ArgumentsT], arguments: Mapping[str, Any]) -> ArgumentsT
     try:
         return model.model_validate(arguments)
     except ValidationError as error:
-        raise _refusal(model, error) from None
-
-
-def _refusal(model: type[ToolArguments], error: ValidationError) -> InvalidRequestError:
-    """Every problem in a sentence each, none with the value (which may be a secret, or long)."""
-    known = ", ".join(model.model_fields) or "none"
-    problems = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        where = ".".join(str(part)[:60] for part in problem["loc"]) or "arguments"
-        if problem["type"] == "extra_forbidden":
-            problems.append(f"There is no argument {where!r}: the arguments are {known}.")
-        elif problem["type"] == "missing":
-            problems.append(f"The argument {where} is missing.")
-        else:
-            problems.append(f"{where}: {problem['msg']}.")
-    return InvalidRequestError(" ".join(problems[:5]))
+        raise refusal(error, model.model_fields, _compact(model.model_json_schema())["properties"]) from None
 
 
 def input_schema(model: type[ToolArguments]) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments, without titles, nulls and model names."""
+    """The JSON schema of a tool's arguments, without titles, nulls and model names.
+
+    It has no patterns and examples: more forms of a value are taken than a pattern tells.
+    """
     schema: dict[str, Any] = _compact(model.model_json_schema())
     schema.pop("description", None)
+    for argument in schema.get("properties", {}).values():
+        argument.pop("examples", None)
+        argument.pop("pattern", None)
     schema["additionalProperties"] = False
     return schema
 

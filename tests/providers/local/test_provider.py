@@ -94,7 +94,7 @@ async def test_an_image_that_cannot_be_read_fails_the_job(tmp_path: Path, source
 
 @pytest.mark.parametrize(
     "options",
-    [{"seed": -1}, {"seed": "7"}, {"quality": "better"}, {"variants": 5}, {"format": "gif"}, {"strength": 1}],
+    [{"seed": -1}, {"seed": "seven"}, {"quality": "better"}, {"variants": 5}, {"format": "gif"}, {"strength": 1}],
 )
 def test_an_option_that_does_not_fit_is_refused_by_name(options: dict[str, Any], tmp_path: Path) -> None:
     (name,) = options

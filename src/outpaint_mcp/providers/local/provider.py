@@ -8,12 +8,13 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
 
 import anyio
 import anyio.abc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
@@ -25,6 +26,14 @@ from outpaint_mcp.providers.declarations import Argument, Operation
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 
+Quality = Literal["fast", "balanced", "best"]
+Format = Literal["png", "jpeg", "webp"]
+_FORMATS: Final = {
+    before + other: name
+    for before in ("", ".", "image/")
+    for other, name in (("png", "png"), ("jpg", "jpeg"), ("jpeg", "jpeg"), ("webp", "webp"))
+}
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_OUTPUT_PIXELS = 80_000_000
@@ -35,10 +44,10 @@ class LocalOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    quality: Literal["fast", "balanced", "best"] = "balanced"
-    variants: Annotated[int, Field(ge=1, le=4)] = 1
-    format: Literal["png", "jpeg", "webp"] = "png"
+    seed: Annotated[int | None, Field(ge=0, lt=2**63), BeforeValidator(values.whole)] = None
+    quality: Annotated[Quality, BeforeValidator(lambda value: values.choice(value, get_args(Quality)))] = "balanced"
+    variants: Annotated[int, Field(ge=1, le=4), BeforeValidator(values.whole)] = 1
+    format: Annotated[Format, BeforeValidator(lambda value: values.choice(value, get_args(Format), _FORMATS))] = "png"
 
 
 class _Job(BaseModel):
@@ -46,9 +55,9 @@ class _Job(BaseModel):
 
     source: Path
     canvas: tuple[int, int, int, int]
-    quality: Literal["fast", "balanced", "best"]
+    quality: Quality
     seeds: tuple[int, ...]
-    format: Literal["png", "jpeg", "webp"]
+    format: Format
 
 
 class _Result(BaseModel):
@@ -209,7 +218,7 @@ def _read_options(options: Mapping[str, Any]) -> LocalOptions:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequestError(
-            f"provider_options.{'.'.join(map(str, problem['loc']))} does not fit the local engine: {problem['msg']}.",
+            f"provider_options.{'.'.join(map(str, problem['loc']))} does not fit the local engine.",
             "It takes seed (a whole number), quality (fast, balanced, best), variants (1-4), format (png, jpeg, webp).",
         ) from None
 
