@@ -104,6 +104,27 @@ class Order(ProviderArguments):
             fields = _without(fields, {"zoom", "aspect_ratio"})
         return _hash({"client": client, **fields})
 
+    def identities(self, client: str) -> tuple[str, ...]:
+        """Every identity that this order may stand under in a store, also in one that an earlier version wrote."""
+        return self.identity(client), self.first_identity(client)
+
+    def source_hash(self, client: str) -> str | None:
+        """A hash of the URL that names the source, exactly as it was given; None where the bytes alone name it.
+
+        The bytes behind a URL can be others each time it is fetched, though nobody meant another image: a proxy encodes
+        them anew, a stamp is written into them, the URL expires. Within the time in which a repeat counts, a URL
+        therefore stands for every image that it has given (`of_image`). A file or a ``data:`` URI with other bytes is
+        another image: its owner changed it. A task's image never changes, whatever its URL gives.
+        """
+        return url_hash(client, self.source.url) if isinstance(self.source, InputImage) and self.source.url else None
+
+    def of_image(self, image: InputImage) -> Self:
+        """The same order of another image."""
+        frame = self.frame
+        if frame is not None and self.zoom is not None and (image.width, image.height) != (frame.width, frame.height):
+            frame = Frame.around(image.width, image.height, zoom=self.zoom, aspect_ratio=self.aspect_ratio)
+        return replace(self, source=image, frame=frame)
+
     def first_identity(self, client: str) -> str:
         """The identity as version 1 stored it, so that an order placed just before an update is still recognised."""
         source = self.source
@@ -190,6 +211,11 @@ def _without(fields: Mapping[str, Any], names: frozenset[str] | set[str]) -> dic
 
 def _hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def url_hash(client: str, url: str) -> str:
+    """What a store holds of the URL of an input image, whose query may be secret."""
+    return _hash({"client": client, "url": url})
 
 
 def without_query(url: str) -> str:

@@ -1,7 +1,7 @@
 """The tables of the store, as the steps from each version of a file to the next.
 
 `tasks.plan` is the stored order (`Order.to_stored`), `tasks.order_hash` its identity, `caller` the client; these names
-are older than the words.
+are older than the words. `tasks.source_hash` is `Order.source_hash`.
 """
 
 from typing import Final
@@ -64,6 +64,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE orders ADD COLUMN status TEXT NOT NULL DEFAULT 'queued';
     UPDATE orders SET status = COALESCE(
         (SELECT json_extract(task, '$.steps[' || position || '].status') FROM tasks WHERE id = task_id), 'queued');
+    """,
+    # What URL the source was named by, hashed. Unknown of older orders: they are found by their image's bytes alone.
+    """
+    ALTER TABLE tasks ADD COLUMN source_hash TEXT;
+    CREATE INDEX tasks_source ON tasks (caller, source_hash) WHERE source_hash IS NOT NULL;
     """,
 )
 """What takes a file from each schema version to the next."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
-from outpaint_mcp.domain.record import LEASE_SECONDS, REUSE_SECONDS, Counts, OrderState, Record
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
+from outpaint_mcp.storage import repeats
 from outpaint_mcp.storage.rows import (
     STEP_COLUMNS,
     TASK_COLUMNS,
@@ -103,21 +105,8 @@ class Store(Database):
         return await self._run(work, durable=True, in_place=True)
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
-        """The newest task that answers for the same order made again.
-
-        One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows
-        what became, until a newer one has succeeded.
-        """
-        first = None if record.order is None else record.order.first_identity(record.client)
-        row = db.execute(
-            "SELECT id FROM tasks WHERE caller = ?1 AND order_hash IN (?2, ?5) AND (status IN ('queued', 'running')"
-            " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS"
-            " (SELECT 1 FROM tasks AS later WHERE later.caller = ?1 AND later.order_hash IN (?2, ?5)"
-            " AND later.status = 'succeeded' AND later.rowid > tasks.rowid))))"
-            " ORDER BY created_at DESC, rowid DESC LIMIT 1",
-            (record.client, record.identity, repeat, now - REUSE_SECONDS, first),
-        ).fetchone()
-        return None if row is None else self._load(db, row[0])
+        found = repeats.standing(db, record.client, repeats.identities(db, record, now), now, repeat=repeat)
+        return None if found is None else self._load(db, found)
 
     def _take_over(self, db: "sqlite3.Connection", task_id: str, now: float) -> bool:
         taken = db.execute(
@@ -137,14 +126,15 @@ class Store(Database):
     def _insert(self, db: "sqlite3.Connection", record: Record, now: float) -> None:
         task = record.task
         db.execute(
-            "INSERT INTO tasks (id, caller, provider, order_hash, status, task, plan, reference, is_grid, created_at,"
-            " finished_at, due_at, owner, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
+            " created_at, finished_at, due_at, owner, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
             " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks))",
             (
                 task.id,
                 record.client,
                 task.provider,
                 record.identity,
+                record.order and record.order.source_hash(record.client),
                 task.status.value,
                 task_json(record),
                 order_json(record),
@@ -298,6 +288,15 @@ class Store(Database):
         )
 
     # Looking
+
+    async def stands(self, order: Order, client: str, *, now: float, repeat: bool) -> bool:
+        """Whether a task answers for this order made again; `claim` then gives it."""
+        identities = order.identities(client)
+        return await self._look_up(lambda db: repeats.standing(db, client, identities, now, repeat=repeat) is not None)
+
+    async def images_of(self, client: str, url_hash: str, *, now: float) -> list[InputImage]:
+        """The images that a URL has given to the client's orders that may still stand, newest first."""
+        return await self._look_up(lambda db: repeats.images_of(db, client, url_hash, now))
 
     async def get(self, task_id: str) -> Record | None:
         return await self._look_up(lambda db: self._load(db, task_id))

@@ -28,8 +28,9 @@ from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.poll_times import PollTimes
-from outpaint_mcp.tasks.resolver import Resolver, Source
+from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
+from outpaint_mcp.tasks.source_finder import SourceFinder
 from outpaint_mcp.tasks.transitions import new_record, with_copies
 from outpaint_mcp.tasks.view import view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
@@ -117,6 +118,14 @@ class Service:
             task_timeout=options.task_timeout,
         )
         self._resolver = Resolver(providers, auto=options.auto, may_leave=options.may_leave, prices=options.prices)
+        self._sources = SourceFinder(
+            ledger=self._ledger,
+            tasks=self._finder,
+            resolver=self._resolver,
+            images=images,
+            copies=self._copies,
+            paths_allowed=options.paths_allowed,
+        )
         self._seen_change: int | None = None
 
     @property
@@ -176,7 +185,7 @@ class Service:
         began = self._clock.monotonic()
         progress = Progress(on_progress, self._clock)
         self._resolver.check(request)
-        source = await progress.during(self._find_source(request, client), "reading the request")
+        source = await progress.during(self._sources.find(request, client), "reading the request")
         order, notes = self._resolver.resolve(request, source)
         if self.stopping:
             raise ProviderUnavailableError("The server is stopping.", "Nothing was ordered. Call again in a minute.")
@@ -200,15 +209,6 @@ class Service:
             "This is the task of the same order, placed before: nothing new was ordered. "
             "repeat=true orders it anew, once this one is final.",
         )
-
-    async def _find_source(self, request: OutpaintRequest, client: str) -> Source:
-        """What the request names: the parent's record, the image that has to be read, or both."""
-        if request.task_id is None:
-            reference = request.image or ""
-            return Source(image=await self._images.read(reference, paths_allowed=self._options.paths_allowed))
-        parent = await self._finder.find(request.task_id, request.provider, client)
-        index = self._resolver.image_needed(request, parent)
-        return Source(parent, None if index is None else await self._copies.as_input(parent, index))
 
     async def _claim(self, order: Order, notes: tuple[str, ...], client: str, *, repeat: bool) -> tuple[Record, bool]:
         """The task that stands for an order, and whether its first order is ours to send."""

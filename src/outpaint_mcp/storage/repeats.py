@@ -1,0 +1,56 @@
+"""Which task answers for an order that is made again. Reads rows inside the store's transactions."""
+
+import json
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.record import REUSE_SECONDS, Record
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def standing(
+    db: "sqlite3.Connection", client: str, identities: Collection[str], now: float, *, repeat: bool
+) -> str | None:
+    """The id of the newest task that answers for an order of one of these identities, made again.
+
+    One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows what
+    became, until a newer one has succeeded.
+    """
+    row = db.execute(
+        "WITH same AS (SELECT rowid, id, status, created_at, finished_at FROM tasks"
+        " WHERE caller = ?1 AND order_hash IN (SELECT value FROM json_each(?2)))"
+        " SELECT id FROM same WHERE status IN ('queued', 'running')"
+        " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS"
+        " (SELECT 1 FROM same AS later WHERE later.status = 'succeeded' AND later.rowid > same.rowid)))"
+        " ORDER BY created_at DESC, rowid DESC LIMIT 1",
+        (client, json.dumps(list(identities)), repeat, now - REUSE_SECONDS),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def images_of(db: "sqlite3.Connection", client: str, url_hash: str, now: float) -> list[InputImage]:
+    """The images that a URL has given to the client's orders since the oldest that may still stand, newest first."""
+    rows = db.execute(
+        "SELECT plan, provider FROM tasks WHERE caller = ?1 AND source_hash = ?2 AND status NOT IN ('failed',"
+        " 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE caller = ?1 AND source_hash = ?2"
+        " AND (status IN ('queued', 'running', 'unknown') OR status = 'succeeded' AND finished_at > ?3))"
+        " GROUP BY json_extract(plan, '$.source.sha256') ORDER BY MAX(rowid) DESC",
+        (client, url_hash, now - REUSE_SECONDS),
+    )
+    sources = (Order.from_stored(json.loads(plan), provider=provider).source for plan, provider in rows)
+    return [source for source in sources if isinstance(source, InputImage)]
+
+
+def identities(db: "sqlite3.Connection", record: Record, now: float) -> set[str]:
+    """The identities of a record's order: of its own image, and of every other one that its URL has given."""
+    order, client = record.order, record.client
+    found = set() if record.identity is None else {record.identity}
+    if order is not None:
+        url_hash = order.source_hash(client)
+        images = [] if url_hash is None else images_of(db, client, url_hash, now)
+        for one in (order, *(order.of_image(image) for image in images)):
+            found.update(one.identities(client))
+    return found

@@ -1,0 +1,83 @@
+"""Finds what a request names: the task to extend, the image to read. An image of a standing order is not read again."""
+
+from dataclasses import replace
+
+from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.order import url_hash
+from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images.sources import scheme_of
+from outpaint_mcp.tasks.finding import TaskFinder
+from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.ledger import Ledger
+from outpaint_mcp.tasks.resolver import Resolver, Source
+
+
+class SourceFinder:
+    """Looks up and reads the sources of requests.
+
+    Args:
+        ledger: where tasks are written down.
+        tasks: finds tasks.
+        resolver: says what has to be read.
+        images: the images of this machine.
+        copies: copies the images of finished tasks.
+        paths_allowed: whether `image` may be a path.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        tasks: TaskFinder,
+        resolver: Resolver,
+        images: ImageLibrary,
+        copies: ImageCopies,
+        paths_allowed: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._resolver = resolver
+        self._images = images
+        self._copies = copies
+        self._paths_allowed = paths_allowed
+
+    async def find(self, request: OutpaintRequest, client: str) -> Source:
+        """The parent's record, the image that has to be read, or both.
+
+        Raises:
+            OutpaintError: there is no such task or image, or it cannot be extended.
+        """
+        if request.task_id is None:
+            reference = (request.image or "").strip()
+            return await self._standing(request, client, reference) or Source(
+                image=await self._images.read(reference, paths_allowed=self._paths_allowed)
+            )
+        parent = await self._tasks.find(request.task_id, request.provider, client)
+        index = self._resolver.image_needed(request, parent)
+        if index is None:
+            return Source(parent)
+        url = next((image.url for image in parent.task.images if image.index == index), "")
+        return await self._standing(request, client, url, parent) or Source(
+            parent, await self._copies.as_input(parent, index)
+        )
+
+    async def _standing(
+        self, request: OutpaintRequest, client: str, url: str, parent: Record | None = None
+    ) -> Source | None:
+        """The source of a task that answers for this request, with the image that `url` gave to it then."""
+        if scheme_of(url) not in ("http", "https"):
+            return None
+        now = self._ledger.clock.now()
+        for image in await self._ledger.store.images_of(client, url_hash(client, url), now=now):
+            path = self._images.source_path(image.sha256, image.mime_type)
+            source = Source(parent, replace(image, path=str(path), url=url))
+            try:
+                order, _ = self._resolver.resolve(request, source)
+            except OutpaintError:
+                # What the URL gives now may be extended so nevertheless.
+                continue
+            if await self._ledger.store.stands(order, client, now=now, repeat=request.repeat):
+                return source
+        return None
