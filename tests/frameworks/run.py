@@ -1,0 +1,142 @@
+"""Agent frameworks with their defaults against the real server and a vendor of the sandbox that takes 8 s.
+
+Each driver in `drivers/` runs in an environment of its own under `.frameworks/`, made on first use from what its head
+names (PEP 723), and lets the framework's agent order, follow the task to its end and ask for something that is
+refused. This program starts the sandbox, compares what a driver saw with what the vendor did, and prints a table.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import httpx2
+
+from outpaint_mcp.sandbox import VENDORS, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+ENVIRONMENTS = ROOT / ".frameworks"
+DRIVERS = sorted(path.stem for path in (HERE / "drivers").glob("*.py") if path.stem != "script")
+VENDOR = "legnext"
+VENDOR_SECONDS = 8.0
+TOOLS = ["get_task", "list_providers", "outpaint"]
+
+
+def dependencies(driver: str) -> list[str]:
+    """Those of the driver's inline metadata."""
+    head = re.search(r"(?m)^# /// script$\n((?:^#.*$\n)+?)^# ///$", (HERE / "drivers" / f"{driver}.py").read_text())
+    assert head, f"{driver} names no dependencies"
+    found: list[str] = tomllib.loads(re.sub(r"(?m)^# ?", "", head[1]))["dependencies"]
+    return found
+
+
+def python_for(driver: str) -> Path:
+    """The interpreter of the driver's environment, which is made unless it is up to date."""
+    folder = ENVIRONMENTS / driver
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    stamp = folder / "installed"
+    wanted = json.dumps([sys.version, str(folder), *dependencies(driver)])
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        venv.create(folder, clear=True, with_pip=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *dependencies(driver)]
+        subprocess.run(command, check=True)
+        stamp.write_text(wanted)
+    return python
+
+
+async def run(driver: str) -> str:
+    """Lets one framework order; says in how many seconds it got the task's id.
+
+    Raises:
+        ValueError: what the framework did not get, or did wrong.
+    """
+    python = await anyio.to_thread.run_sync(python_for, driver)
+    seconds_per_state = VENDOR_SECONDS / len(VENDORS[VENDOR].statuses.running)
+    sandbox = Sandbox(SandboxSettings(seconds_per_state=seconds_per_state, painter=PlainPainter()))
+    with tempfile.TemporaryDirectory(prefix="outpaint-frameworks-", ignore_cleanup_errors=True) as data:
+        try:
+            async with serving(sandbox) as base_url:
+                asked = conversation(base_url, data)
+                command = [str(python), str(HERE / "drivers" / f"{driver}.py")]
+                ended = await anyio.run_process(command, input=json.dumps(asked).encode(), check=False)
+                seen = json.loads(ended.stdout or b"{}")
+                opened = await images(seen.get("urls", []))
+            orders = [order.id for order in sandbox.orders(VENDOR)]
+        finally:
+            sandbox.close()
+    errors = ended.stderr.decode(errors="replace")[-2000:]
+    if problem := fault(seen, opened, orders):
+        raise ValueError(f"{problem}\n{errors}")
+    if ended.returncode:
+        raise ValueError(f"the agent failed at the end\n{errors}")
+    return f"id after {seen['seconds_to_first_answer']:.1f} s, {len(opened)} images, [{seen['refusal']}]"
+
+
+def conversation(base_url: str, data: str) -> dict[str, Any]:
+    """What the driver's agent is to do."""
+    order = {"task_id": seed_id(VENDOR, grid=True), "provider": VENDOR, "image_index": 2, "zoom": 1.5}
+    # The sandbox's own poll times are for vendors that take two seconds; here the server's defaults count.
+    variables = {name: value for name, value in environment(base_url).items() if name != "OUTPAINT_POLL_SECONDS"}
+    server = {
+        "command": sys.executable,
+        "args": ["-m", "outpaint_mcp"],
+        "env": {"PATH": os.environ["PATH"], "OUTPAINT_DATA_DIR": data, **variables},
+    }
+    return {"server": server, "order": order, "refused": {**order, "zoom": 0.5}}
+
+
+async def images(urls: list[str]) -> list[str]:
+    """Those of the URLs that lead to an image."""
+    async with httpx2.AsyncClient() as client:
+        answers = [await client.get(url) for url in urls]
+    return [
+        str(answer.url)
+        for answer in answers
+        if answer.status_code == 200 and answer.headers["content-type"].startswith("image/")
+    ]
+
+
+def fault(seen: dict[str, Any], opened: list[str], orders: list[str]) -> str | None:
+    """The first thing that went wrong, from what the model saw, the images that it can open and the vendor's orders."""
+    if sorted(seen.get("tools", [])) != TOOLS:
+        return f"the model saw the tools {seen.get('tools')}"
+    if "task_id" not in seen:
+        return f"the first answer holds no task id: {seen.get('first_answer')}"
+    if len(orders) != 1:
+        return f"the vendor got {len(orders)} orders"
+    if len([url for url in opened if orders[0] in url]) < 4:
+        return f"the model cannot open all of the order's four images, only {opened}: {seen.get('last_answer')}"
+    if seen.get("refusal") != "invalid_request":
+        return f"the refusal came as {seen.get('refusal')}"
+    return None
+
+
+async def main(drivers: list[str]) -> int:
+    failed = 0
+    for driver in drivers:
+        versions = ", ".join(dependencies(driver))
+        try:
+            print(f"{driver:24} ok      {await run(driver)} ({versions})", flush=True)
+        except ValueError as error:
+            failed += 1
+            print(f"{driver:24} FAILED  {error} ({versions})", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("framework", nargs="*", help=f"all, unless named: {', '.join(DRIVERS)}")
+    named = parser.parse_args().framework
+    if unknown := set(named) - set(DRIVERS):
+        parser.error(f"no driver for {', '.join(sorted(unknown))}; there are {', '.join(DRIVERS)}")
+    sys.exit(anyio.run(main, named or DRIVERS))
