@@ -74,6 +74,7 @@ def test_a_field_that_is_added_later_is_part_of_the_identity_and_stored_and_an_o
     older = Order("legnext", PARENT).to_stored()
     assert "seamless" not in older
     assert LaterOrder.from_stored(older, provider="legnext") == plain
+    assert plain.identity("local") == Order("legnext", PARENT).identity("local"), "no order is placed again over it"
 
 
 def test_what_tells_no_orders_apart_is_this_named_list() -> None:
@@ -101,6 +102,12 @@ def test_an_image_is_known_by_its_bytes_and_a_task_by_its_id_and_index() -> None
     assert replace(one, source=replace(IMAGE, sha256="1" * 64)).identity("x") != one.identity("x")
     known = replace(ORDER, source=replace(PARENT, reference=None, is_grid=None))
     assert known.identity("x") == ORDER.identity("x")
+
+
+def test_white_space_tells_no_prompts_apart() -> None:
+    spaced = replace(ORDER, prompt="\u3000a\u00a0\n lake\t")
+    assert spaced.identity("x") == ORDER.identity("x")
+    assert replace(ORDER, prompt="al ake").identity("x") != ORDER.identity("x")
 
 
 def test_metadata_is_the_one_option_that_tells_no_orders_apart() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +19,11 @@ from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
 from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.tools import ResultShape
+from outpaint_mcp.storage.schema import MIGRATIONS, rehash
+from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service
 
-from ..counting import MovedClock, raising, running, service_over
+from ..counting import SINGLE, MovedClock, raising, running, service_over
 from ..images.test_library import serving
 from ..tasks.test_orders import stored_bytes
 from ..tasks.test_service import PictureProvider
@@ -28,7 +31,7 @@ from ..tasks.test_service import PictureProvider
 
 class Painter(PictureProvider):
     operations: ClassVar = {
-        **PictureProvider.operations,
+        SourceKind.TASK: Operation(zoom=Zoom(1.1, 2.0), arguments={Feature.PROMPT: Argument("any")}),
         SourceKind.IMAGE: Operation(
             zoom=Zoom(1.0, 2.0),
             arguments={Feature.PROMPT: Argument("any"), Feature.ASPECT_RATIO: Argument("any")},
@@ -165,6 +168,26 @@ async def test_calls_at_the_same_moment_that_get_different_bytes_are_one_order(
             for _ in range(3):
                 calls.start_soon(call)
     assert len(set(ids)) == len(vendor.orders) == 1
+
+
+async def test_an_order_that_an_earlier_version_stored_under_another_identity_is_found(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = Painter()
+    order = {"task_id": SINGLE, "provider": "painting", "zoom": 1.5, "prompt": "a  lake "}
+    async with client_of(service_over(tmp_path, vendor, clock=clock), clock) as client:
+        first = (await client.call_tool("outpaint", {**order, "wait_seconds": 0})).structured_content
+    with sqlite3.connect(tmp_path / "store.db") as db:
+        older = (
+            "UPDATE tasks SET order_hash = 'older', plan = json_set(plan, '$.prompt', ?) WHERE order_hash IS NOT NULL"
+        )
+        db.execute(older, (order["prompt"],))
+    db.close()
+    updated = Store(tmp_path / "store.db", "two", migrations=(*MIGRATIONS, rehash))
+    async with client_of(service_over(tmp_path, vendor, clock=clock, store=updated), clock) as client:
+        again = (await client.call_tool("outpaint", {**order, "wait_seconds": 0})).structured_content
+    assert again["id"] == first["id"]
+    assert len(vendor.orders) == 1
 
 
 async def test_a_file_with_other_bytes_is_another_image(tmp_path: Path, clock: MovedClock) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import TypeAdapter
 
 from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.domain.request import AspectRatio, ProviderArguments, SourceKind, Webhook
+from outpaint_mcp.domain.request import AspectRatio, ProviderArguments, SourceKind, Webhook, folded
 
 VERSION: Final = 2
 """Of a stored order. Version 1 had no number, no frame and no provider."""
@@ -95,18 +95,20 @@ class Order(ProviderArguments):
     step: StepName = StepName.OUTPAINT
 
     def identity(self, client: str) -> str:
-        """A hash that is equal for two orders that would make the same image for the same client."""
-        fields = _without(_adapter(type(self)).dump_python(self, mode="json"), self.NOT_IDENTITY)
+        """A hash that is equal for two orders that would make the same image for the same client.
+
+        What holds its default is left out: a field that is added later gives no older order another identity. Any other
+        change of what is hashed wants `rehash` once more at the end of the store's migrations.
+        """
+        fields = _without(_adapter(type(self)).dump_python(self, mode="json", exclude_defaults=True), self.NOT_IDENTITY)
         fields["source"] = _without(fields["source"], self.source.NOT_IDENTITY)
-        fields["options"] = _without(fields["options"], self.NOT_IDENTITY_OPTIONS)
+        fields["options"] = _without(self.options, self.NOT_IDENTITY_OPTIONS)
+        if self.prompt is not None:
+            fields["prompt"] = folded(self.prompt)
         if self.frame is not None:
             # The same frame written in two ways is one order.
             fields = _without(fields, {"zoom", "aspect_ratio"})
         return _hash({"client": client, **fields})
-
-    def identities(self, client: str) -> tuple[str, ...]:
-        """Every identity that this order may stand under in a store, also in one that an earlier version wrote."""
-        return self.identity(client), self.first_identity(client)
 
     def source_hash(self, client: str) -> str | None:
         """A hash of the URL that names the source, exactly as it was given; None where the bytes alone name it.
@@ -124,21 +126,6 @@ class Order(ProviderArguments):
         if frame is not None and self.zoom is not None and (image.width, image.height) != (frame.width, frame.height):
             frame = Frame.around(image.width, image.height, zoom=self.zoom, aspect_ratio=self.aspect_ratio)
         return replace(self, source=image, frame=frame)
-
-    def first_identity(self, client: str) -> str:
-        """The identity as version 1 stored it, so that an order placed just before an update is still recognised."""
-        source = self.source
-        return _hash(
-            {
-                "caller": client,
-                "provider": self.provider,
-                "source": [source.remote_id, source.index] if isinstance(source, Parent) else [source.sha256],
-                "zoom": self.zoom,
-                "aspect_ratio": str(self.aspect_ratio) if self.aspect_ratio else None,
-                "prompt": self.prompt,
-                "options": _without(self.options, self.NOT_IDENTITY_OPTIONS),
-            }
-        )
 
     def shown(self) -> dict[str, Any]:
         """The order as `Task.request` shows it: under the arguments' names, what was not given left out."""

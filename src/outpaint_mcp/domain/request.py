@@ -16,6 +16,11 @@ MAX_WAIT_SECONDS = 45
 DEFAULT_WAIT_SECONDS = 25
 
 
+def folded(text: str) -> str:
+    """The text without white space around it, and with a single space wherever there is some within."""
+    return " ".join(text.split())
+
+
 class SourceKind(StrEnum):
     """What is extended: the image of a finished task, or your own image."""
 

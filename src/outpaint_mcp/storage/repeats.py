@@ -48,9 +48,6 @@ def identities(db: "sqlite3.Connection", record: Record, now: float) -> set[str]
     """The identities of a record's order: of its own image, and of every other one that its URL has given."""
     order, client = record.order, record.client
     found = set() if record.identity is None else {record.identity}
-    if order is not None:
-        url_hash = order.source_hash(client)
-        images = [] if url_hash is None else images_of(db, client, url_hash, now)
-        for one in (order, *(order.of_image(image) for image in images)):
-            found.update(one.identities(client))
+    if order is not None and (url_hash := order.source_hash(client)) is not None:
+        found.update(order.of_image(image).identity(client) for image in images_of(db, client, url_hash, now))
     return found

@@ -4,9 +4,32 @@
 are older than the words. `tasks.source_hash` is `Order.source_hash`.
 """
 
-from typing import Final
+import json
+from typing import TYPE_CHECKING, Final
 
-MIGRATIONS: Final[tuple[str, ...]] = (
+from outpaint_mcp.domain.order import Order
+from outpaint_mcp.storage.sqlite import Migration
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def rehash(db: "sqlite3.Connection") -> None:
+    """Give the orders that a repeat may still find the identities that they would get today."""
+    rows = db.execute(
+        "SELECT id, caller, provider, plan FROM tasks WHERE order_hash IS NOT NULL AND"
+        " (status IN ('queued', 'running', 'unknown') OR finished_at > CAST(strftime('%s', 'now') AS INTEGER) - 86400)"
+    ).fetchall()
+    for task_id, client, provider, plan in rows:
+        try:
+            identity = Order.from_stored(json.loads(plan), provider=provider).identity(client)
+        except (ValueError, KeyError):
+            # It cannot be read, and keeps the identity that it has.
+            continue
+        db.execute("UPDATE tasks SET order_hash = ? WHERE id = ?", (identity, task_id))
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
     """
     CREATE TABLE owners (owner TEXT PRIMARY KEY, alive_until REAL NOT NULL) WITHOUT ROWID;
     CREATE TABLE tasks (
@@ -70,5 +93,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE tasks ADD COLUMN source_hash TEXT;
     CREATE INDEX tasks_source ON tasks (caller, source_hash) WHERE source_hash IS NOT NULL;
     """,
+    # What holds its default was part of the identity before, and so was the white space of a prompt.
+    rehash,
 )
 """What takes a file from each schema version to the next."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
+Migration = str | Callable[["sqlite3.Connection"], None]
+"""SQL statements, or what they cannot say; run inside one transaction."""
 
 BUSY_PAUSE_SECONDS = (0.001, 0.005)
 """How long to wait, by chance, before another look whether the file is free.
@@ -40,7 +42,7 @@ class Database:
         busy_seconds: how long to wait for another process that is writing.
     """
 
-    def __init__(self, path: Path, *, migrations: Sequence[str], busy_seconds: float) -> None:
+    def __init__(self, path: Path, *, migrations: Sequence[Migration], busy_seconds: float) -> None:
         self._path = path
         self._migrations = migrations
         self._busy_seconds = busy_seconds
@@ -173,6 +175,9 @@ class Database:
                     "Update outpaint-mcp, or give it another OUTPAINT_DATA_DIR.",
                 )
             for step in self._migrations[version:]:
+                if callable(step):
+                    step(db)
+                    continue
                 for statement in step.split(";"):
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(self._migrations)}")

@@ -28,7 +28,7 @@ from outpaint_mcp.storage.rows import (
     task_json,
 )
 from outpaint_mcp.storage.schema import MIGRATIONS
-from outpaint_mcp.storage.sqlite import Database, transaction
+from outpaint_mcp.storage.sqlite import Database, Migration, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,7 +52,7 @@ class Store(Database):
     """
 
     def __init__(
-        self, path: Path, owner: str, *, migrations: Sequence[str] = MIGRATIONS, busy_seconds: float = 5.0
+        self, path: Path, owner: str, *, migrations: Sequence[Migration] = MIGRATIONS, busy_seconds: float = 5.0
     ) -> None:
         super().__init__(path, migrations=migrations, busy_seconds=busy_seconds)
         self._owner = owner
@@ -291,7 +291,7 @@ class Store(Database):
 
     async def stands(self, order: Order, client: str, *, now: float, repeat: bool) -> bool:
         """Whether a task answers for this order made again; `claim` then gives it."""
-        identities = order.identities(client)
+        identities = {order.identity(client)}
         return await self._look_up(lambda db: repeats.standing(db, client, identities, now, repeat=repeat) is not None)
 
     async def images_of(self, client: str, url_hash: str, *, now: float) -> list[InputImage]:
