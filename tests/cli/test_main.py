@@ -46,8 +46,12 @@ def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Pa
     assert json.loads(shown.stdout)["status"] == "succeeded"
     assert (tmp_path / "copy.png").read_bytes() == (tmp_path / "wider.png").read_bytes()
 
+    further = run(tmp_path, "outpaint", f"outpaint://tasks/{task_id}/images/1", "--zoom", "1.1", "--json")
+    assert json.loads(further.stdout)["request"]["task_id"] == task_id
+    assert (tmp_path / "outpainted.png").exists()
+
     listed = run(tmp_path, "tasks", "--json")
-    assert [task["id"] for task in json.loads(listed.stdout)] == [task_id]
+    assert [task["id"] for task in json.loads(listed.stdout)] == [json.loads(further.stdout)["id"], task_id]
     assert task_id in run(tmp_path, "tasks").stdout
 
 

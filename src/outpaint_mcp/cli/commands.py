@@ -17,7 +17,9 @@ import anyio
 from outpaint_mcp.bootstrap import Front, configured, open_service
 from outpaint_mcp.cli.options import add_model_options, given_arguments
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.task import Status, Task
+from outpaint_mcp.images.sources import scheme_of
 
 if TYPE_CHECKING:
     from outpaint_mcp.settings import Settings
@@ -238,8 +240,8 @@ def _provider_option(text: str) -> tuple[str, Any]:
 
 
 def _image_argument(image: str) -> str:
-    """A URL as it is; a path relative to the working folder, made absolute."""
-    if not image or image.lower().startswith(("http://", "https://", "data:", "file:")):
+    """A URL or a task's id as it is; a path relative to the working folder, made absolute."""
+    if not image or scheme_of(image) is not None or TaskReference.of(image) is not None:
         return image
     path = Path(image)
     # A ~user that does not exist is an ordinary name.
@@ -263,7 +265,7 @@ def _is_utf8(text: str) -> bool:
 def _default_output(image: str | None) -> Path:
     """A new name in the working folder, made from the input image's."""
     stem = "outpainted"
-    if image is not None and not image.lower().startswith("data:"):
+    if image is not None and scheme_of(image) != "data" and TaskReference.of(image) is None:
         stem = (Path(image.partition("?")[0]).stem[:MAX_STEM] or "image") + "-outpainted"
     path, number = Path(f"{stem}.png"), 1
     while list(path.parent.glob(f"{glob.escape(path.stem)}.*")):

@@ -18,8 +18,9 @@ from typing import Final, Self
 import anyio
 import anyio.to_thread
 
-from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError
+from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
@@ -31,6 +32,7 @@ _EXTENSIONS: Final = {
     f"image/{name}": name for name in ("jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "bmp", "jp2")
 }
 _STALE_SECONDS: Final = 3600.0
+_GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a task its task_id."
 _WRITE_BYTES: Final = 1 << 20
 
 Fill = Callable[[Path], Awaitable[None]]
@@ -107,9 +109,9 @@ class ImageLibrary:
             data = await anyio.to_thread.run_sync(data_of, ref, self._max_bytes)
             stored = await self._add(lambda part: _in_thread(_write, part, data), self._sources)
         elif scheme not in (None, "file"):
-            raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.")
+            raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.", _GIVE)
         elif not paths_allowed:
-            raise ForbiddenUrlError("This server opens no files by path.", "Give a public http(s) URL, or a data: URI.")
+            raise ForbiddenUrlError("This server opens no files by path.", _GIVE)
         else:
             path = path_of(ref)
             stored = await self._add(
@@ -154,6 +156,18 @@ class ImageLibrary:
             ValueError: no stored image can have these.
         """
         return self._images / _file_name(sha256, mime_type)
+
+    async def result_named(self, ref: str) -> str | None:
+        """The SHA-256 of the stored result whose path or ``file:`` URI this is; None if it is not of one."""
+        found = re.search(r"([0-9a-f]{64})\.[a-z0-9]+\W*$", ref[-100:])
+
+        def is_ours() -> bool:
+            try:
+                return path_of(bare(ref)).resolve().parent == self._images.resolve()
+            except (OutpaintError, OSError, ValueError, RuntimeError):
+                return False
+
+        return found[1] if found is not None and await _in_thread(is_ours) else None
 
     def source_path(self, sha256: str, mime_type: str) -> Path:
         """Where an input image is: read for an order, or a stored result that was handed on.

@@ -11,10 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import InvalidRequestError
+from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.request import (
     AUTO,
     DEFAULT_WAIT_SECONDS,
     DEFAULT_ZOOM,
+    MAX_IMAGE_INDEX,
     MAX_PROMPT,
     MAX_WAIT_SECONDS,
     MAX_ZOOM,
@@ -99,7 +101,12 @@ class OutpaintArguments(ToolArguments):
     ] = AUTO
     image_index: Annotated[
         int | None,
-        Field(ge=1, le=4, description="Which image of a four-image task, left to right, top to bottom", examples=[1]),
+        Field(
+            ge=1,
+            le=MAX_IMAGE_INDEX,
+            description="Which image of a four-image task, left to right, top to bottom",
+            examples=[1],
+        ),
         BeforeValidator(values.whole),
     ] = None
     zoom: Annotated[
@@ -222,8 +229,7 @@ class ListProvidersArguments(ToolArguments):
 
 
 def _id(text: str) -> str:
-    # Spaces alone: an id with a line end or another control character is refused, not mended.
-    found = text.strip(" \u00a0")
+    found = bare(text)
     if not found:
         raise InvalidRequestError("The task_id is empty.")
     return found

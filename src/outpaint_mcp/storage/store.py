@@ -15,7 +15,7 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import repeats
+from outpaint_mcp.storage import copies, repeats
 from outpaint_mcp.storage.rows import (
     STEP_COLUMNS,
     TASK_COLUMNS,
@@ -215,10 +215,7 @@ class Store(Database):
                     " WHERE task_id = ? AND position = ?",
                     [(*step_values(step), task.id, step.position) for step in record.steps],
                 )
-                db.executemany(
-                    "INSERT OR REPLACE INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
-                    [(task.id, index, copy.sha256, copy.mime_type) for index, copy in record.copies.items()],
-                )
+                copies.keep(db, record)
                 return True
 
         return await self._run(work, durable=durable)
@@ -233,10 +230,7 @@ class Store(Database):
                 found = self._find_remote(db, record.task.provider, remote_id or "", record.client, last=True)
                 if found is None:
                     self._insert(db, record, now)
-                    db.executemany(
-                        "INSERT INTO kept (task_id, position, sha256, mime_type) VALUES (?, ?, ?, ?)",
-                        [(record.task.id, index, copy.sha256, copy.mime_type) for index, copy in record.copies.items()],
-                    )
+                    copies.keep(db, record)
                     return record
                 return found
 
@@ -297,6 +291,10 @@ class Store(Database):
     async def images_of(self, client: str, url_hash: str, *, now: float) -> list[InputImage]:
         """The images that a URL has given to the client's orders that may still stand, newest first."""
         return await self._look_up(lambda db: repeats.images_of(db, client, url_hash, now))
+
+    async def owner_of(self, client: str, sha256: str) -> tuple[str, int] | None:
+        """The client's newest task with an image of this hash, and which image that is; it may take a while."""
+        return await self._run(lambda db: copies.owner_of(db, client, sha256))
 
     async def get(self, task_id: str) -> Record | None:
         return await self._look_up(lambda db: self._load(db, task_id))
@@ -394,5 +392,5 @@ class Store(Database):
             f"SELECT {STEP_COLUMNS} FROM orders WHERE task_id = ? ORDER BY position",  # noqa: S608
             (task_id,),
         ).fetchall()
-        copies = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
-        return record_of(row, steps, copies, owner=self._owner)
+        kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
+        return record_of(row, steps, kept, owner=self._owner)

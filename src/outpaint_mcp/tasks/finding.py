@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from outpaint_mcp.domain.errors import InvalidRequestError, UnknownTaskError
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
+from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.request import AUTO
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.providers.base import Provider
@@ -43,6 +44,8 @@ class TaskFinder:
         """
         if provider != AUTO and provider not in self._providers:
             raise InvalidRequestError(f"There is no provider {provider[:60]!r}.", f"Use {', '.join(self._providers)}.")
+        if (reference := TaskReference.of(task_id)) is not None:
+            task_id = reference.task_id
         if task_id.startswith("op-"):
             record = await self._ledger.store.get(task_id)
             if record is None or record.client != client:
@@ -51,7 +54,7 @@ class TaskFinder:
         if provider == AUTO:
             raise UnknownTaskError(
                 f"{task_id[:80]!r} is not one of this server's ids (op-...).",
-                "If it is a provider's own id, name the provider.",
+                "If it is a provider's own id, name the provider; an image is given as image.",
             )
         known = await self._ledger.store.find_remote(provider, task_id, client, last=True)
         if known is not None:

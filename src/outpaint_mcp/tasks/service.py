@@ -184,6 +184,7 @@ class Service:
     ) -> Task:
         began = self._clock.monotonic()
         progress = Progress(on_progress, self._clock)
+        request = await self._sources.named(request, client)
         self._resolver.check(request)
         source = await progress.during(self._sources.find(request, client), "reading the request")
         order, notes = self._resolver.resolve(request, source)

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError
 from outpaint_mcp.domain.order import url_hash
 from outpaint_mcp.domain.record import Record
-from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.references import TaskReference
+from outpaint_mcp.domain.request import MAX_IMAGE_INDEX, OutpaintRequest
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.tasks.finding import TaskFinder
@@ -42,6 +43,36 @@ class SourceFinder:
         self._images = images
         self._copies = copies
         self._paths_allowed = paths_allowed
+
+    async def named(self, request: OutpaintRequest, client: str) -> OutpaintRequest:
+        """The request with `task_id` and `image_index` in place of our own address of a task or of one of its images.
+
+        Raises:
+            InvalidRequestError: the address contradicts what else is given.
+        """
+        found = await self._reference(request.image or request.task_id or "", client)
+        if found is None:
+            return request
+        if request.image is not None and request.task_id is not None:
+            other = await self._reference(request.task_id, client) or TaskReference(request.task_id)
+            if other.task_id != found.task_id:
+                raise InvalidRequestError("task_id and image name two tasks.", "Give one of them.")
+        index = found.image_index or request.image_index
+        if index is not None and not (request.image_index in (None, index) and 1 <= index <= MAX_IMAGE_INDEX):
+            raise InvalidRequestError(
+                f"The address names image {index}, which contradicts image_index or is no image of a task.",
+                f"Give image_index 1 to {MAX_IMAGE_INDEX} and the task_id alone.",
+            )
+        return replace(request, task_id=found.task_id, image=None, image_index=index)
+
+    async def _reference(self, text: str, client: str) -> TaskReference | None:
+        """The client's task that our own address of it names, or the path of our copy of one of its images."""
+        found = TaskReference.of(text)
+        if found is not None or not self._paths_allowed:
+            return found
+        sha256 = await self._images.result_named(text)
+        task = None if sha256 is None else await self._ledger.store.owner_of(client, sha256)
+        return None if task is None else TaskReference(*task)
 
     async def find(self, request: OutpaintRequest, client: str) -> Source:
         """The parent's record, the image that has to be read, or both.
