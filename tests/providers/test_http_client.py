@@ -297,6 +297,15 @@ async def test_a_refusal_that_may_come_before_the_key_is_looked_at_shows_nothing
         await ordering(Queue([httpx2.ReadTimeout("x"), *answers]), idempotent=True)
 
 
+async def test_a_limit_that_is_told_in_words_shows_no_more_whatever_its_status() -> None:
+    def read_error(status: int, body: Any) -> OutpaintError | None:
+        return rejection(RateLimitedError, "Vendor", body) if status == 400 else None
+
+    answers: list[httpx2.Response | Exception] = [answer(400) for _ in range(MAX_ATTEMPTS - 1)]
+    with pytest.raises(OrderUnconfirmedError):
+        await ordering(Queue([httpx2.ReadTimeout("x"), *answers]), endpoint(read_error=read_error), idempotent=True)
+
+
 @pytest.mark.parametrize("status", [402, 429])
 async def test_a_first_refusal_is_sure_and_is_not_sent_again_even_under_a_key(status: int) -> None:
     queue = Queue([answer(status)])

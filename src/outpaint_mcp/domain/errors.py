@@ -114,7 +114,7 @@ class AuthenticationError(ProviderError):
 
 class InsufficientCreditsError(ProviderError):
     code = "insufficient_credits"
-    default_advice = "Top up the account with this provider, or name another provider."
+    default_advice = "Top up or renew the account with this provider, or name another provider."
 
 
 class ContentRejectedError(ProviderError):

@@ -10,23 +10,24 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from outpaint_mcp.domain.errors import (
-    ContentRejectedError,
     InvalidRequestError,
     OutpaintError,
     ProviderUnavailableError,
     UnexpectedResponseError,
 )
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
-from outpaint_mcp.providers.answers import AnswerT, is_about_content, webhook_id, webhook_json, without_empty_tail
+from outpaint_mcp.providers.answers import AnswerT, webhook_id, webhook_json, without_empty_tail
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.money import MAYBE_STATUSES
-from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_message, rejection
+from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
+from outpaint_mcp.providers.words import CONTENT, PARAMETERS, Meaning, meaning_of
 
 _IMAGE_URL = re.compile(r"https?://[!#-;=?-\[\]^-~]{1,4000}", re.IGNORECASE)
 _KEPT_IN_URLS = "!#$%&'()*+,/:;=?@[]~"
 MAX_IMAGES: Final = 16
 MAX_SHOWN: Final = 200
 _BODY_REJECTED = frozenset({400, 403, 422, 451})
+_NOT_NOW = frozenset({429, 503})
 
 
 def status_words(**words: str) -> dict[str, Status]:
@@ -49,11 +50,13 @@ class AnswerReader(Provider):
     def read_error(self, status: int, body: Any) -> OutpaintError | None:
         """The error that an answer means, or None to go by its HTTP status alone.
 
-        Called for every answer, also one with status 200, since some vendors reject under 200.
+        Called for every answer, also one with status 200, since some vendors reject under 200. Here the vendor's words
+        decide where they say more than the status does.
         """
-        if status in _BODY_REJECTED and is_about_content(find_message(body)):
-            return rejection(ContentRejectedError, self.title, body)
-        return None
+        meaning = _refusal(body) if status in _BODY_REJECTED | _NOT_NOW else None
+        if meaning is None or (status in _NOT_NOW and meaning is CONTENT):
+            return None
+        return rejection(meaning.kind, self.title, body, meaning.advice)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
         """The `remote_id` that a callback is about, its signature checked with the API `key` where there is one.
@@ -92,27 +95,28 @@ class AnswerReader(Provider):
     def rejected(self, body: Any, code: object = None) -> OutpaintError:
         """The error for a rejection that came under HTTP 200, by the `code` in its body as if that were the status.
 
-        A server error (`MAYBE_STATUSES`) leaves open whether the order was taken, whatever its words. Otherwise words
-        about the content decide; without such words and without a known code the request was at fault.
+        A server error (`MAYBE_STATUSES`) leaves open whether the order was taken, whatever its words. Otherwise the
+        words decide; where they have no meaning and the code is not known, the request was at fault.
         """
         status = int(str(code)) if str(code).isdecimal() else 400
-        kind = ERRORS_BY_STATUS.get(status, InvalidRequestError)
         if status in MAYBE_STATUSES:
-            kind = ProviderUnavailableError
-        elif is_about_content(find_message(body)):
-            kind = ContentRejectedError
-        return rejection(kind, self.title, body)
+            return rejection(ProviderUnavailableError, self.title, body)
+        meaning = _refusal(body) or Meaning(ERRORS_BY_STATUS.get(status, InvalidRequestError))
+        return rejection(meaning.kind, self.title, body, meaning.advice)
 
     def unexpected(self, what: str) -> UnexpectedResponseError:
         """The error for an answer of this vendor that cannot be understood."""
         return UnexpectedResponseError(f"{self.title} answered in a way that cannot be understood: {what}.")
 
     def failure(self, message: str, code: str | None = None) -> Failure:
-        """Why a task failed, in our codes: by the vendor's code, else by its words."""
+        """Why a task failed, in our codes: by the vendor's code, else by its words.
+
+        A code that says no more than that it failed gives way to words that say why.
+        """
         text = message or "it gives no reason"
         kind = self.error_codes.get(code or "")
-        if kind is None and is_about_content(message):
-            kind = ContentRejectedError
+        if kind in (None, ProviderUnavailableError) and (meaning := meaning_of(message, code)) is not None:
+            kind = meaning.kind
         # What failed for no known reason may fail again.
         retryable = kind is not None and kind.retryable
         kind = kind or ProviderUnavailableError
@@ -193,3 +197,9 @@ class AnswerReader(Provider):
         url = quote(f"https:{url}" if url.startswith("//") else url, safe=_KEPT_IN_URLS)
         # A vendor's answer must not make us open a file of this machine.
         return ResultImage(url) if _IMAGE_URL.fullmatch(url) is not None else None
+
+
+def _refusal(body: Any) -> Meaning | None:
+    """What the words of a refusal mean. That parameters are wrong is also said of keys and tokens: the status knows."""
+    meaning = meaning_of(find_message(body), find_code(body))
+    return None if meaning is PARAMETERS else meaning

@@ -13,10 +13,6 @@ from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.task import Cost
 
 _PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
-_CONTENT_WORDS = re.compile(
-    r"(?<!case.)sensitive|banned (?:prompt|word)|moderation|moderator|nsfw|inappropriate|content polic|community guid",
-    re.IGNORECASE,
-)
 
 
 class Answer(BaseModel):
@@ -36,11 +32,6 @@ class Answer(BaseModel):
 
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
-
-
-def is_about_content(message: str) -> bool:
-    """Whether a refusal's words speak of what the prompt or picture shows. Vendors' codes for it are undocumented."""
-    return _CONTENT_WORDS.search(message) is not None
 
 
 def usd_cost(amount: float | None, unit: str, usd_per_unit: float | None) -> Cost | None:

@@ -34,7 +34,7 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.events import Observer
 from outpaint_mcp.providers.calls import ApiCall, Endpoint
 from outpaint_mcp.providers.http_answers import HttpAnswer, read_answer
-from outpaint_mcp.providers.money import MAYBE_STATUSES, SAME_EVERY_TIME, TAKEN_AFTER, Taken, taken_by_status
+from outpaint_mcp.providers.money import MAYBE_STATUSES, TAKEN_AFTER, Taken, proves_refusal, taken_by_status
 from outpaint_mcp.providers.rejections import error_by_status
 
 T = TypeVar("T")
@@ -155,7 +155,7 @@ class HttpClient:
             outcome = await self._order_once(endpoint, call, parse, idempotent)
             if not isinstance(outcome, _Failed):
                 return outcome.value
-            if outcome.taken is Taken.NO and (not doubtful or outcome.status in SAME_EVERY_TIME):
+            if outcome.taken is Taken.NO and (not doubtful or proves_refusal(outcome.status, outcome.error)):
                 raise outcome.error
             doubtful = True
             if not idempotent or attempt >= MAX_ATTEMPTS or not await self._wait(attempt, outcome.error):

@@ -11,6 +11,8 @@ from typing import Final
 
 import httpx2
 
+from outpaint_mcp.domain.errors import AuthenticationError, InsufficientCreditsError, OutpaintError, RateLimitedError
+
 
 class Taken(Enum):
     """What a failure says about an order: certainly not taken, or nobody can know."""
@@ -38,9 +40,16 @@ TAKEN_AFTER: Final[Mapping[type[Exception], tuple[Taken, str]]] = {
 """What each failure of the network says about an order, the first that matches."""
 MAYBE_STATUSES: Final = frozenset({408, *range(500, 600)})
 """A server that gave up on a request may have acted on it before; but see `taken_by_status`."""
-SAME_EVERY_TIME: Final = frozenset({400, 404, 413, 422})
-"""Refusals of the body itself. Only these prove, when they come under the same key after a lost answer, that the first
-request was refused too: a limit on the rate or on the balance may be looked at before the key is."""
+_OF_THE_BODY: Final = frozenset({400, 404, 413, 422})
+_BEFORE_THE_KEY: Final = (AuthenticationError, InsufficientCreditsError, RateLimitedError)
+
+
+def proves_refusal(status: int | None, error: OutpaintError) -> bool:
+    """Whether a refusal that comes under the same key after a lost answer says that the first request was refused too.
+
+    Only a refusal of the body itself does: a limit on the rate or the balance may be looked at before the key is.
+    """
+    return status in _OF_THE_BODY and not isinstance(error, _BEFORE_THE_KEY)
 
 
 def taken_by_status(status: int, *, has_retry_after: bool, has_own_key: bool) -> Taken:

@@ -38,7 +38,7 @@ def find_message(body: Any) -> str:
         found = find_message({**inner, "error": None, "status": None})
         if found:
             return found
-    for key in ("error_message", "message", "raw_message", "detail"):
+    for key in ("error_message", "message", "raw_message", "detail", "description"):
         text = body.get(key)
         if isinstance(text, str) and text.strip():
             return text.strip()

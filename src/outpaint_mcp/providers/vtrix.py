@@ -118,10 +118,6 @@ class Vtrix(api.HttpProvider):
         if status < 300 and (body.get("id") or not api.find_message(body)):
             return None
         kind = self.error_codes.get(_code(body) or "")
-        words = api.find_message(body).lower()
-        if kind is None and status == 403 and any(word in words for word in ("balance", "credit", "insufficient")):
-            # There is no 402.
-            kind = api.InsufficientCreditsError
         if kind is None and (refused := super().read_error(400 if status < 300 else status, body)) is not None:
             return refused
         if kind is None and status == 403:

@@ -1,8 +1,15 @@
 """How a task is shown to its client: links, and what to do next. Pure."""
 
-from outpaint_mcp.domain.errors import OrderUnconfirmedError, ProviderUnavailableError
+from outpaint_mcp.domain.errors import (
+    AuthenticationError,
+    InsufficientCreditsError,
+    OrderUnconfirmedError,
+    ProviderUnavailableError,
+)
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Image, Status, Step, Task
+
+_ABOUT_THE_ACCOUNT = (AuthenticationError.code, InsufficientCreditsError.code)
 
 
 def next_step(task: Task, *, sent_again: bool, synchronous: bool) -> str:
@@ -26,6 +33,11 @@ def next_step(task: Task, *, sent_again: bool, synchronous: bool) -> str:
             return "It failed; the same order may succeed if it is placed again."
         case Status.FAILED if task.failure is not None and task.failure.code == ProviderUnavailableError.code:
             return "It failed at the provider; the failure says all that is known. The same order may fail again."
+        case Status.FAILED if task.failure is not None and task.failure.code in _ABOUT_THE_ACCOUNT:
+            return (
+                f"It failed over the account with {task.provider}, not over the order: have the operator look at it, "
+                "or name another provider."
+            )
         case Status.FAILED:
             return "It failed; change the order as the failure says before ordering again."
         case Status.CANCELLED:

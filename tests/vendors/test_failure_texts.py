@@ -1,0 +1,93 @@
+"""Vendors' words for a failure, from the sandbox through the tools: each comes to the code that it deserves."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp_types import CallToolResult, TextContent
+from tests.serving import connected, settings_for
+
+from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+
+from .service_at_sandbox import VENDORS
+
+ONE_PER_VENDOR = [
+    ("apiframe", "Image denied", "content_rejected"),
+    ("apimart", "提示词包含敏感词", "content_rejected"),
+    ("legnext", "Request cancelled due to output filters", "content_rejected"),
+    ("piapi", "Pending mod message", "authentication_failed"),
+    ("vtrix", "订阅已过期", "insufficient_credits"),
+    ("apimart", "You've run out of fast hours", "insufficient_credits"),
+    ("legnext", "Queue full", "rate_limited"),
+]
+
+
+@contextlib.asynccontextmanager
+async def at_sandbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Client, Sandbox]]:
+    """A client of the tools, and the sandbox that stands for every vendor."""
+    sandbox = Sandbox(SandboxSettings(seconds_per_state=0.02, painter=PlainPainter()))
+    async with serving(sandbox) as base_url:
+        for name, value in environment(base_url).items():
+            monkeypatch.setenv(name, value)
+        settings = settings_for(folder, poll_seconds=(0.02, 0.02), allow_private_urls=True)
+        async with connected(settings) as client:
+            yield client, sandbox
+    sandbox.close()
+
+
+async def ordered(client: Client, vendor: str) -> CallToolResult:
+    arguments = {"task_id": seed_id(vendor, grid=False), "provider": vendor, "zoom": 1.5, "wait_seconds": 20}
+    return await client.call_tool("outpaint", arguments)
+
+
+def text_of(result: CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def failure_of(result: CallToolResult) -> dict[str, Any]:
+    assert not result.is_error, text_of(result)
+    failure: dict[str, Any] = (result.structured_content or {})["failure"]
+    return failure
+
+
+@pytest.mark.parametrize(("vendor", "text", "code"), ONE_PER_VENDOR)
+async def test_a_refusal_and_a_failed_task_have_the_code_that_the_words_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, text: str, code: str
+) -> None:
+    async with at_sandbox(tmp_path, monkeypatch) as (client, sandbox):
+        sandbox.faults.add(Fault(vendor=vendor, on="submit", fault="status", status=400, message=text))
+        refused = await ordered(client, vendor)
+        sandbox.faults.add(Fault(vendor=vendor, on="submit", fault="fail", message=text))
+        failed = await ordered(client, vendor)
+    assert refused.is_error
+    assert text_of(refused).startswith(f"[{code}] ")
+    assert text in text_of(refused)
+    failure = failure_of(failed)
+    assert (failure["code"], failure["retryable"]) == (code, code == "rate_limited")
+    assert text in failure["message"]
+    if code in ("authentication_failed", "insufficient_credits"):
+        assert "change the order" not in text_of(failed), "it is the account's trouble"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_a_failure_for_technical_reasons_is_nobodys_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    text = "The image could not be drawn: worker crashed, content moderation service unavailable"
+    async with at_sandbox(tmp_path, monkeypatch) as (client, sandbox):
+        sandbox.faults.add(Fault(vendor=vendor, on="submit", fault="fail", message=text))
+        failure = failure_of(await ordered(client, vendor))
+    assert failure["code"] == "provider_unavailable"
+
+
+async def test_wrong_parameters_that_a_task_fails_over_are_to_be_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_sandbox(tmp_path, monkeypatch) as (client, sandbox):
+        sandbox.faults.add(Fault(vendor="legnext", on="submit", fault="fail", message="Invalid parameter: `--foo`"))
+        failed = await ordered(client, "legnext")
+    assert failure_of(failed)["code"] == "invalid_request"
+    assert "change the order" in text_of(failed)
