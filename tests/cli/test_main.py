@@ -219,9 +219,8 @@ DEEP = "[" * 3000
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["outpaint", "picture.png", "--prompt", ""], "[invalid_request] prompt must be text of 1 to 8192 "),
         (["outpaint", "picture.png", "--prompt", "x" * 8193], "[invalid_request] prompt must be text of 1 to 8192 "),
-        (["outpaint", ""], "[invalid_request] image must be text of 1 to "),
+        (["outpaint", ""], "[invalid_request] Give exactly one of task_id and image. "),
         (
             ["outpaint", "picture.png", "--zoom", "x"],
             "[invalid_request] zoom must be a number from 1 to 2, such as 1.5.",

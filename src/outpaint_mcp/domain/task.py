@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from outpaint_mcp.domain.order import StepName
 
@@ -43,7 +43,7 @@ class Cost(_Edge):
     """What the provider says it took: `amount` in its own `unit` (points, credits, USD), and in USD where known."""
 
     amount: float
-    unit: str
+    unit: Annotated[str, Field(description="The provider's own: points, credits, USD")]
     usd: float | None = None
 
 
@@ -60,8 +60,8 @@ class Image(_Edge):
     """One image of a task: `index` from 1; `url` as the provider gave it; width and height in pixels where known."""
 
     index: int
-    url: str
-    resource_uri: str | None = None
+    url: Annotated[str, Field(description="Show it to the user; a provider's own expires")]
+    resource_uri: Annotated[str | None, Field(description="The same for resources/read")] = None
     mime_type: str | None = None
     width: int | None = None
     height: int | None = None
@@ -82,9 +82,9 @@ class Task(_Edge):
     provider: str
     remote_id: str | None = None
     status: Status
-    progress: float | None = None
+    progress: Annotated[float | None, Field(description="Percent")] = None
     images: tuple[Image, ...] = ()
-    grid: Image | None = None
+    grid: Annotated[Image | None, Field(description="All images in one")] = None
     cost: Cost | None = None
     failure: Failure | None = None
     request: dict[str, Any] = {}
@@ -93,8 +93,8 @@ class Task(_Edge):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None = None
-    expires_at: datetime | None = None
-    next: str = ""
+    expires_at: Annotated[datetime | None, Field(description="Of the task while it runs, then of the URLs")] = None
+    next: Annotated[str, Field(description="What to do now")] = ""
 
 
 OnProgress = Callable[[float, str], Awaitable[None]]

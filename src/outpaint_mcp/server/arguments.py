@@ -40,17 +40,20 @@ ArgumentsT = TypeVar("ArgumentsT", bound="ToolArguments")
 
 
 class ToolArguments(BaseModel):
-    """Unknown arguments are refused; null stands for an argument that is not given.
+    """Unknown arguments are refused; null, empty text and empty lists stand for an argument that is not given.
 
-    A field's `examples` are for the refusal of other values; the first is shown.
+    Models send these where a library makes every argument required for them. A field's `examples` are for the refusal
+    of other values; the first is shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, data: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+    def _without_the_absent(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if not (value is None or value in ("", [], {}))}
 
 
 def _json(value: Any) -> Any:
@@ -248,46 +251,56 @@ def checked(model: type[ArgumentsT], arguments: Mapping[str, Any]) -> ArgumentsT
 
 
 def input_schema(model: type[ToolArguments]) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments, without titles, nulls and model names.
+    """The JSON schema of a tool's arguments, without titles, unions and model names.
 
-    It has no patterns and examples: more forms of a value are taken than a pattern tells.
+    It has no patterns and examples: more forms of a value are taken than a pattern tells. Nor does it say that further
+    arguments are refused: google-genai for Python reads `additionalProperties` as a schema (3.6.1, November 2026). What
+    may be left out is `nullable`, without which smolagents demands it (1.26.0); JSON Schema ignores that keyword, and
+    Gemini's subset of it has it.
     """
     schema: dict[str, Any] = _compact(model.model_json_schema())
-    schema.pop("description", None)
-    for argument in schema.get("properties", {}).values():
+    for unwanted in ("description", "additionalProperties"):
+        schema.pop(unwanted, None)
+    for name, argument in schema.get("properties", {}).items():
         argument.pop("examples", None)
         argument.pop("pattern", None)
-    schema["additionalProperties"] = False
+        if name not in schema.get("required", []):
+            argument["nullable"] = True
     return schema
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a tool's structured result, without titles and our docstrings."""
-    schema: dict[str, Any] = _plain(model.model_json_schema(mode="serialization"))
+    """The JSON schema of a tool's structured result, without titles, defaults and docstrings."""
+    schema: dict[str, Any] = _without_prose(_compact(model.model_json_schema(mode="serialization"), nulls=True))
     return schema
 
 
-def _plain(node: Any) -> Any:
+def _without_prose(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without the descriptions of models, which speak of the code; those of fields stay."""
+    for one in (schema, *schema.get("$defs", {}).values()):
+        one.pop("description", None)
+        for field in one.get("properties", {}).values():
+            field.pop("default", None)
+    return schema
+
+
+def _compact(node: Any, *, nulls: bool = False) -> Any:
+    """A schema without titles and unions; with `nulls`, what may be null says so in its type."""
     if isinstance(node, list):
-        return [_plain(item) for item in node]
+        return [_compact(item, nulls=nulls) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: _plain(one) for key, one in node.items() if not (key in _PROSE and isinstance(one, str))}
-
-
-_PROSE = frozenset({"title", "description"})
-
-
-def _compact(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_compact(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    out = {key: _compact(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+    out = {
+        key: _compact(value, nulls=nulls)
+        for key, value in node.items()
+        if not (key == "title" and isinstance(value, str))
+    }
     choices = out.pop("anyOf", None)
     if choices is not None:
         (choice,) = (one for one in choices if one != {"type": "null"})
-        out = {**choice, **out}
+        if nulls and "type" in choice:
+            choice["type"] = [choice["type"], "null"]
+        out = {"anyOf": choices, **out} if nulls and "type" not in choice else {**choice, **out}
     if "default" in out and out["default"] in (None, {}):
         del out["default"]
     if out.get("type") == "object" and out.get("additionalProperties") is True:
