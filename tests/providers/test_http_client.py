@@ -76,7 +76,7 @@ async def test_a_read_gives_up_after_some_attempts_and_its_pauses_grow_to_a_limi
 
 async def test_an_answer_that_stays_unreadable_is_unexpected() -> None:
     queue = Queue([httpx2.Response(200, content=b"<html>") for _ in range(MAX_ATTEMPTS)])
-    with pytest.raises(UnexpectedResponseError, match="not JSON"):
+    with pytest.raises(UnexpectedResponseError, match="a web page"):
         await reading(queue)
 
 

@@ -70,7 +70,7 @@ class Apiframe(api.HttpProvider):
     docs_url = "https://apiframe.ai"
     note = (
         "Extends an upscaled image; one of a grid is upscaled first (4 credits). "
-        "Your own image is extended by another model (flux-fill-pro)."
+        f"Your own image is extended by another model (flux-fill-pro). {api.NO_V8_ZOOM} {api.MEASURED_BUTTON}"
     )
     price = "16 credits per outpaint, 4 per upscale (September 2026)"
     image_lifetime = "short: 24 hours by one page, 3 months by another"

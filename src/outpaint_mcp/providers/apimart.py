@@ -62,7 +62,10 @@ class Apimart(api.HttpProvider):
     other_fetch_path = "/v1/tasks/{id}"
     envelope = "data"
     docs_url = "https://apimart.ai"
-    note = "Extends an upscaled image; one of a grid is upscaled first (about $0.055)."
+    note = (
+        "Extends an upscaled image; one of a grid is upscaled first (about $0.055). "
+        f"{api.NO_V8_ZOOM} {api.MEASURED_BUTTON}"
+    )
     price = "about $0.055 per outpaint, turbo $0.10; an upscale about the same (September 2026)"
     image_lifetime = "about 72 hours"
     sources = (api.SourceForm.UPSCALED,)

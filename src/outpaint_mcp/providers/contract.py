@@ -40,12 +40,15 @@ from outpaint_mcp.providers.calls import ApiCall, UploadFile
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
 from outpaint_mcp.providers.registry import provider_classes
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
 from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
 
 __all__ = [
     "ERRORS_BY_STATUS",
+    "MEASURED_BUTTON",
+    "NO_V8_ZOOM",
     "Answer",
     "ApiCall",
     "Argument",

@@ -44,6 +44,12 @@ MAX_CONNECTIONS: Final = 64
 """At one vendor, for its orders, and as many for its polls and uploads."""
 MAX_BACKOFF: Final = 10.0
 FIRST_BACKOFF: Final = 0.5
+_SAID_BY_FRONTS: Final = (413, 429)
+"""Statuses that what stands before a vendor's servers gives with a page of its own, and which mean the same then."""
+_BLOCKED: Final = (
+    "Nothing was ordered, and the API key is not at fault. Try again later, have the operator check the base URL, "
+    "proxy and network, or name another provider."
+)
 LONGEST_WAIT: Final = 30.0
 """Seconds. A longer `Retry-After` is not waited for here: the error carries it, and the next poll comes later."""
 
@@ -298,6 +304,8 @@ def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManage
 
 def _rejected(endpoint: Endpoint, answer: HttpAnswer, has_own_key: bool = False) -> _Failed | None:
     """The failure that an answer means, or None if it is no rejection."""
+    if (failed := _blocked(endpoint, answer, has_own_key)) is not None:
+        return failed
     try:
         error = endpoint.read_error(answer.status, answer.body)
     except Exception as broken:
@@ -319,6 +327,28 @@ def _rejected(endpoint: Endpoint, answer: HttpAnswer, has_own_key: bool = False)
     error = error or error_by_status(endpoint.title, answer.status, answer.body)
     may_retry = answer.status in MAYBE_STATUSES or answer.status == 429
     return _Failed(taken, _shown(endpoint, error, answer.retry_after), answer.status, may_retry)
+
+
+def _blocked(endpoint: Endpoint, answer: HttpAnswer, has_own_key: bool) -> _Failed | None:
+    """The failure that a web page in place of an answer means; None where there is none, or the status says more."""
+    page = answer.page
+    if page is None or not (page.is_challenge or answer.status in range(400, 600)) or answer.status in _SAID_BY_FRONTS:
+        return None
+    taken = taken_by_status(
+        answer.status,
+        has_retry_after=answer.retry_after is not None,
+        has_own_key=has_own_key,
+        is_challenge=page.is_challenge,
+    )
+    came = f"{'a challenge to browsers' if page.is_challenge else 'a web page'} came in place of its answer"
+    came += f" (HTTP {answer.status}{f', {page.title!r}' if page.title else ''})"
+    if taken is Taken.NO:
+        error = ProviderUnavailableError(
+            f"The request was blocked before it reached {endpoint.title}: {came}.", _BLOCKED
+        )
+    else:
+        error = ProviderUnavailableError(f"{endpoint.title} cannot be reached: {came}.")
+    return _Failed(taken, _shown(endpoint, error, answer.retry_after), answer.status, answer.status in MAYBE_STATUSES)
 
 
 def _shown(endpoint: Endpoint, error: OutpaintError, retry_after: float | None) -> OutpaintError:

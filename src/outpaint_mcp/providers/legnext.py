@@ -34,7 +34,7 @@ class Legnext(api.HttpProvider):
     fetch_path = "/v1/job/{id}"
     webhook_id_field = "job_id"
     docs_url = "https://legnext.ai"
-    note = "Extends a grid's image directly. Six jobs at a time; more wait at Legnext."
+    note = f"Extends a grid's image directly. Six jobs at a time; more wait at Legnext. {api.NO_V8_ZOOM}"
     price = "80 points ($0.08) per outpaint of a task's image (September 2026); of your own image not published"
     image_lifetime = "temporary; how long is not documented"
     sources = (api.SourceForm.GRID, api.SourceForm.UPSCALED, api.SourceForm.OWN_IMAGE)

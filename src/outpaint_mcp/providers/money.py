@@ -11,7 +11,13 @@ from typing import Final
 
 import httpx2
 
-from outpaint_mcp.domain.errors import AuthenticationError, InsufficientCreditsError, OutpaintError, RateLimitedError
+from outpaint_mcp.domain.errors import (
+    AuthenticationError,
+    InsufficientCreditsError,
+    OutpaintError,
+    ProviderUnavailableError,
+    RateLimitedError,
+)
 
 
 class Taken(Enum):
@@ -41,7 +47,7 @@ TAKEN_AFTER: Final[Mapping[type[Exception], tuple[Taken, str]]] = {
 MAYBE_STATUSES: Final = frozenset({408, *range(500, 600)})
 """A server that gave up on a request may have acted on it before; but see `taken_by_status`."""
 _OF_THE_BODY: Final = frozenset({400, 404, 413, 422})
-_BEFORE_THE_KEY: Final = (AuthenticationError, InsufficientCreditsError, RateLimitedError)
+_BEFORE_THE_KEY: Final = (AuthenticationError, InsufficientCreditsError, ProviderUnavailableError, RateLimitedError)
 
 
 def proves_refusal(status: int | None, error: OutpaintError) -> bool:
@@ -52,9 +58,10 @@ def proves_refusal(status: int | None, error: OutpaintError) -> bool:
     return status in _OF_THE_BODY and not isinstance(error, _BEFORE_THE_KEY)
 
 
-def taken_by_status(status: int, *, has_retry_after: bool, has_own_key: bool) -> Taken:
+def taken_by_status(status: int, *, has_retry_after: bool, has_own_key: bool, is_challenge: bool = False) -> Taken:
     """What an answer that is not a success says about the order."""
-    if status == 503 and has_retry_after:
+    # A challenge to browsers stands in place of passing the request on, whatever its status.
+    if is_challenge or (status == 503 and has_retry_after):
         return Taken.NO
     # A conflict about our own key means that the key was seen before: there is an order behind it.
     return Taken.MAYBE if status in MAYBE_STATUSES or (status == 409 and has_own_key) else Taken.NO

@@ -52,7 +52,7 @@ class Piapi(api.HttpProvider):
     docs_url = "https://piapi.ai"
     note = (
         "PiAPI's site says that Midjourney is no longer offered and points to Legnext; for gateways that speak this "
-        "protocol. Extends an upscaled image; one of a grid is upscaled first."
+        f"protocol. Extends an upscaled image; one of a grid is upscaled first. {api.NO_V8_ZOOM} {api.MEASURED_BUTTON}"
     )
     price = "unknown"
     image_lifetime = "not documented; its predecessor kept images about 5 days"

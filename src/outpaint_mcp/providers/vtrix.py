@@ -54,7 +54,7 @@ class Vtrix(api.HttpProvider):
     # What is sent is not documented; a polled task is the likeliest, and the id is only a hint to poll.
     webhook_id_field = "id"
     docs_url = "https://vtrix.ai"
-    note = "Extends a grid's image directly."
+    note = f"Extends a grid's image directly. {api.NO_V8_ZOOM}"
     price = "not published; a task's answer says what it took"
     image_lifetime = "not documented"
     sources = (api.SourceForm.GRID, api.SourceForm.UPSCALED, api.SourceForm.OWN_IMAGE)

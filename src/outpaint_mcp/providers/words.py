@@ -24,7 +24,9 @@ from outpaint_mcp.domain.errors import (
     InvalidRequestError,
     OutpaintError,
     RateLimitedError,
+    UnsupportedFeatureError,
 )
+from outpaint_mcp.providers.midjourney import NO_V8_ZOOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ CREDITS: Final = Meaning(InsufficientCreditsError)
 CONTENT: Final = Meaning(ContentRejectedError)
 QUEUE: Final = Meaning(RateLimitedError)
 PARAMETERS: Final = Meaning(InvalidRequestError)
+NO_ZOOM: Final = Meaning(
+    UnsupportedFeatureError, f"{NO_V8_ZOOM} Give the image's URL as image, to a provider that extends any image."
+)
 
 MAX_JUDGED: Final = 2_000
 """Characters of a text that are judged: what is said later explains, and is not the reason."""
@@ -315,6 +320,16 @@ _TRADITIONAL: Final = str.maketrans(
     "违规审内图词账账号户额余积点订阅会员过满队参数无误错请频并发冻结暂锁异续费连链务绝触类区准则范围挡拦遮蔽适杂关键长这钱时间处须检测应讯画进达贴结",
 )
 
+_NO_ZOOM: Final = _any(
+    _near(
+        "zoom(?:ing)? ?out|outpaint(?:ing)?|zoom (?:button|action|operation|feature|function)s?",
+        "not (?:available|supported|possible|allowed|enabled|found|offered)|unavailable|unsupported|cannot|disabled",
+    ),
+    r"\bno (?:zoom|outpaint)\w*(?: \w+)? (?:action|button|option|operation)s?\b",
+    _near("zoom(?:ing)?|zoom ?out|outpaint(?:ing)?", "v ?8(?: \\d)?|version 8(?: \\d)?", 6),
+    _beside("变焦|缩放功能|缩小|扩图|外扩", "不支持|不可用|无法使用|没有"),
+)
+
 
 def meaning_of(text: str, code: str | None = None) -> Meaning | None:
     """What a vendor's text about a failure means; None where it speaks of nothing that is known here.
@@ -333,6 +348,8 @@ def meaning_of(text: str, code: str | None = None) -> Meaning | None:
         return CREDITS
     if any(_is_content(one) for one in sentences):
         return CONTENT
+    if any(_NO_ZOOM.search(one) and not _OUTAGE.search(one) for one in sentences):
+        return NO_ZOOM
     if any(_QUEUE.search(one) for one in sentences):
         return QUEUE
     return PARAMETERS if any(_PARAMETERS.search(one) and not _OUTAGE.search(one) for one in sentences) else None

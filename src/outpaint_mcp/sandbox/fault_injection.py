@@ -26,6 +26,8 @@ from outpaint_mcp.sandbox.vendors.bodies import RejectedError, json_or_none
 MAX_BODY_BYTES = 26_000_000
 MAX_LOGGED_BYTES = 16_384
 
+# A challenge's header is documented; the page is shortened: https://developers.cloudflare.com (2026-11).
+_CHALLENGE = "<!DOCTYPE html><title>Just a moment...</title><script>window._cf_chl_opt={}</script>"
 _HTML = "<!doctype html><title>Bad gateway</title><h1>502 Bad gateway</h1>"
 
 
@@ -186,6 +188,8 @@ def _instead(fault: Fault, vendor: Vendor) -> Response | None:
             return rejection
         case "html":
             return HTMLResponse(_HTML, status_code=fault.status or 502)
+        case "challenge":
+            return HTMLResponse(_CHALLENGE, fault.status or 403, {"cf-mitigated": "challenge", "server": "cloudflare"})
         case "gone":
             return vendor.rejection(RejectedError(404, "Not found"))
         case "job_shaped_refusal":
