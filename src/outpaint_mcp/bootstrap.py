@@ -41,6 +41,15 @@ class Front(Enum):
     HTTP = "http"
     """Clients that may be on other machines: no path, and tasks made elsewhere are strangers'."""
 
+    @property
+    def spare(self) -> int:
+        """How many processes more than usual there are for clients that another one's long jobs would hold up."""
+        return 1 if self is Front.HTTP else 0
+
+    def max_waiting(self, settings: "Settings") -> int | None:
+        """How many jobs of one client may wait for such a process; None is any number."""
+        return settings.max_waits if self is Front.HTTP else None
+
 
 def configured(**given: Any) -> "Settings":
     """The settings, with logging set up as they say.
@@ -64,7 +73,9 @@ def configured(**given: Any) -> "Settings":
     return settings
 
 
-def build_providers(settings: "Settings", client: "HttpClient", images: "ImageLibrary") -> dict[str, "Provider"]:
+def build_providers(
+    settings: "Settings", client: "HttpClient", images: "ImageLibrary", *, front: Front = Front.STDIO
+) -> dict[str, "Provider"]:
     """Every provider that is installed, in the order in which `auto` tries them."""
     from outpaint_mcp.domain.task import ResultImage
     from outpaint_mcp.providers.http_provider import HttpProvider
@@ -74,8 +85,8 @@ def build_providers(settings: "Settings", client: "HttpClient", images: "ImageLi
     from outpaint_mcp.providers.synchronous import SynchronousProvider
     from outpaint_mcp.settings import child_environment, read_vendor_settings
 
-    async def keep(data: bytes) -> ResultImage:
-        stored = await images.keep_bytes(data)
+    async def keep(data: bytes, client: str) -> ResultImage:
+        stored = await images.keep_bytes(data, client=client)
         url = images.path_of(stored.sha256, stored.mime_type).as_uri()
         return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
 
@@ -89,7 +100,10 @@ def build_providers(settings: "Settings", client: "HttpClient", images: "ImageLi
         found = classes[name]
         if issubclass(found, LocalProvider):
             # What decodes strangers' bytes gets no keys.
-            built[name] = found(settings.data_dir, Workers(environment=child_environment()))
+            workers = Workers(
+                spare=front.spare, max_waiting=front.max_waiting(settings), environment=child_environment()
+            )
+            built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name, found.key_env)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
@@ -180,9 +194,11 @@ def build_service(
         settings.data_dir,
         roots=_file_roots(settings, front),
         allow_private=settings.allow_private_urls,
+        spare_decoders=front.spare,
+        max_waiting=front.max_waiting(settings),
         environment=child_environment(),
     )
-    providers = build_providers(settings, client, images)
+    providers = build_providers(settings, client, images, front=front)
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
     events = events or TaskEvents()
     service = Service(

@@ -97,7 +97,10 @@ class Settings(BaseSettings):
     )
     max_requests_per_minute: int = Field(default=600, ge=1, description="Over HTTP: the rate limit of one client.")
     max_waits: int = Field(
-        default=100, ge=1, description="Over HTTP: the most calls of one client that wait at the same time."
+        default=100,
+        ge=1,
+        description="Over HTTP: the most calls of one client that wait at the same time, and the most of its images "
+        "that wait to be read, and to be drawn.",
     )
     max_request_mb: float = Field(
         default=16,

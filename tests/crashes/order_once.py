@@ -100,9 +100,9 @@ VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": Mortal
 class MortalPictures(ImageLibrary):
     boundaries: Boundaries
 
-    async def keep(self, url: str) -> StoredImage:
+    async def keep(self, url: str, *, client: str = "") -> StoredImage:
         self.boundaries.cross("before keep")
-        kept = await super().keep(url)
+        kept = await super().keep(url, client=client)
         self.boundaries.cross("after keep")
         return kept
 

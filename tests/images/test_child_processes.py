@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
+from outpaint_mcp.images.fair_queue import FairQueue
 
 ANSWERS = """
 import json, os, sys
@@ -30,7 +31,7 @@ def anyio_backend() -> str:
 
 
 def processes(script: str = ANSWERS, **options: Any) -> ChildProcesses:
-    return ChildProcesses((sys.executable, "-c", script), **{"limit": 1, **options})
+    return ChildProcesses((sys.executable, "-c", script), queue=FairQueue(1), **options)
 
 
 def alive(pid: int) -> bool:
@@ -116,4 +117,4 @@ async def test_a_process_has_no_other_environment_than_it_is_given(monkeypatch: 
 
 async def test_a_process_that_cannot_be_started_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not-there"):
-        await ChildProcesses((str(tmp_path / "not-there"),), limit=1).run({})
+        await ChildProcesses((str(tmp_path / "not-there"),), queue=FairQueue(1)).run({})

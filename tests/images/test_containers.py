@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.images.containers import PNG_START, chunk
+from outpaint_mcp.images.containers import MAX_SCANS, PNG_START, chunk
 from outpaint_mcp.images.decode import measure, open_image
 
 IMAGE = Image.merge("RGB", [Image.linear_gradient("L").resize((320, 200)).rotate(turn) for turn in (0, 90, 180)])
@@ -96,6 +96,42 @@ def segment(marker: int, body: bytes) -> bytes:
 def test_a_jpeg_is_read_whatever_lies_beside_its_pixels(segments: bytes) -> None:
     data = JPEG[:2] + segments + JPEG[2:] + b"a video"
     assert ImageChops.difference(open_image(data), open_image(JPEG)).getbbox() is None
+
+
+LAST_SCAN = PROGRESSIVE.rindex(b"\xff\xda")
+HEADER = PROGRESSIVE[LAST_SCAN : LAST_SCAN + 2 + PROGRESSIVE[LAST_SCAN + 3]]
+SCANS = PROGRESSIVE.count(b"\xff\xda")
+
+
+def with_scans(number: int, before_each: bytes = b"") -> bytes:
+    """The progressive JPEG with so many scans, of which the last ones refine nothing."""
+    return PROGRESSIVE[:-2] + (before_each + HEADER + bytes(4)) * (number - SCANS) + PROGRESSIVE[-2:]
+
+
+@pytest.mark.parametrize("before_each", [b"", b"\xff" * 9, b"\xff\x01\xfe\xf0", b"\xff\xd0\xfe\xf0", b"\xff\xe0\0\0"])
+@pytest.mark.parametrize("number", [MAX_SCANS + 1, 20_000])
+def test_a_jpeg_of_very_many_scans_is_refused_whatever_lies_between_them(number: int, before_each: bytes) -> None:
+    with pytest.raises(InvalidImageError, match="more than 100 scans"):
+        measure(with_scans(number, before_each))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_scans(MAX_SCANS),
+        JPEG[:2] + segment(0xE1, b"Exif\0\0" + HEADER * 500) + segment(0xE5, HEADER * 500) + JPEG[2:],
+        JPEG + HEADER * 500,
+        PROGRESSIVE[: LAST_SCAN + len(HEADER)] + b"\xff\0\xda" * 500 + PROGRESSIVE[LAST_SCAN + len(HEADER) :],
+    ],
+    ids=["as many as may be", "a preview's", "after the end", "a scan's data"],
+)
+def test_only_the_scans_of_the_image_itself_count(data: bytes) -> None:
+    assert measure(data) == ("image/jpeg", 320, 200)
+
+
+def test_a_jpeg_of_very_many_segments_is_refused() -> None:
+    with pytest.raises(InvalidImageError, match="more than 10,000 segments"):
+        measure(JPEG[:2] + segment(0xE0, b"") * 20_000 + JPEG[2:])
 
 
 @pytest.mark.parametrize("whole", [JPEG, PROGRESSIVE, encoded("JPEG", IMAGE.convert("CMYK"), restart_marker_rows=1)])

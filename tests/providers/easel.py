@@ -78,17 +78,17 @@ class Shelf:
         self._refusals = refusals
         self.handed: list[bytes] = []
 
-    async def keep(self, data: bytes) -> api.ResultImage:
+    async def keep(self, data: bytes, client: str) -> api.ResultImage:
         self.handed.append(data)
         if self._refusals:
             self._refusals -= 1
             raise ConfigurationError("The disk is full.")
-        stored = await self._images.keep_bytes(data)
+        stored = await self._images.keep_bytes(data, client=client)
         url = self._images.path_of(stored.sha256, stored.mime_type).as_uri()
         return api.ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
 
 
-async def nowhere(data: bytes) -> api.ResultImage:
+async def nowhere(data: bytes, client: str) -> api.ResultImage:
     raise AssertionError("nothing is to be stored")
 
 

@@ -64,7 +64,7 @@ BASES: tuple[dict[str, Any], ...] = (
 """What else is asked for meanwhile."""
 
 
-async def no_store(data: bytes) -> ResultImage:
+async def no_store(data: bytes, client: str) -> ResultImage:
     raise AssertionError("nothing is ordered here")
 
 

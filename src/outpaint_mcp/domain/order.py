@@ -69,15 +69,15 @@ class Order(ProviderArguments):
     task's image these two are sent. `zoom` is None where the provider does not send it. `options` are normalised.
 
     `task_id`, `image` and `image_index` are how the source was named, fit to be shown: no data, no query of a URL.
-    `key`, `step` and `webhook` are of one request to the vendor: see `for_step`.
+    `key`, `client`, `step` and `webhook` are of one request to the vendor: see `for_step`.
     """
 
     NOT_IDENTITY: ClassVar = frozenset(
-        {"task_id", "image", "image_index", "steps", "speed", "wants_webhook", "webhook", "key", "step"}
+        {"task_id", "image", "image_index", "steps", "speed", "wants_webhook", "webhook", "key", "client", "step"}
     )
     """The fields that do not change the image. Every other one, also one added later, tells orders apart."""
     NOT_IDENTITY_OPTIONS: ClassVar = frozenset({"metadata"})
-    NOT_STORED: ClassVar = frozenset({"webhook", "key", "step"})
+    NOT_STORED: ClassVar = frozenset({"webhook", "key", "client", "step"})
     """What belongs to one request, or is secret."""
 
     provider: str
@@ -92,6 +92,7 @@ class Order(ProviderArguments):
     wants_webhook: bool = False
     webhook: Webhook | None = None
     key: str = ""
+    client: str = ""
     step: StepName = StepName.OUTPAINT
 
     def identity(self, client: str) -> str:
@@ -144,16 +145,19 @@ class Order(ProviderArguments):
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
-    def for_step(self, step: StepName, *, key: str, source: Parent | InputImage, webhook: Webhook | None) -> Self:
+    def for_step(
+        self, step: StepName, *, key: str, client: str, source: Parent | InputImage, webhook: Webhook | None
+    ) -> Self:
         """The order as one request to the vendor asks for it.
 
         Args:
             step: which of `steps`.
             key: unique to this step of this task, and the same if it is sent again.
+            client: whose order it is; the vendor is not told.
             source: what is extended now: after an upscale, its result.
             webhook: whom the vendor is to call for this step.
         """
-        return replace(self, step=step, key=key, source=source, webhook=webhook)
+        return replace(self, step=step, key=key, client=client, source=source, webhook=webhook)
 
     def to_stored(self) -> dict[str, Any]:
         """The order as JSON: no webhook, no URL, no path of this machine."""

@@ -15,6 +15,8 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from outpaint_mcp.images.fair_queue import FairQueue, Place
+
 OnMessage = Callable[[dict[str, Any]], None]
 
 _MAX_LINE: Final = 1 << 20
@@ -39,14 +41,14 @@ class ChildEndedError(Exception):
 
 
 class ChildProcesses:
-    """At most `limit` processes at a time. Inside ``async with`` one that has finished a job is kept for the next.
+    """As many processes at a time as the queue lets run. Inside ``async with`` one that has finished a job is kept.
 
     Starting a process takes longer than most short jobs. Outside, each job has a process of its own, which gives all
     its memory back.
 
     Args:
         command: the command line.
-        limit: how many jobs run at the same time; the others wait for their turn.
+        queue: where jobs wait for their turn.
         environment: for the processes; None is this process's own.
         timeout: for one job, in seconds, without the wait for its turn; None is no limit.
     """
@@ -55,12 +57,12 @@ class ChildProcesses:
         self,
         command: tuple[str, ...],
         *,
-        limit: int,
+        queue: FairQueue,
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> None:
         self._command = command
-        self._turns = anyio.CapacityLimiter(limit)
+        self._queue = queue
         self._environment = environment
         self._timeout = timeout
         self._idle: list[Process] = []
@@ -80,10 +82,13 @@ class ChildProcesses:
         job: Mapping[str, Any],
         on_message: OnMessage | None = None,
         on_start: Callable[[], None] | None = None,
+        *,
+        place: Place | None = None,
     ) -> dict[str, Any]:
         """Run a job, and return its last message. Cancelling kills the process, and so does whatever a callback raises.
 
-        `on_start` is called when the job's turn has come, `on_message` with every message but the last.
+        `on_start` is called when the job's turn has come, `on_message` with every message but the last. `place` is the
+        job's in the queue; without one it takes its turn as a client of its own name, "".
 
         Raises:
             ChildEndedError: the process ended without a last message.
@@ -91,7 +96,7 @@ class ChildProcesses:
             OSError: no process can be started.
         """
         line = json.dumps(job).encode() + b"\n"
-        async with self._turns:
+        async with place or self._queue.join(""):
             if on_start is not None:
                 on_start()
             with anyio.fail_after(self._timeout):

@@ -18,14 +18,20 @@ JPEG_END: Final = b"\xff\xd9"
 MAX_PROFILE: Final = 16_000_000
 """Bytes of a colour profile; those of scanners and presses have some megabytes."""
 
+MAX_SCANS: Final = 100
+"""Of a JPEG; programs write about ten. Each scan passes over all pixels, and may itself be a few bytes long."""
+MAX_SEGMENTS: Final = 10_000
+"""Of a JPEG; the largest profile has 255."""
+
 _COLOUR_TAGS: Final = {b"cICP": 4, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1}
 """How the numbers of a PNG are meant where no profile says it, with the length of each chunk."""
 _ALPHA: Final = {0: 2, 2: 6}
 """The length of a tRNS chunk by colour type; a palette's has one byte for each of its colours, or fewer."""
 _SCAN: Final = 0xDA
-_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-_NEXT_MARKER: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""A marker after the data of a scan, in which FF00 and restart markers are data."""
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKER: Final = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+"""A marker at which a segment begins. The others have none: FF00 and restart markers belong to a scan's data, and FF
+before a marker is padding. Decoders skip whatever lies between two segments."""
 _APP_PREFIXES: Final = {
     0xE0: (b"JFIF\0", 14),
     0xE1: (b"Exif\0\0", 14),
@@ -41,7 +47,7 @@ class Contents:
 
     `data` is what is decoded. `profile` and `colour_tags` (whole PNG chunks) are a PNG's. `frames` is how many images
     an animation or a multi-picture file has. `copyrighted` says that a notice was left out. `deep` says that the file
-    has more than 8 bits for each channel.
+    has more than 8 bits for each channel. `segments` and `scans` are a JPEG's, counted to one above their limits.
     """
 
     data: bytes
@@ -50,6 +56,8 @@ class Contents:
     frames: int = 1
     copyrighted: bool = False
     deep: bool = False
+    segments: int = 0
+    scans: int = 0
 
 
 def contents_of(data: bytes) -> Contents:
@@ -126,11 +134,16 @@ def _inflated_profile(body: bytes) -> bytes | None:
 
 def _jpeg_contents(data: bytes) -> Contents:
     kept = [data[:2]]
-    frames, copyrighted = 1, False
+    frames, copyrighted, segments, scans, first_scan = 1, False, 0, 0, 0
     for marker, start, end in _segments(data):
+        segments += 1
         if marker == _SCAN:
-            kept.append(data[start:])
-            return Contents(b"".join(kept), frames=frames, copyrighted=copyrighted)
+            scans += 1
+            first_scan = first_scan or start
+        if segments > MAX_SEGMENTS or scans > MAX_SCANS:
+            break
+        if scans:
+            continue
         body = data[start + 4 : end]
         if _is_about_pixels(marker, body):
             kept.append(data[start:end])
@@ -138,7 +151,10 @@ def _jpeg_contents(data: bytes) -> Contents:
             frames = 2
         elif marker in (0xE1, 0xED):  # XMP; IPTC's copyright notice
             copyrighted |= b"dc:rights" in body or b"\x1c\x02\x74" in body
-    return Contents(data)
+    if scans:
+        kept.append(data[first_scan:])
+        data = b"".join(kept)
+    return Contents(data, frames=frames, copyrighted=copyrighted, segments=segments, scans=scans)
 
 
 def _is_about_pixels(marker: int, body: bytes) -> bool:
@@ -149,34 +165,31 @@ def _is_about_pixels(marker: int, body: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Of each segment of a JPEG up to its first scan the marker, and where it begins and ends.
+    """Of each segment of a JPEG the marker, and where it begins and ends, as libjpeg finds them.
 
-    The scan's own header is the last one. Nothing more comes where the file is broken.
+    Of a scan that is the header; its data are passed over. Nothing more comes after the end marker (a preview or a
+    second image), or where the file is broken.
     """
     at = 2
-    while (at := data.find(b"\xff", at)) >= 0:
-        while data[at + 1 : at + 2] == b"\xff":  # padding
-            at += 1
-        marker = data[at + 1] if at + 1 < len(data) else 0
-        if marker == 0 or marker in _STANDALONE:
-            at += 2
-            continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xD9 or end < at + 4 or end > len(data):
+    while (found := _MARKER.search(data, at)) is not None:
+        start, body = found.span()
+        end = body + int.from_bytes(data[body : body + 2], "big")
+        if found[1] == b"\xd9" or body + 2 > len(data) or end > len(data):
             return
-        yield marker, at, end
-        if marker == _SCAN:
-            return
-        at = end
+        # A length below 2 does not count itself: decoders skip nothing then.
+        at = max(end, body + 2)
+        yield found[1][0], start, at
 
 
 def names_all_scans(data: bytes) -> bool:
     """Whether a JPEG has begun every scan that its pixels need, down to the last bit of every coefficient."""
     components: set[int] = set()
     scanned: dict[tuple[int, int], int] = {}  # the lowest bit known of each component's coefficients
-    for marker, header in _headers(data):
-        if marker != _SCAN:
+    for marker, start, end in _segments(data):
+        header = data[start + 4 : end]
+        if marker in _FRAMES:
             components = set(header[6::3])
+        if marker != _SCAN:
             continue
         count = header[0] if header else 0
         if len(header) != 4 + 2 * count:
@@ -185,16 +198,3 @@ def names_all_scans(data: bytes) -> bool:
         for component in header[1 : 1 + 2 * count : 2]:
             scanned |= {(component, place): bits & 15 for place in range(first, min(last, 63) + 1)}
     return bool(components) and all(scanned.get((one, place)) == 0 for one in components for place in range(64))
-
-
-def _headers(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker and the body of a JPEG's frame header and of all its scans' headers."""
-    at = 2
-    while (found := _NEXT_MARKER.search(data, at)) is not None:
-        marker, start = found[1][0], found.end()
-        end = start + int.from_bytes(data[start : start + 2], "big")
-        if marker == 0xD9 or end > len(data):
-            return
-        if marker == _SCAN or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            yield marker, data[start + 2 : end]
-        at = max(end, start)

@@ -16,7 +16,14 @@ from typing import Final
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.images.containers import JPEG_END, Contents, contents_of, names_all_scans
+from outpaint_mcp.images.containers import (
+    JPEG_END,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    Contents,
+    contents_of,
+    names_all_scans,
+)
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 MAX_INPUT_PIXELS: Final = 40_000_000
@@ -113,6 +120,7 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
     if not encoded:
         raise InvalidImageError("The image is empty: it has no bytes.")
     contents = contents_of(encoded)
+    _check_parts(contents)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -170,6 +178,15 @@ def _upright(image: Image.Image) -> Image.Image:
     except _BROKEN:
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+def _check_parts(contents: Contents) -> None:
+    """Refuse a JPEG that would keep the decoder busy for much longer than its pixels do."""
+    for count, most, what in ((contents.scans, MAX_SCANS, "scans"), (contents.segments, MAX_SEGMENTS, "segments")):
+        if count > most:
+            raise InvalidImageError(
+                f"The JPEG has more than {most:,} {what}.", "Save it anew as an ordinary JPEG, or give a PNG."
+            )
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -20,7 +20,7 @@ MAX_IMAGES: Final = 100
 IDLE_SECONDS: Final = 20.0
 NICENESS: Final = 10
 _MAX_MEMORY: Final = 3 * 1024**3
-_MAX_CPU_SECONDS: Final = 60
+_MAX_CPU_SECONDS: Final = 15
 
 
 def main() -> int:

@@ -8,15 +8,16 @@ from typing import Any, Final, Literal, Self
 
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
+from outpaint_mcp.images.fair_queue import FairQueue
 
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.images.decode_worker")
 
 
 class DecoderPool:
-    """At most `limit` decoding processes at a time. Inside ``async with`` they are kept for the next image.
+    """Decoding processes, which are kept for the next image inside ``async with``.
 
     Args:
-        limit: how many images are decoded at the same time.
+        queue: where images wait for their turn.
         timeout: for one image, in seconds.
         command: the process's command line.
         environment: its environment; None is this process's own.
@@ -25,12 +26,14 @@ class DecoderPool:
     def __init__(
         self,
         *,
-        limit: int,
+        queue: FairQueue,
         timeout: float,
         command: tuple[str, ...] = DECODER,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._processes = ChildProcesses(command, limit=limit, environment=environment, timeout=timeout)
+        self._queue = queue
+        self._timeout = timeout
+        self._processes = ChildProcesses(command, queue=queue, environment=environment, timeout=timeout)
 
     async def __aenter__(self) -> Self:
         await self._processes.__aenter__()
@@ -39,29 +42,34 @@ class DecoderPool:
     async def __aexit__(self, *error: object) -> None:
         await self._processes.__aexit__(*error)
 
-    async def measure(self, file: Path, *, trusted: bool = False) -> tuple[str, int, int]:
+    async def measure(self, file: Path, client: str, *, trusted: bool = False) -> tuple[str, int, int]:
         """The MIME type, width and height of an image; of a `trusted` one, which we drew, by its header alone.
 
         Raises:
             InvalidImageError: it cannot be decoded, or that takes too long.
+            RateLimitedError: too many images of this client wait already.
             ConfigurationError: no process can be started.
         """
-        mime_type, width, height = await self._run("size" if trusted else "measure", file)
+        mime_type, width, height = await self._run("size" if trusted else "measure", file, client)
         return mime_type, width, height
 
-    async def preview(self, file: Path) -> bytes:
+    async def preview(self, file: Path, client: str) -> bytes:
         """A small JPEG of an image.
 
         Raises:
-            InvalidImageError, ConfigurationError: as for `measure`.
+            OutpaintError: as for `measure`.
         """
-        return base64.b64decode(await self._run("preview", file))
+        return base64.b64decode(await self._run("preview", file, client))
 
-    async def _run(self, action: Literal["measure", "size", "preview"], file: Path) -> Any:
+    async def _run(self, action: Literal["measure", "size", "preview"], file: Path, client: str) -> Any:
+        place = self._queue.join(client)
         try:
-            last = await self._processes.run({"action": action, "file": str(file)})
+            last = await self._processes.run({"action": action, "file": str(file)}, place=place)
         except TimeoutError:
-            raise InvalidImageError("The image takes too long to decode.", "Give a simpler image.") from None
+            raise InvalidImageError(
+                f"The image takes longer than {self._timeout:g} s to decode.",
+                "Give a smaller one, or save it anew as an ordinary JPEG or PNG.",
+            ) from None
         except ChildEndedError:
             raise InvalidImageError("The image cannot be decoded: its decoder failed.", "Give another image.") from None
         except OSError as error:

@@ -24,6 +24,7 @@ from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
+from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
@@ -31,6 +32,10 @@ from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme
 _EXTENSIONS: Final = {
     f"image/{name}": name for name in ("jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "bmp", "jp2")
 }
+_READS: Final = 128
+"""How many input images are read at the same time; each needs some memory and, while it is fetched, a connection."""
+_READS_OF_ONE: Final = 32
+"""How many of these may be one client's."""
 _STALE_SECONDS: Final = 3600.0
 _GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a task its task_id."
 _WRITE_BYTES: Final = 1 << 20
@@ -41,6 +46,8 @@ Fill = Callable[[Path], Awaitable[None]]
 class ImageLibrary:
     """The images on this machine: input images under ``sources``, results under ``images``.
 
+    Where a method takes a `client`, that is whose turn it takes when many images wait to be decoded.
+
     Args:
         folder: the folder of these two.
         roots: the folders that a file path may lie in, links resolved.
@@ -49,7 +56,10 @@ class ImageLibrary:
         fetch_timeout: for one URL with its redirects, in seconds.
         connect_timeout: for one attempt to connect, in seconds.
         decode_timeout: for one image, in seconds.
-        decoders: how many images are decoded at the same time; by default two, and fewer than there are cores.
+        decoders: how many input images, and how many results besides, are decoded at the same time; by default two,
+            and fewer than there are cores.
+        spare_decoders: how many more there are for clients that have not got these.
+        max_waiting: how many input images of one client may wait; by default any number.
         decoder: the command line of the process that decodes.
         environment: that process's environment, by default this one's.
         max_bytes: the size of the largest file that is accepted.
@@ -64,8 +74,10 @@ class ImageLibrary:
         resolver: Resolve | None = None,
         fetch_timeout: float = 30.0,
         connect_timeout: float = 5.0,
-        decode_timeout: float = 60.0,
+        decode_timeout: float = 10.0,
         decoders: int | None = None,
+        spare_decoders: int = 0,
+        max_waiting: int | None = None,
         decoder: tuple[str, ...] = DECODER,
         environment: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BYTES,
@@ -76,7 +88,14 @@ class ImageLibrary:
         self._roots = roots
         self._max_bytes = max_bytes
         limit = max(1, min(2, usable_cores() - 1)) if decoders is None else decoders
-        self._decoders = DecoderPool(limit=limit, timeout=decode_timeout, command=decoder, environment=environment)
+
+        def pool(queue: FairQueue) -> DecoderPool:
+            return DecoderPool(queue=queue, timeout=decode_timeout, command=decoder, environment=environment)
+
+        self._reads = FairQueue(_READS, share=_READS_OF_ONE, max_waiting=max_waiting, what="images")
+        self._inputs = pool(FairQueue(limit + spare_decoders, share=limit))
+        # Results were paid for: no input, hostile or not, delays them.
+        self._results = pool(FairQueue(limit))
         self._fetcher = ImageFetcher(
             max_bytes=max_bytes,
             allow_private=allow_private,
@@ -87,67 +106,78 @@ class ImageLibrary:
 
     async def __aenter__(self) -> Self:
         """Keep a process that has decoded an image for the next one, until the block ends."""
-        await self._decoders.__aenter__()
+        await self._inputs.__aenter__()
+        await self._results.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._decoders.__aexit__(*error)
+        await self._inputs.__aexit__(*error)
+        await self._results.__aexit__(*error)
 
-    async def read(self, ref: str, *, paths_allowed: bool = True) -> InputImage:
-        """Read what a client gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
+    async def read(self, ref: str, *, client: str = "", paths_allowed: bool = True) -> InputImage:
+        """Read what `client` gave as `image`: an http(s) URL, a file path (``file:`` URI, ``~``) or a ``data:`` URI.
 
         Raises:
             InvalidImageError: nothing is there, or not a complete image of a known format within the limits.
             ForbiddenUrlError: a URL or path that must not be opened.
+            RateLimitedError: too many images of this client wait to be read.
             ConfigurationError: our own folder cannot be written.
         """
         ref = ref.strip()
         scheme = scheme_of(ref)
-        if scheme in ("http", "https"):
-            stored = await self._add(self._download(ref), self._sources)
-        elif scheme == "data":
-            data = await anyio.to_thread.run_sync(data_of, ref, self._max_bytes)
-            stored = await self._add(lambda part: _in_thread(_write, part, data), self._sources)
-        elif scheme not in (None, "file"):
-            raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.", _GIVE)
-        elif not paths_allowed:
-            raise ForbiddenUrlError("This server opens no files by path.", _GIVE)
-        else:
-            path = path_of(ref)
-            stored = await self._add(
-                lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes), self._sources
-            )
+        fill = self._fill_from(ref, scheme, paths_allowed)
+        async with self._reads.join(client):
+            stored = await self._add(fill, self._sources, self._inputs, client)
         url = ref if scheme in ("http", "https") else None
         width, height = stored.width or 0, stored.height or 0
         path = self._sources / _file_name(stored.sha256, stored.mime_type)
         return InputImage(stored.sha256, stored.mime_type, width, height, str(path), url, stored.size)
 
-    async def keep(self, url: str) -> StoredImage:
-        """Download a result from its http(s) URL, check it and store it.
+    def _fill_from(self, ref: str, scheme: str | None, paths_allowed: bool) -> Fill:
+        """What writes the image that a reference names into a file.
+
+        Raises:
+            ForbiddenUrlError, InvalidImageError: as for `read`.
+        """
+        if scheme in ("http", "https"):
+            return self._download(ref)
+        if scheme == "data":
+            return lambda part: _in_thread(_write_data, part, ref, self._max_bytes)
+        if scheme not in (None, "file"):
+            raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.", _GIVE)
+        if not paths_allowed:
+            raise ForbiddenUrlError("This server opens no files by path.", _GIVE)
+        path = path_of(ref)
+        return lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes)
+
+    async def keep(self, url: str, *, client: str = "") -> StoredImage:
+        """Download a result of `client`'s from its http(s) URL, check it and store it.
 
         Raises:
             OutpaintError: as for `read`.
         """
-        return await self._add(self._download(url), self._images)
+        return await self._add(self._download(url), self._images, self._results, client)
 
-    async def keep_bytes(self, data: bytes) -> StoredImage:
-        """Check the bytes of a result and store it.
+    async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
+        """Check the bytes of a result of `client`'s and store it.
 
         Raises:
             InvalidImageError: they are not an image.
             ConfigurationError: our own folder cannot be written.
         """
-        return await self._add(lambda part: _in_thread(_write, part, data), self._images)
+        return await self._add(lambda part: _in_thread(_write, part, data), self._images, self._results, client)
 
-    async def keep_file(self, path: Path) -> StoredImage:
-        """Store an image that this program drew itself, at `path`; the file there stays.
+    async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
+        """Store an image that this program drew itself for `client`, at `path`; the file there stays.
 
         It may be larger than an input image, and is not decoded again.
 
         Raises:
             InvalidImageError: the file is gone, or is not an image.
         """
-        return await self._add(lambda part: _in_thread(_link, path, part), self._images, trusted=True)
+        return await self._add(
+            lambda part: _in_thread(_link, path, part), self._images, self._results, client, trusted=True
+        )
 
     def path_of(self, sha256: str, mime_type: str) -> Path:
         """Where a stored result is, or would be.
@@ -189,13 +219,13 @@ class ImageLibrary:
                 continue
         return None
 
-    async def preview(self, sha256: str, mime_type: str) -> bytes:
-        """A small JPEG of a stored result.
+    async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
+        """A small JPEG of a stored result, for `client`.
 
         Raises:
             InvalidImageError: it is no longer here.
         """
-        return await self._decoders.preview(self.path_of(sha256, mime_type))
+        return await self._results.preview(self.path_of(sha256, mime_type), client)
 
     async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
         """Delete the images that were last stored before that many days, then the oldest until `max_bytes` are left.
@@ -224,13 +254,15 @@ class ImageLibrary:
 
         return fill
 
-    async def _add(self, fill: Fill, folder: Path, *, trusted: bool = False) -> StoredImage:
+    async def _add(
+        self, fill: Fill, folder: Path, decoders: DecoderPool, client: str, *, trusted: bool = False
+    ) -> StoredImage:
         """Fill a new file, check it, and move it into `folder` under the name of its content."""
         try:
             async with self._part() as part:
                 await fill(part)
                 sha256, size = await _in_thread(_hash, part)
-                mime_type, width, height = await self._decoders.measure(part, trusted=trusted)
+                mime_type, width, height = await decoders.measure(part, client, trusted=trusted)
                 path = folder / _file_name(sha256, mime_type)
                 await _in_thread(_move, part, path)
         except OSError as error:
@@ -257,6 +289,10 @@ def _make_folder(folder: Path) -> None:
 
 def _write(part: Path, data: bytes) -> None:
     part.write_bytes(data)
+
+
+def _write_data(part: Path, ref: str, max_bytes: int) -> None:
+    part.write_bytes(data_of(ref, max_bytes))
 
 
 def _append(part: Path, data: bytes) -> None:

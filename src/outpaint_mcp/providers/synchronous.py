@@ -17,8 +17,11 @@ from outpaint_mcp.providers.http_provider import HttpProvider, tidied
 
 logger = logging.getLogger(__name__)
 
-KeepImage = Callable[[bytes], Awaitable[ResultImage]]
-"""Checks an image's bytes and stores them. Raises InvalidImageError, or ConfigurationError where it cannot write."""
+KeepImage = Callable[[bytes, str], Awaitable[ResultImage]]
+"""Checks an image's bytes and stores them, for a client.
+
+Raises InvalidImageError, or ConfigurationError where it cannot write.
+"""
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts to store an image."""
@@ -93,7 +96,7 @@ class SynchronousProvider(HttpProvider):
         problem = ""
         for data in painted.images:
             try:
-                images.append(await self._kept(data))
+                images.append(await self._kept(data, order.client))
             except InvalidImageError as error:
                 problem = error.message
         if not images:
@@ -114,7 +117,7 @@ class SynchronousProvider(HttpProvider):
             notes=notes,
         )
 
-    async def _kept(self, data: bytes) -> ResultImage:
+    async def _kept(self, data: bytes, client: str) -> ResultImage:
         """Store one image. While the disk does not take it, it waits in memory.
 
         Raises:
@@ -123,7 +126,7 @@ class SynchronousProvider(HttpProvider):
         pause = FIRST_PAUSE
         while True:
             try:
-                return await self._keep(data)
+                return await self._keep(data, client)
             except ConfigurationError as error:
                 logger.error("an image of %s cannot be stored, next attempt in %.0f s: %s", self.name, pause, error)
                 await self._sleep(pause)

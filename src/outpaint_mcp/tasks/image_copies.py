@@ -47,7 +47,7 @@ class ImageCopies:
 
         async def copy(image: Image) -> None:
             try:
-                found[image.index] = await self.copy_of(record.task.provider, image.url)
+                found[image.index] = await self.copy_of(record, image.url)
             except OutpaintError as error:
                 logger.info("image %d of %s could not be copied: %s", image.index, record.task.id, error.code)
 
@@ -70,17 +70,17 @@ class ImageCopies:
             record = replace(record, due_at=None)
         return record
 
-    async def copy_of(self, provider: str, url: str) -> StoredImage:
-        """Our own checked copy of a provider's image.
+    async def copy_of(self, record: Record, url: str) -> StoredImage:
+        """Our own checked copy of an image of a task.
 
         Raises:
             OutpaintError: there is no image at `url` (any more), or it must not be opened.
         """
-        found = self._providers.get(provider)
+        found = self._providers.get(record.task.provider)
         if found is not None and not found.leaves_machine:
             # Drawn here: a file: URL. No other provider's answer may name a file of this machine.
-            return await self._images.keep_file(path_of(url))
-        return await self._images.keep(url)
+            return await self._images.keep_file(path_of(url), client=record.client)
+        return await self._images.keep(url, client=record.client)
 
     async def bytes_of(self, record: Record, index: int) -> tuple[bytes, str, Record]:
         """The bytes and the MIME type of a task's image, and the record, which is another one if it was copied now.
@@ -95,7 +95,7 @@ class ImageCopies:
         copy = record.copies.get(index)
         if copy is not None and (data := await self._images.load(copy.sha256, copy.mime_type)) is not None:
             return data, copy.mime_type, record
-        fresh = await self.copy_of(record.task.provider, wanted.url)
+        fresh = await self.copy_of(record, wanted.url)
         data = await anyio.Path(self._images.path_of(fresh.sha256, fresh.mime_type)).read_bytes()
         return data, fresh.mime_type, with_copies(record, {index: fresh})
 
@@ -112,7 +112,7 @@ class ImageCopies:
         copy = record.copies.get(index)
         here = copy is not None and await anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)).exists()
         if copy is None or not here or copy.width is None or copy.height is None:
-            copy = await self.copy_of(record.task.provider, image.url)
+            copy = await self.copy_of(record, image.url)
         path = anyio.Path(self._images.path_of(copy.sha256, copy.mime_type))
         url = image.url if image.url.startswith(("http://", "https://")) else None
         width, height = copy.width or 0, copy.height or 0

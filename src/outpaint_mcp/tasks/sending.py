@@ -223,7 +223,9 @@ class OrderSender:
                 record = with_note(
                     record, "The webhook was lost when the server restarted: this order went without it."
                 )
-        order = order.for_step(step, key=f"{record.task.id}-{position}", source=source, webhook=webhook)
+        order = order.for_step(
+            step, key=f"{record.task.id}-{position}", client=record.client, source=source, webhook=webhook
+        )
         if step is StepName.OUTPAINT and not order.wants_webhook:
             flight.callback = self._callbacks.webhook_for(provider, record.task.id, order)
             flight.awaits_callback = flight.callback is not None

@@ -294,7 +294,7 @@ class Service:
         if copy is None:
             return None
         try:
-            return await self._images.preview(copy.sha256, copy.mime_type)
+            return await self._images.preview(copy.sha256, copy.mime_type, client=client)
         except OutpaintError:
             return None
 

@@ -83,7 +83,7 @@ class SourceFinder:
         if request.task_id is None:
             reference = (request.image or "").strip()
             return await self._standing(request, client, reference) or Source(
-                image=await self._images.read(reference, paths_allowed=self._paths_allowed)
+                image=await self._images.read(reference, client=client, paths_allowed=self._paths_allowed)
             )
         parent = await self._tasks.find(request.task_id, request.provider, client)
         index = self._resolver.image_needed(request, parent)

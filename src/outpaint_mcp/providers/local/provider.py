@@ -21,6 +21,7 @@ from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.provider_info import SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
 from outpaint_mcp.providers.local.plan import Canvas
@@ -58,6 +59,7 @@ class _Job(BaseModel):
     quality: Quality
     seeds: tuple[int, ...]
     format: Format
+    client: str = ""
 
 
 class _Result(BaseModel):
@@ -146,30 +148,48 @@ class LocalProvider(Provider):
             quality=options.quality,
             seeds=tuple(seed + variant for variant in range(options.variants)),
             format=options.format,
+            client=order.client,
         )
 
     async def start(self, order: Order) -> TaskUpdate:
         job = self.build_job(order)
         remote_id = "draw-" + hashlib.sha256(order.key.encode()).hexdigest()[:32]
-        await _write(self._jobs / f"{remote_id}.job.json", job.model_dump_json())
-        return await self.poll(remote_id)
+        with contextlib.ExitStack() as leaving:
+            # Before anything is awaited, so that of many orders at once none gets past the client's limit.
+            place = self._workers.queue.join(job.client)
+            leaving.callback(place.leave)
+            await _write(self._jobs / f"{remote_id}.job.json", job.model_dump_json())
+            known = await self._known(remote_id)
+            if known is not None:
+                return known
+            leaving.pop_all()
+            return self._begin(remote_id, job, place)
 
     async def poll(self, remote_id: str) -> TaskUpdate:
-        if remote_id in self._drawing:
-            return self._drawing[remote_id]
-        result = await self._read(remote_id, "result", _Result)
-        if result is not None:
-            return _finished(remote_id, result)
+        known = await self._known(remote_id)
+        if known is not None:
+            return known
         job = await self._read(remote_id, "job", _Job)
         if job is None:
             raise UnknownTaskError(f"The local engine knows no task {remote_id[:60]!r}.")
+        # It was accepted already, perhaps by a process that is gone.
+        return self._begin(remote_id, job, self._workers.queue.join(job.client, bounded=False))
+
+    async def _known(self, remote_id: str) -> TaskUpdate | None:
+        """How far a job is that is being drawn or done."""
+        if remote_id in self._drawing:
+            return self._drawing[remote_id]
+        result = await self._read(remote_id, "result", _Result)
+        return None if result is None else _finished(remote_id, result)
+
+    def _begin(self, remote_id: str, job: _Job, place: Place) -> TaskUpdate:
         if self._tasks is None:
             raise RuntimeError("LocalProvider draws only inside running()")
         self._drawing[remote_id] = TaskUpdate(Status.QUEUED, remote_id, progress=0)
-        self._tasks.start_soon(self._draw, remote_id, job)
+        self._tasks.start_soon(self._draw, remote_id, job, place)
         return self._drawing[remote_id]
 
-    async def _draw(self, remote_id: str, job: _Job) -> None:
+    async def _draw(self, remote_id: str, job: _Job, place: Place) -> None:
         def started() -> None:
             self._drawing[remote_id] = TaskUpdate(Status.RUNNING, remote_id, progress=0)
 
@@ -181,6 +201,7 @@ class LocalProvider(Provider):
                 DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format),
                 progressed,
                 started,
+                place=place,
             )
             result = _Result(images=tuple((image.path, image.mime_type, image.width, image.height) for image in drawn))
         except DrawError as error:

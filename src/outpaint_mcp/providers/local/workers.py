@@ -1,4 +1,4 @@
-"""Runs drawing jobs in processes of their own, as many at a time as there are cores; the others wait for their turn.
+"""Runs drawing jobs in processes of their own, about as many at a time as there are cores; clients take turns at them.
 
 Each job has a new process: it can be killed at any moment without harm to another, and gives all its memory back.
 Must not import NumPy or Pillow: the server lives in this process.
@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses, usable_cores
+from outpaint_mcp.images.fair_queue import FairQueue, Place
 from outpaint_mcp.providers.local.plan import Canvas
 
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")
@@ -55,20 +56,39 @@ def seed_of(data: bytes) -> int:
 
 
 class Workers:
-    """At most `limit` worker processes at a time (default: one per core that this process may use).
+    """The worker processes.
 
-    They inherit `environment`, or this process's if it is None.
+    Args:
+        limit: how many draw at the same time; by default one per core that this process may use.
+        spare: how many more there are for clients that have not got these.
+        max_waiting: how many jobs of one client may wait; by default any number.
+        environment: the processes'; None is this process's own.
     """
 
-    def __init__(self, limit: int | None = None, *, environment: Mapping[str, str] | None = None) -> None:
-        self._processes = ChildProcesses(_COMMAND, limit=limit or usable_cores(), environment=environment)
+    def __init__(
+        self,
+        limit: int | None = None,
+        *,
+        spare: int = 0,
+        max_waiting: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        limit = limit or usable_cores()
+        self.queue = FairQueue(limit + spare, share=limit, max_waiting=max_waiting, what="drawings")
+        self._processes = ChildProcesses(_COMMAND, queue=self.queue, environment=environment)
 
     async def draw(
-        self, job: DrawJob, on_progress: Callable[[float], None], on_start: Callable[[], None] | None = None
+        self,
+        job: DrawJob,
+        on_progress: Callable[[float], None],
+        on_start: Callable[[], None] | None = None,
+        *,
+        place: Place | None = None,
     ) -> tuple[DrawnImage, ...]:
         """Draw all of `job`, one image per seed in their order. Cancelling kills the worker.
 
         `on_start` is called when the job's turn has come, `on_progress` with rising numbers up to 1 over all images.
+        `place` is the job's in `queue`.
 
         Raises:
             InvalidImageError: the source cannot be decoded, or is too large to extend.
@@ -84,7 +104,7 @@ class Workers:
 
         order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir)}
         try:
-            last = await self._processes.run(order, on_message, on_start)
+            last = await self._processes.run(order, on_message, on_start, place=place)
         except ChildEndedError as error:
             raise DrawError(_how_it_ended(error.exit_code)) from None
         except OSError as error:
