@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "wants_webhook": False,
     "webhook": None,
     "key": "op-1-1",
+    "client": "token:ann",
     "step": StepName.UPSCALE,
 }
 """Another value for every field of an order."""
@@ -78,7 +79,8 @@ def test_a_field_that_is_added_later_is_part_of_the_identity_and_stored_and_an_o
 
 
 def test_what_tells_no_orders_apart_is_this_named_list() -> None:
-    assert {"task_id", "image", "image_index", "steps", "speed", "wants_webhook", "webhook", "key", "step"} == (
+    of_one_request = {"webhook", "key", "client", "step"}
+    assert of_one_request | {"task_id", "image", "image_index", "steps", "speed", "wants_webhook"} == (
         Order.NOT_IDENTITY
     ), "a field that changes the image must tell orders apart"
 
