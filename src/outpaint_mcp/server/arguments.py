@@ -66,6 +66,11 @@ def _json(value: Any) -> Any:
     return value
 
 
+def _image(value: Any) -> Any:
+    # A chat's message holds an image as an object, which is read as its text is.
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
 def _speed(value: Any) -> Any:
     return values.choice(value, get_args(Speed))
 
@@ -96,6 +101,7 @@ class OutpaintArguments(ToolArguments):
             description="Or an image to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
             examples=["https://example.com/image.png"],
         ),
+        BeforeValidator(_image),
     ] = None
     provider: Annotated[
         str,

@@ -45,12 +45,18 @@ class SourceFinder:
         self._paths_allowed = paths_allowed
 
     async def named(self, request: OutpaintRequest, client: str) -> OutpaintRequest:
-        """The request with `task_id` and `image_index` in place of our own address of a task or of one of its images.
+        """The request with what its source means: the bare address of an image, and in place of our own address of a
+        task or of one of its images `task_id` and `image_index`.
 
         Raises:
-            InvalidRequestError: the address contradicts what else is given.
+            InvalidRequestError: our own address contradicts what else is given.
+            InvalidImageError: no single image is named.
         """
         found = await self._reference(request.image or request.task_id or "", client)
+        if found is None and request.image is not None:
+            image = await self._images.meant(request.image, paths_allowed=self._paths_allowed)
+            request = replace(request, image=image)
+            found = await self._reference(image, client)
         if found is None:
             return request
         if request.image is not None and request.task_id is not None:
