@@ -182,7 +182,7 @@ async def test_a_failed_task() -> None:
     assert one.cost is None
     assert other.failure is not None
     assert (other.failure.code, other.failure.provider_code) == ("provider_unavailable", "e7")
-    assert other.failure.message == "APIMart: upstream"
+    assert other.failure.message == "APIMart: “upstream”."
 
 
 NEEDS = "This action requires an upscaled task (U1-U4)"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import httpx2
 import pytest
 
+import outpaint_mcp.providers as api
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -18,13 +19,16 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import TaskUpdate
+from outpaint_mcp.providers.answer_reader import MAX_IMAGES
 from outpaint_mcp.providers.apiframe import Apiframe
+from outpaint_mcp.providers.calls import MAX_CODE, MAX_MESSAGE
 from outpaint_mcp.providers.http_client import HttpClient
-from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.http_provider import MAX_NOTES, MAX_UNIT, HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.providers.vtrix import Vtrix
 
 from .published import job
-from .through import KEY, UUID, Vendor, image_order, input_image, of, order
+from .through import KEY, UUID, Vendor, image_order, input_image, of, order, polled, started
 
 REQUEST = OutpaintRequest(task_id=UUID, zoom=1.5)
 
@@ -111,7 +115,7 @@ async def test_no_message_repeats_a_key_a_secret_or_a_query() -> None:
     provider, _ = of(Legnext, (400, {"message": said}))
     with pytest.raises(InvalidRequestError) as refused:
         await provider.start(own)
-    assert refused.value.message == "Legnext answered 400: *** *** *** ***."
+    assert refused.value.message == "Legnext answered 400: “*** *** *** ***”."
     failed, _ = of(Legnext, (200, job("failed", error={"code": KEY, "message": said})))
     update = await failed.poll(UUID)
     assert update.failure is not None
@@ -132,7 +136,7 @@ async def test_a_key_is_hidden_whatever_the_form_of_its_header() -> None:
     with pytest.raises(AuthenticationError) as refused:
         await provider.poll(UUID)
     assert vendor.requests[0].headers["authorization"] == f"Key {KEY}"
-    assert refused.value.message == "Legnext answered 401: no such key: ***."
+    assert refused.value.message == "Legnext answered 401: “no such key: ***”."
 
 
 async def test_the_base_url_can_be_replaced() -> None:
@@ -175,3 +179,37 @@ def test_an_answer_that_does_not_fit_names_the_field_and_never_its_value(one: ty
     assert "hush" not in str(unexpected.value)
     with pytest.raises(OutpaintError, match="the whole"):
         provider.parse_fetch("hush")
+
+
+@pytest.mark.parametrize("task_id", ["x" * 201, "a b", "a\nb", "a\x00b", "идентификатор"])
+async def test_what_cannot_be_an_id_leaves_the_order_unconfirmed(task_id: str) -> None:
+    with pytest.raises(OrderUnconfirmedError, match="no id"):
+        await started(Legnext, order(), (200, job("pending", job_id=task_id)))
+
+
+async def test_what_an_answer_holds_is_bounded() -> None:
+    contents = [{"type": "image", "url": f"https://cdn.example.com/{at}.png", "jobId": "j" * 201} for at in range(400)]
+    many = await polled(Vtrix, (200, {"id": "d", "status": "completed", "output": [{"content": contents}]}))
+    assert (len(many.images), many.reference) == (MAX_IMAGES, None)
+    said = {"code": "c" * 10_000, "message": "m" * 1_000_000}
+    failed = await polled(Legnext, (200, job("failed", error=said)))
+    assert failed.failure is not None
+    assert len(failed.failure.message) <= MAX_MESSAGE
+    assert len(failed.failure.provider_code or "") == MAX_CODE
+
+
+class Talkative(Legnext):
+    """Says more than anybody can read."""
+
+    def parse_fetch(self, body: Any) -> api.TaskUpdate:
+        cost = api.Cost(amount=1, unit="u" * 1000)
+        notes = tuple(f"{at} " + "n" * 1000 for at in range(1000))
+        return replace(super().parse_fetch(body), notes=notes, cost=cost)
+
+
+async def test_what_a_vendors_own_reader_makes_of_an_answer_is_bounded_too() -> None:
+    update = await polled(Talkative, (200, job("pending")))
+    assert len(update.notes) == MAX_NOTES
+    assert max(map(len, update.notes)) == MAX_MESSAGE
+    assert update.cost is not None
+    assert len(update.cost.unit) == MAX_UNIT

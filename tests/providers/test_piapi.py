@@ -179,19 +179,24 @@ async def test_what_it_took(task: Any, cost: Cost | None) -> None:
 @pytest.mark.parametrize(
     ("task", "message", "code", "vendors"),
     [
-        ({"error": {"code": 7, "raw_message": "raw", "message": "said"}}, "said", "provider_unavailable", "7"),
-        ({"error": {"code": 0, "raw_message": "raw"}}, "raw", "provider_unavailable", None),
-        ({"task_result": {"error_messages": ["one", "nsfw"]}}, "one; nsfw", "content_rejected", None),
-        ({"task_result": {"error_messages": "one"}}, "one", "provider_unavailable", None),
-        ({"task_result": {"message": "said"}}, "said", "provider_unavailable", None),
-        ({"message": "said"}, "said", "provider_unavailable", None),
-        ({}, "it gives no reason", "provider_unavailable", None),
+        (
+            {"error": {"code": 7, "raw_message": "raw", "message": "said"}},
+            "PiAPI: “said”.",
+            "provider_unavailable",
+            "7",
+        ),
+        ({"error": {"code": 0, "raw_message": "raw"}}, "PiAPI: “raw”.", "provider_unavailable", None),
+        ({"task_result": {"error_messages": ["one", "nsfw"]}}, "PiAPI: “one; nsfw”.", "content_rejected", None),
+        ({"task_result": {"error_messages": "one"}}, "PiAPI: “one”.", "provider_unavailable", None),
+        ({"task_result": {"message": "said"}}, "PiAPI: “said”.", "provider_unavailable", None),
+        ({"message": "said"}, "PiAPI: “said”.", "provider_unavailable", None),
+        ({}, "PiAPI gives no reason.", "provider_unavailable", None),
     ],
 )
 async def test_a_failed_task(task: Any, message: str, code: str, vendors: str | None) -> None:
     update = await polled(Piapi, (200, {"status": "failed", **task}))
     assert update.failure is not None
-    assert update.failure.message == f"PiAPI: {message}"
+    assert update.failure.message == message
     assert (update.failure.code, update.failure.provider_code) == (code, vendors)
 
 

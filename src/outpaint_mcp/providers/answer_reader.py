@@ -18,6 +18,7 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.providers.answers import AnswerT, webhook_id, webhook_json, without_empty_tail
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.calls import quoted
 from outpaint_mcp.providers.money import MAYBE_STATUSES
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
 from outpaint_mcp.providers.words import CONTENT, PARAMETERS, Meaning, meaning_of
@@ -113,16 +114,15 @@ class AnswerReader(Provider):
 
         A code that says no more than that it failed gives way to words that say why.
         """
-        text = message or "it gives no reason"
+        text = f"{self.title}: {quoted(message)}." if message.strip() else f"{self.title} gives no reason."
         kind = self.error_codes.get(code or "")
         if kind in (None, ProviderUnavailableError) and (meaning := meaning_of(message, code)) is not None:
             kind = meaning.kind
+            text = f"{text} {meaning.advice or ''}".rstrip()
         # What failed for no known reason may fail again.
         retryable = kind is not None and kind.retryable
         kind = kind or ProviderUnavailableError
-        return Failure(
-            code=kind.code, message=f"{self.title}: {text}", provider_code=code and code[:80], retryable=retryable
-        )
+        return Failure(code=kind.code, message=text, provider_code=code, retryable=retryable)
 
     def update(
         self,

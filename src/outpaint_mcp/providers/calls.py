@@ -8,7 +8,10 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.redaction import hide
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-MAX_MESSAGE: Final = 300
+MAX_MESSAGE: Final = 400
+MAX_QUOTED: Final = 200
+MAX_CODE: Final = 80
+_LONGEST_PART: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,33 @@ class Endpoint:
     answers_with_images: bool = False
 
     def tidy(self, text: str) -> str:
-        """A vendor's text, fit to be shown: one line, at most `MAX_MESSAGE` characters, none of our secrets."""
+        """A text that holds a vendor's words, fit to be shown: one line, bounded, none of our secrets.
+
+        What is `quoted` in it has at most `MAX_QUOTED` characters, and cannot end its own quotation.
+        """
         keys = [value.removeprefix("Bearer ") for value in self.headers.values()]
         text = hide(text, (*keys, *self.secrets))
+        if len(text) > 2 * _LONGEST_PART:
+            # The end is ours: it closes the quotation.
+            text = f"{text[:_LONGEST_PART]} {text[-_LONGEST_PART:]}"
         line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+        ours, opened, rest = line.partition("“")
+        words, closed, end = rest.rpartition("”")
+        if opened and not closed:
+            words, end = rest, ""
+        if opened:
+            line = ours + quoted(_cut(words.replace("“", "'").replace("”", "'"), MAX_QUOTED)) + end
+        return _cut(line, MAX_MESSAGE)
+
+    def tidy_code(self, code: str | None) -> str | None:
+        """A vendor's own code, fit to be shown, in at most `MAX_CODE` characters."""
+        return None if code is None else _cut(self.tidy(code), MAX_CODE)
+
+
+def quoted(text: str) -> str:
+    """A vendor's words as the vendor's, within a sentence of ours."""
+    return f"“{text}”"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

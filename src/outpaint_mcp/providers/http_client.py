@@ -353,7 +353,7 @@ def _blocked(endpoint: Endpoint, answer: HttpAnswer, has_own_key: bool) -> _Fail
 
 def _shown(endpoint: Endpoint, error: OutpaintError, retry_after: float | None) -> OutpaintError:
     """The same error with a message and code that are fit to be shown, and the answer's `Retry-After`."""
-    code = None if error.provider_code is None else endpoint.tidy(error.provider_code)
+    code = endpoint.tidy_code(error.provider_code)
     after = error.retry_after if retry_after is None else retry_after
     return type(error)(endpoint.tidy(error.message), error.advice, provider_code=code, retry_after=after)
 

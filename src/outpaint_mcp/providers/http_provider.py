@@ -21,14 +21,17 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
-from outpaint_mcp.providers.answer_reader import AnswerReader
+from outpaint_mcp.providers.answer_reader import MAX_IMAGES, AnswerReader
 from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.request_checks import check_image_url, check_texts, check_webhook_url
 
 REMEMBERED_UPLOADS = 1000
+MAX_NOTES = 20
+MAX_UNIT = 40
 _HEADER_VALUE = re.compile(r"[!-~]+")
+_ID = re.compile(r"[!-~]{1,200}")
 
 
 class HttpProvider(AnswerReader):
@@ -148,6 +151,8 @@ class HttpProvider(AnswerReader):
             update = self.parse_submit(body)
             if not update.remote_id:
                 raise self.unexpected("it names no task")
+            if _ID.fullmatch(update.remote_id) is None:
+                raise self.unexpected("what it names the task is no id")
             return update
 
         return tidied(endpoint, await self._client.order(endpoint, call, parse, idempotent=self.idempotent))
@@ -282,9 +287,17 @@ def _secrets_of(order: Order | None) -> tuple[str, ...]:
 
 
 def tidied(endpoint: Endpoint, update: TaskUpdate) -> TaskUpdate:
-    """The same update, its vendor's words fit to be shown."""
+    """The same update, what is the vendor's in it bounded and fit to be shown."""
     failure = update.failure
     if failure is not None:
-        code = failure.provider_code and endpoint.tidy(failure.provider_code)
+        code = endpoint.tidy_code(failure.provider_code)
         failure = failure.model_copy(update={"message": endpoint.tidy(failure.message), "provider_code": code})
-    return replace(update, failure=failure, notes=tuple(endpoint.tidy(note) for note in update.notes))
+    cost = update.cost and update.cost.model_copy(update={"unit": endpoint.tidy(update.cost.unit[:MAX_UNIT])})
+    return replace(
+        update,
+        failure=failure,
+        notes=tuple(endpoint.tidy(note) for note in update.notes[:MAX_NOTES]),
+        images=update.images[:MAX_IMAGES],
+        reference=update.reference if update.reference and _ID.fullmatch(update.reference) else None,
+        cost=cost,
+    )

@@ -14,6 +14,7 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
+from outpaint_mcp.providers.calls import quoted
 
 ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
     400: InvalidRequestError,
@@ -56,7 +57,7 @@ def find_code(body: Any) -> str | None:
     for key in ("error_code", "code"):
         code = body.get(key)
         if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
-            return str(code)[:80]
+            return str(code)
     return None
 
 
@@ -84,7 +85,5 @@ def rejection(kind: type[OutpaintError], title: str, body: Any, advice: str | No
 
 def _error(kind: type[OutpaintError], beginning: str, body: Any, advice: str | None = None) -> OutpaintError:
     message = find_message(body)
-    sentence = f"{beginning}: {message}" if message else beginning
-    if not sentence.endswith((".", "!", "?")):
-        sentence += "."
+    sentence = f"{beginning}: {quoted(message)}." if message else f"{beginning}."
     return kind(sentence, advice, provider_code=find_code(body))

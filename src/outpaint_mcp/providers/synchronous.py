@@ -11,6 +11,7 @@ import anyio
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, UnexpectedResponseError, UnknownTaskError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.answer_reader import MAX_IMAGES
 from outpaint_mcp.providers.calls import ApiCall
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider, tidied
@@ -94,7 +95,7 @@ class SynchronousProvider(HttpProvider):
         """The task after its images were stored; those that are no images are left out, with a note."""
         images: list[ResultImage] = []
         problem = ""
-        for data in painted.images:
+        for data in painted.images[:MAX_IMAGES]:
             try:
                 images.append(await self._kept(data, order.client))
             except InvalidImageError as error:
@@ -104,8 +105,9 @@ class SynchronousProvider(HttpProvider):
             failure = Failure(code=UnexpectedResponseError.code, message=message)
             return TaskUpdate(Status.FAILED, order.key, failure=failure, cost=painted.cost, notes=painted.notes)
         notes = painted.notes
-        if len(images) < len(painted.images):
-            bad = len(painted.images) - len(images)
+        if len(painted.images) > MAX_IMAGES:
+            notes = (f"{self.title} gives {len(painted.images)} images; only the first {MAX_IMAGES} are taken.", *notes)
+        if bad := len(painted.images[:MAX_IMAGES]) - len(images):
             notes = (*notes, f"{bad} of the {len(painted.images)} images cannot be read and are left out: {problem}")
         return TaskUpdate(
             Status.SUCCEEDED,

@@ -15,6 +15,7 @@ from outpaint_mcp.providers.base import Provider
 
 MAX_COST: Final = 100_000
 """More than any order costs, in USD or in a vendor's units."""
+MAX_NOTES: Final = 20
 
 
 def new_id() -> str:
@@ -106,7 +107,9 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     """The record after a provider's answer about one of its steps."""
     last = position == len(record.steps) - 1
     for note in update.notes:
-        record = with_note(record, note)
+        # A vendor may say something new at every poll.
+        if len(record.task.notes) < MAX_NOTES:
+            record = with_note(record, note)
     if update.cost is not None:
         record = _costing(record, position, update.cost, provider, now, is_final=update.status.is_final)
     if update.status is Status.FAILED or update.status is Status.CANCELLED:
