@@ -37,12 +37,12 @@ JPEG = base64.b64encode(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)).dec
     ],
 )
 def test_an_address_is_found_in_what_is_around_it(wrapped: str) -> None:
-    assert meant(wrapped.format(URL), ()) == URL
+    assert meant(wrapped.format(URL), ()).ref == URL
 
 
 def test_entities_and_escapes_are_undone() -> None:
-    assert meant(f'<img src="{URL.replace("&", "&amp;")}">', ()) == URL
-    assert meant(f'{{"url": "{URL.replace("/", chr(92) + "/")}"}}', ()) == URL
+    assert meant(f'<img src="{URL.replace("&", "&amp;")}">', ()).ref == URL
+    assert meant(f'{{"url": "{URL.replace("/", chr(92) + "/")}"}}', ()).ref == URL
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_entities_and_escapes_are_undone() -> None:
     [f"{URL} ", "https://a.example and https://b.example", "photo.png", "/9j/a.png", "[1] a.png", '{"a": 1}', ""],
 )
 def test_what_is_no_wrapper_stays_as_it_is(text: str) -> None:
-    assert meant(text, ()) == text
+    assert meant(text, ()).ref == text
 
 
 @pytest.mark.parametrize("text", [f"{URL[1:]} https://a.example https://b.example", "![](a.png) ![](b.png)"])
@@ -61,10 +61,10 @@ def test_several_addresses_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("before", ["", "image/jpeg;base64,", "base64,", "BASE64:"])
 def test_bare_base64_of_an_image_is_data(before: str) -> None:
-    assert meant(before + JPEG, ()) == f"data:;base64,{JPEG}"
+    assert meant(before + JPEG, ()).ref == f"data:;base64,{JPEG}"
     assert meant(
         f'{{"type": "image", "source": {{"media_type": "image/jpeg", "data": "{before}{JPEG}"}}}}', ()
-    ).endswith(JPEG)
+    ).ref.endswith(JPEG)
 
 
 @pytest.mark.parametrize(

@@ -240,17 +240,16 @@ def _provider_option(text: str) -> tuple[str, Any]:
 
 
 def _image_argument(image: str) -> str:
-    """A URL or a task's id as it is; a path relative to the working folder, made absolute."""
+    """The path of a file, relative to the working folder, made absolute; everything else as it is."""
     if not image or scheme_of(image) is not None or TaskReference.of(image) is not None:
         return image
+    if not _is_utf8(image):
+        raise InvalidImageError("The image's path is not UTF-8.", "Rename the file.")
     path = Path(image)
     # A ~user that does not exist is an ordinary name.
     with contextlib.suppress(RuntimeError):
         path = path.expanduser()
-    found = str(path.absolute())
-    if not _is_utf8(found):
-        raise InvalidImageError("The image's path is not UTF-8.", "Rename the file.")
-    return found
+    return str(path.absolute()) if os.path.lexists(path) else image
 
 
 def _is_utf8(text: str) -> bool:

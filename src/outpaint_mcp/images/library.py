@@ -26,7 +26,7 @@ from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
-from outpaint_mcp.images.paths import meant
+from outpaint_mcp.images.paths import Meant, meant
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
 
@@ -115,15 +115,15 @@ class ImageLibrary:
         await self._inputs.__aexit__(*error)
         await self._results.__aexit__(*error)
 
-    async def meant(self, ref: str, *, paths_allowed: bool = True) -> str:
+    async def meant(self, ref: str, *, paths_allowed: bool = True) -> Meant:
         """What a client gave as `image`, without what was written around it.
 
         Raises:
-            InvalidImageError: it holds several addresses, or names an image that only a chat has.
+            InvalidImageError, ForbiddenUrlError: it names several images, or none that can be here.
         """
         ref = ref.strip()
         if scheme_of(ref) in ("http", "https", "data"):
-            return ref
+            return Meant(ref)
         return await _in_thread(meant, ref, self._roots if paths_allowed else ())
 
     async def read(self, ref: str, *, client: str = "", paths_allowed: bool = True) -> InputImage:

@@ -130,7 +130,10 @@ def path_of(ref: str) -> Path:
         except ValueError:
             raise InvalidImageError("The file: URI cannot be read.", _GIVE_AN_IMAGE) from None
         if parts.netloc.lower() not in ("", "localhost"):
-            raise ForbiddenUrlError("The file: URI names another machine.", _GIVE_AN_IMAGE)
+            raise ForbiddenUrlError(
+                "The file: URI has two slashes, and what follows them names another machine.",
+                "Write three slashes for a file of this machine, as in file:///home/user/photo.png, or its plain path.",
+            )
         ref = url2pathname(parts.path) if sys.platform == "win32" else unquote(parts.path)
     if not ref:
         raise InvalidImageError("The image is empty.", _GIVE_AN_IMAGE)

@@ -66,8 +66,8 @@ def unwrapped(text: str) -> str:
     """
     if text.lower().startswith("sandbox:"):
         return text[len("sandbox:") :]
-    if (bare := text.strip(QUOTES + " \r\n")) != text:
-        return bare
+    if text and text[0] in QUOTES and text[-1] in QUOTES:
+        return text.strip(QUOTES + " \r\n")
     for found in (_of_json(text), _of_markup(text), _of_sentence(text)):
         different = list(dict.fromkeys(found))
         if len(different) > 1:

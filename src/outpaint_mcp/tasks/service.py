@@ -184,13 +184,13 @@ class Service:
     ) -> Task:
         began = self._clock.monotonic()
         progress = Progress(on_progress, self._clock)
-        request = await self._sources.named(request, client)
+        request, read = await self._sources.named(request, client)
         self._resolver.check(request)
         source = await progress.during(self._sources.find(request, client), "reading the request")
         order, notes = self._resolver.resolve(request, source)
         if self.stopping:
             raise ProviderUnavailableError("The server is stopping.", "Nothing was ordered. Call again in a minute.")
-        record, may_send = await self._claim(order, notes, client, repeat=request.repeat)
+        record, may_send = await self._claim(order, (*read, *notes), client, repeat=request.repeat)
         task_id = record.task.id
         if may_send:
             self._sender.place(record, order)
@@ -207,6 +207,7 @@ class Service:
             return self._view(record)
         return self._view(
             record,
+            *read,
             "This is the task of the same order, placed before: nothing new was ordered. "
             "repeat=true orders it anew, once this one is final.",
         )

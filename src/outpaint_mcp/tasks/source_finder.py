@@ -44,21 +44,22 @@ class SourceFinder:
         self._copies = copies
         self._paths_allowed = paths_allowed
 
-    async def named(self, request: OutpaintRequest, client: str) -> OutpaintRequest:
+    async def named(self, request: OutpaintRequest, client: str) -> tuple[OutpaintRequest, tuple[str, ...]]:
         """The request with what its source means: the bare address of an image, and in place of our own address of a
-        task or of one of its images `task_id` and `image_index`.
+        task or of one of its images `task_id` and `image_index`; and what the client should know of it.
 
         Raises:
             InvalidRequestError: our own address contradicts what else is given.
             InvalidImageError: no single image is named.
         """
+        notes: tuple[str, ...] = ()
         found = await self._reference(request.image or request.task_id or "", client)
         if found is None and request.image is not None:
-            image = await self._images.meant(request.image, paths_allowed=self._paths_allowed)
-            request = replace(request, image=image)
-            found = await self._reference(image, client)
+            meant = await self._images.meant(request.image, paths_allowed=self._paths_allowed)
+            request, notes = replace(request, image=meant.ref), meant.notes
+            found = await self._reference(meant.ref, client)
         if found is None:
-            return request
+            return request, notes
         if request.image is not None and request.task_id is not None:
             other = await self._reference(request.task_id, client) or TaskReference(request.task_id)
             if other.task_id != found.task_id:
@@ -69,7 +70,7 @@ class SourceFinder:
                 f"The address names image {index}, which contradicts image_index or is no image of a task.",
                 f"Give image_index 1 to {MAX_IMAGE_INDEX} and the task_id alone.",
             )
-        return replace(request, task_id=found.task_id, image=None, image_index=index)
+        return replace(request, task_id=found.task_id, image=None, image_index=index), ()
 
     async def _reference(self, text: str, client: str) -> TaskReference | None:
         """The client's task that our own address of it names, or the path of our copy of one of its images."""

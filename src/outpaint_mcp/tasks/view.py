@@ -80,6 +80,8 @@ def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True, syn
 
     steps = tuple(Step(name=step.name, remote_id=step.remote_id, status=step.status) for step in record.steps)
     images = tuple(linked(image) for image in record.task.images)
-    task = record.task.model_copy(update={"images": images, "steps": steps, "notes": (*record.task.notes, *notes)})
+    task = record.task.model_copy(
+        update={"images": images, "steps": steps, "notes": tuple(dict.fromkeys((*record.task.notes, *notes)))}
+    )
     advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous)
     return task.model_copy(update={"next": advice})
