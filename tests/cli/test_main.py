@@ -58,7 +58,7 @@ def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Pa
 def test_variants_are_written_with_numbers(tmp_path: Path) -> None:
     picture(tmp_path)
     options = ["--option", "variants=2", "--option", "format=jpg", "--option", "quality=Fast"]
-    done = run(tmp_path, "outpaint", "picture.png", "--zoom", "125%", *options, "-o", "out.png")
+    done = run(tmp_path, "outpaint", "picture.png", "--zoom", "125%", *options, "-o", "out")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out-1.jpg", "out-2.jpg"], "named as what they are"
 

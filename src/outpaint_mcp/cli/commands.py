@@ -3,12 +3,12 @@
 import argparse
 import contextlib
 import errno
-import glob
 import json
 import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,6 +16,8 @@ import anyio
 
 from outpaint_mcp.bootstrap import Front, configured, open_service
 from outpaint_mcp.cli.options import add_model_options, given_arguments
+from outpaint_mcp.cli.output import FORMATS, default_output, format_of, write_image
+from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, InvalidRequestError, OutpaintError
 from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.task import Status, Task
@@ -30,8 +32,6 @@ DONE, FAILED, REFUSED = 0, 1, 2
 """Exit codes: done, the task failed, refused."""
 WAIT_SECONDS = 20.0
 """How long a single call waits, so that progress is shown in between."""
-MAX_STEM = 100
-"""Characters of the input's name that go into the output's; a URL's may be longer than a file's can be."""
 _FLAGS = {"image": "image", "task_id": "--task", "provider_options": "--option"}
 """The arguments of the tool that have another name on the command line."""
 _LEFT_OUT = {"webhook_url", "webhook_secret", "webhook_events", "wait_seconds"}
@@ -66,6 +66,13 @@ def outpaint(options: argparse.Namespace) -> int:
     if "provider_options" in given:
         given["provider_options"] = dict(_provider_option(text) for text in given["provider_options"])
     request = checked(OutpaintArguments, given).request()
+    file_format = format_of(options.output)
+    asked = values.file_format(request.provider_options.get("format"))
+    if file_format is not None and asked in FORMATS.values() and asked != file_format:
+        raise InvalidRequestError(
+            f"The name {options.output.name} asks for another format than --option format.", "Give the same in both."
+        )
+    request = replace(request, file_format=file_format)
 
     async def use(service: "Service") -> int:
         with _progress() as on_progress:
@@ -80,8 +87,7 @@ def outpaint(options: argparse.Namespace) -> int:
             # Notes on the call, such as that the order is an older one, are not stored with the task.
             notes = tuple(note for note in task.notes if note not in final.notes)
             task = final.model_copy(update={"notes": (*final.notes, *notes)})
-        target = options.output or _default_output(image)
-        return await _finish(service, task, target, as_json=options.json)
+        return await _finish(service, task, options.output, default_output(image, task), as_json=options.json)
 
     return _with_service(settings, use)
 
@@ -99,7 +105,7 @@ def show_task(options: argparse.Namespace) -> int:
         if options.wait:
             with _progress() as on_progress:
                 task = await _until_final(service, task, on_progress)
-        return await _finish(service, task, options.output, as_json=options.json)
+        return await _finish(service, task, options.output, None, as_json=options.json)
 
     return _with_service(settings, use)
 
@@ -200,7 +206,7 @@ def check_working_folder() -> None:
         raise ConfigurationError("The working folder is not there any more.", "Change to another one.") from None
 
 
-async def _finish(service: "Service", task: Task, target: Path | None, *, as_json: bool) -> int:
+async def _finish(service: "Service", task: Task, given: Path | None, default: Path | None, *, as_json: bool) -> int:
     """Print the task, and write its images: what is paid for is printed before a file can fail."""
     from outpaint_mcp.server.text import task_text
 
@@ -210,17 +216,21 @@ async def _finish(service: "Service", task: Task, target: Path | None, *, as_jso
     except StdoutError as error:
         unprinted = error
     code = DONE if not task.status.ends_a_wait or task.status is Status.SUCCEEDED else FAILED
+    target = given or default
     if task.status is Status.SUCCEEDED and target is not None:
         for image in task.images:
             try:
                 data, mime_type = await service.image(task.id, image.index)
-                path = _path_for(target, task, image.index, mime_type)
-                path.write_bytes(data)
+                path = write_image(
+                    target, given=given is not None, task=task, index=image.index, data=data, mime_type=mime_type
+                )
             except (OutpaintError, OSError) as error:
                 code = FAILED
                 tell_line(f"not written: {error}; try: outpaint-mcp task {task.id} -o FILE")
                 continue
-            if not as_json and unprinted is None:
+            if as_json or unprinted is not None:
+                tell_line(f"Written: {path}")
+            else:
                 print_line(f"Written: {path}")
     if unprinted is not None:
         raise unprinted
@@ -259,28 +269,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _default_output(image: str | None) -> Path:
-    """A new name in the working folder, made from the input image's."""
-    stem = "outpainted"
-    if image is not None and scheme_of(image) != "data" and TaskReference.of(image) is None:
-        stem = (Path(image.partition("?")[0]).stem[:MAX_STEM] or "image") + "-outpainted"
-    path, number = Path(f"{stem}.png"), 1
-    while list(path.parent.glob(f"{glob.escape(path.stem)}.*")):
-        number += 1
-        path = Path(f"{stem}-{number}.png")
-    return path
-
-
-def _path_for(target: Path, task: Task, index: int, mime_type: str) -> Path:
-    """Where an image is written: its suffix follows its type; several are numbered, and named by task in a folder."""
-    known = {"image/png": [".png"], "image/jpeg": [".jpg", ".jpeg"], "image/webp": [".webp"], "image/gif": [".gif"]}
-    fitting = known.get(mime_type, ["." + mime_type.partition("/")[2]])
-    if os.path.isdir(target):
-        return target / f"{task.id}-{index}{fitting[0]}"
-    suffix = target.suffix if target.suffix.lower() in fitting else fitting[0]
-    return target.with_name(f"{target.stem}-{index}{suffix}" if len(task.images) > 1 else f"{target.stem}{suffix}")
 
 
 @contextlib.contextmanager

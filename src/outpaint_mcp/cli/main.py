@@ -6,7 +6,6 @@ When it serves stdio, only the protocol is written to stdout.
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from outpaint_mcp.cli.commands import (
     tell_line,
 )
 from outpaint_mcp.cli.options import number, whole_number
+from outpaint_mcp.cli.output import output_path
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
 
 INTERRUPTED, READER_GONE = 130, 141
@@ -153,17 +153,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", type=_output, metavar="FILE", help="where to write the image: a file, or a folder"
+        "-o", "--output", type=output_path, metavar="FILE", help="where to write the image: a file, or a folder"
     )
     parser.add_argument("--json", action="store_true", help="print the task as JSON")
-
-
-def _output(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("the file's name is empty")
-    if text.endswith(("/", os.sep)) and not os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
-    return Path(text)
 
 
 # The commands

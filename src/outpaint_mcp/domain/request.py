@@ -109,7 +109,10 @@ PROVIDER_ARGUMENTS: Final = tuple(one.name for one in fields(ProviderArguments))
 
 @dataclass(frozen=True, slots=True)
 class OutpaintRequest(ProviderArguments):
-    """One `outpaint` call as the client made it, its values checked and normalised."""
+    """One `outpaint` call as the client made it, its values checked and normalised.
+
+    `file_format` (png, jpeg, webp) is what the image is to be in, if the provider has a choice.
+    """
 
     task_id: str | None = None
     image: str | None = field(default=None, repr=False)
@@ -119,6 +122,7 @@ class OutpaintRequest(ProviderArguments):
     webhook: Webhook | None = None
     provider_options: Mapping[str, Any] = field(default_factory=dict)
     repeat: bool = False
+    file_format: str | None = None
 
     def asked(self) -> frozenset[Feature]:
         """The features that this request needs of a provider, `ZOOM` always among them."""

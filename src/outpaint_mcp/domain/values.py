@@ -5,11 +5,13 @@ Each function takes any value and returns one that the checks after it take, or 
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from fractions import Fraction
 from typing import Any, Final
 
 QUOTES: Final = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+FILE_FORMATS: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
+"""The formats in which images are written, by the suffixes of their files."""
 _LONGEST: Final = 200
 _FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _NUMBER: Final = r"(?:[0-9]{1,20}(?:[.,][0-9]{0,40})?|\.[0-9]{1,40})"
@@ -58,11 +60,15 @@ def flag(value: Any) -> Any:
     return _FLAGS.get(_bare(value), value)
 
 
-def choice(value: Any, choices: Collection[str], aliases: Mapping[str, str] | None = None) -> Any:
-    """One of `choices` whatever its case; `aliases` are other names for some."""
+def choice(value: Any, choices: Collection[str]) -> Any:
+    """One of `choices` whatever its case."""
     text = _bare(value)
-    text = (aliases or {}).get(text, text)
     return text if text in choices else value
+
+
+def file_format(value: Any) -> Any:
+    """``JPG``, ``.jpeg`` and ``image/jpeg`` as ``jpeg``, and likewise of the other formats that are written."""
+    return FILE_FORMATS.get(_bare(value).removeprefix("image/").removeprefix("."), value)
 
 
 def name(value: Any) -> Any:

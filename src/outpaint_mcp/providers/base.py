@@ -156,6 +156,10 @@ class Provider(ABC):
         """`provider_options` as they are ordered: defaults filled in where the provider knows them."""
         return dict(options)
 
+    def format_options(self, file_format: str | None) -> dict[str, Any]:
+        """The options that ask for images in this file format, if the provider has a choice."""
+        return {}
+
     def sends_zoom(self, request: OutpaintRequest) -> bool:
         """Whether `zoom` decides anything; where it does not, any is taken and it tells no orders apart."""
         return True

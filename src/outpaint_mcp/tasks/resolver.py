@@ -139,7 +139,9 @@ class Resolver:
             frame=_frame(request, source) if isinstance(source, InputImage) else None,
             zoom=float(request.zoom) if provider.sends_zoom(request) else None,
             **request.provider_arguments(),
-            options=provider.normalised_options(request.provider_options),
+            options=provider.normalised_options(
+                {**provider.format_options(request.file_format), **request.provider_options}
+            ),
             task_id=request.task_id,
             image=_shown_image(request.image, source),
             image_index=request.image_index,

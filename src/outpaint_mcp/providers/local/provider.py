@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import anyio
 import anyio.abc
@@ -29,12 +29,6 @@ from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, se
 
 Quality = Literal["fast", "balanced", "best"]
 Format = Literal["png", "jpeg", "webp"]
-_FORMATS: Final = {
-    before + other: name
-    for before in ("", ".", "image/")
-    for other, name in (("png", "png"), ("jpg", "jpeg"), ("jpeg", "jpeg"), ("webp", "webp"))
-}
-
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_OUTPUT_PIXELS = 80_000_000
@@ -48,7 +42,7 @@ class LocalOptions(BaseModel):
     seed: Annotated[int | None, Field(ge=0, lt=2**63), BeforeValidator(values.whole)] = None
     quality: Annotated[Quality, BeforeValidator(lambda value: values.choice(value, get_args(Quality)))] = "balanced"
     variants: Annotated[int, Field(ge=1, le=4), BeforeValidator(values.whole)] = 1
-    format: Annotated[Format, BeforeValidator(lambda value: values.choice(value, get_args(Format), _FORMATS))] = "png"
+    format: Annotated[Format, BeforeValidator(values.file_format)] = "png"
 
 
 class _Job(BaseModel):
@@ -125,6 +119,9 @@ class LocalProvider(Provider):
 
     def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         return _read_options(options).model_dump(exclude_none=True)
+
+    def format_options(self, file_format: str | None) -> dict[str, Any]:
+        return {} if file_format is None else {"format": file_format}
 
     def check_image(self, image: InputImage, frame: Frame) -> None:
         if frame.canvas_width * frame.canvas_height > MAX_OUTPUT_PIXELS:
