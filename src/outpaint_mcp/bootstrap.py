@@ -286,6 +286,7 @@ def build_http_app(
     from outpaint_mcp.server.lazy_service import LazyService
     from outpaint_mcp.server.rate_limits import RateLimits
     from outpaint_mcp.server.tools import ResultShape
+    from outpaint_mcp.web.admission import Admission, holding_body
     from outpaint_mcp.web.app import (
         MCP_PATH,
         SSE_PATH,
@@ -321,12 +322,18 @@ def build_http_app(
     lazy = LazyService(
         lambda: open_service(settings, front=Front.HTTP, observer=observer, events=events, public_url=public_url)
     )
+    limits = RateLimits(requests_per_minute=settings.max_requests_per_minute, waits=settings.max_waits)
+
+    def client_of() -> str:
+        return client_of_request(required=asks)
+
     server = build_server(
         lazy,
         lambda: ResultShape(settings.resource_links, settings.preview),
         events=events,
-        client_of=lambda: client_of_request(required=asks),
-        limits=RateLimits(requests_per_minute=settings.max_requests_per_minute, waits=settings.max_waits),
+        client_of=client_of,
+        limits=limits,
+        holding=holding_body,
     )
     options = HttpOptions(
         hosts=hosts_of(host, public_url, settings.allowed_hosts),
@@ -337,8 +344,9 @@ def build_http_app(
         oauth=oauth,
         max_body_bytes=int(settings.max_request_mb * 2**20),
     )
+    admission = Admission(limits, client_of, max_sessions=settings.max_sessions, max_body_bytes=options.max_body_bytes)
     verifier = ClientVerifier(resource, tokens, oauth, keys) if asks else None
-    return HttpApp(server, lazy, options, verifier=verifier)
+    return HttpApp(server, lazy, options, admission, verifier=verifier)
 
 
 def _oauth(settings: "Settings", resource: str) -> "OAuth | None":

@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         description="Over HTTP: the most calls of one client that wait at the same time, and the most of its images "
         "that wait to be read, and to be drawn.",
     )
+    max_sessions: int = Field(
+        default=50,
+        ge=1,
+        description="Over HTTP: the most sessions of one client that are open at the same time (in the older protocol "
+        "versions; the newest has none).",
+    )
     max_request_mb: float = Field(
         default=16,
         gt=0,

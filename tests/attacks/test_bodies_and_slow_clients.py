@@ -15,10 +15,12 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
+from outpaint_mcp.web.app import MAX_CALLBACKS
 from outpaint_mcp.web.uvicorn_server import MAX_HEAD_BYTES
 
+from ..serving import settings_for
 from ..transports.processes import HttpServer, http_server
-from .target import ACCEPT, Memory, Target, head, open_files, rest_of, status_of, tokens_of
+from .target import ACCEPT, Memory, Target, attacked, head, open_files, refusal, rest_of, status_of, tokens_of
 
 MIB = 2**20
 GIB = 2**30
@@ -36,6 +38,7 @@ class Fort:
     server: HttpServer
     target: Target
     token: str
+    others_token: str
     memory: Memory
 
     def authorized(self, *lines: str) -> tuple[str, ...]:
@@ -51,29 +54,31 @@ class Fort:
     async def meanwhile(self) -> AsyncIterator[list[float]]:
         """A good client that asks again and again while the block runs, and is answered promptly each time."""
         took: list[float] = []
-        limit = await self.target.promptness(token=self.token)
+        limit = await self.target.promptness(token=self.others_token)
 
         async def ask() -> None:
             while True:
-                took.append(await self.target.took(token=self.token))
+                took.append(await self.target.took(token=self.others_token))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             yield took
             tasks.cancel_scope.cancel()
-        took.append(await self.target.took(token=self.token))
+        took.append(await self.target.took(token=self.others_token))
         assert max(took) < limit
 
 
 @contextlib.asynccontextmanager
 async def standing(folder: Path) -> AsyncIterator[Fort]:
-    file, (token,) = tokens_of(folder, "ann")
+    file, (token, others_token) = tokens_of(folder, "ann", "bob")
     environment = {"OUTPAINT_TOKENS_FILE": str(file), "OUTPAINT_DATA_DIR": str(folder / "data"), "PATH": "/usr/bin"}
-    environment["OUTPAINT_MAX_REQUESTS_PER_MINUTE"] = "1000000"
+    environment |= {"OUTPAINT_MAX_REQUESTS_PER_MINUTE": "1000000", "OUTPAINT_MAX_SESSIONS": "1000000"}
     # So that callbacks are read.
-    environment["OUTPAINT_PUBLIC_URL"] = "https://outpaint.example"
+    environment |= {"OUTPAINT_PUBLIC_URL": "https://outpaint.example", "LEGNEXT_API_KEY": "key"}
     async with http_server(environment) as server:
-        yield Fort(server, Target(httpx2.URL(server.base_url).port or 0), token, Memory(server.process.pid))
+        yield Fort(
+            server, Target(httpx2.URL(server.base_url).port or 0), token, others_token, Memory(server.process.pid)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,8 @@ async def pour(stream: SocketStream, size: int, *, chunked: bool) -> int:
         ("/mcp", True, 413),
         ("/mcp", False, 401),
         ("/messages/?session_id=00000000000000000000000000000000", True, 413),
-        ("/webhooks/legnext/token", False, 413),
+        ("/webhooks/legnext/token", False, 404),
+        (f"/webhooks/legnext/{'0' * 64}", False, 413),
     ],
 )
 async def test_a_body_of_a_gigabyte_is_refused_and_not_held(
@@ -186,7 +192,7 @@ async def test_json_that_is_nested_deeply_is_refused_and_breaks_nothing(fort: Fo
             assert 200 <= status < 500
             if status == 200:
                 assert b'"isError":true' in answer or b'"error":' in answer
-    await fort.target.took(token=fort.token)
+    await fort.target.took(token=fort.others_token)
     assert b"Traceback" not in fort.server.log[log_before:]
 
 
@@ -259,7 +265,7 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
     fort: Fort, what: Callable[[Fort], bytes], count: int
 ) -> None:
     sent = what(fort)
-    limit = await fort.target.promptness(token=fort.token)
+    limit = await fort.target.promptness(token=fort.others_token)
     before = fort.memory.reset()
     with anyio.fail_after(60):
         async with contextlib.AsyncExitStack() as stack:
@@ -267,9 +273,9 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
             streams = [await stack.enter_async_context(fort.target.socket()) for _ in range(count)]
             for stream in streams:
                 tasks.start_soon(_send_all, stream, sent)
-            took = [await fort.target.took(token=fort.token) for _ in range(10)]
+            took = [await fort.target.took(token=fort.others_token) for _ in range(10)]
             tasks.cancel_scope.cancel()
-    took.append(await fort.target.took(token=fort.token))
+    took.append(await fort.target.took(token=fort.others_token))
     assert max(took) < limit
     assert fort.memory.highest() - before < SLACK
 
@@ -277,6 +283,42 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
 async def _send_all(stream: SocketStream, sent: bytes) -> None:
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         await stream.send(sent)
+
+
+@pytest.mark.parametrize(
+    "path", ["nobody/" + "0" * 64, "local/" + "0" * 64, "legnext/" + "0" * 63, "legnext/" + "g" * 64]
+)
+async def test_a_callback_whose_url_cannot_be_ours_is_refused_before_its_body(fort: Fort, path: str) -> None:
+    request = head("POST", f"/webhooks/{path}", f"Host: 127.0.0.1:{fort.target.port}", "Content-Length: 1000")
+    with anyio.fail_after(5):
+        assert status_of(await fort.target.says(request)) == 404
+
+
+def callback(fort: Fort) -> bytes:
+    """A callback to a URL that may be ours, without its body of two bytes."""
+    lines = [f"Host: 127.0.0.1:{fort.target.port}", "Connection: close", "Content-Length: 2"]
+    return head("POST", f"/webhooks/legnext/{'0' * 64}", *lines)
+
+
+async def test_so_many_callbacks_are_read_at_once(fort: Fort) -> None:
+    more = 8
+    answers: list[bytes] = []
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(fort.target.socket()) for _ in range(MAX_CALLBACKS + more)]
+
+        async def send(stream: SocketStream) -> None:
+            await stream.send(callback(fort))
+            answers.append(await rest_of(stream))
+            if len(answers) == more:
+                for other in streams:
+                    await _send_all(other, b"{}")
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for stream in streams:
+                    tasks.start_soon(send, stream)
+    assert [status_of(answer) for answer in answers] == [503] * more + [404] * MAX_CALLBACKS
+    assert b"retry-after: 5\r\n" in answers[0].lower()
 
 
 async def test_the_server_reads_no_further_from_a_client_that_does_not_read(fort: Fort) -> None:
@@ -296,15 +338,17 @@ async def test_the_server_reads_no_further_from_a_client_that_does_not_read(fort
             last = taken
             # As long as others are answered it would have been, too.
             for _ in range(20):
-                await fort.target.took(token=fort.token)
+                await fort.target.took(token=fort.others_token)
         tasks.cancel_scope.cancel()
     assert 0 < taken < len(sent) / 2
 
 
-async def test_a_client_that_sends_its_head_too_slowly_is_dropped_and_not_waited_for(fort: Fort) -> None:
-    async with fort.target.socket() as silent, fort.target.socket() as slow:
+async def test_a_client_that_sends_its_head_or_a_callback_too_slowly_is_not_waited_for(fort: Fort) -> None:
+    async with fort.target.socket() as silent, fort.target.socket() as slow, fort.target.socket() as calling:
         await slow.send(slow_head(fort))
+        await calling.send(callback(fort))
         with anyio.fail_after(20):
+            assert status_of(await rest_of(calling)) == 408
             assert await rest_of(silent) == b""
             assert await rest_of(slow) == b""
 
@@ -315,11 +359,11 @@ async def test_more_idle_clients_than_a_process_may_usually_open_files_lock_nobo
         server = standing(tmp_path)
         fort = await server.__aenter__()
     try:
-        limit = await fort.target.promptness(token=fort.token)
+        limit = await fort.target.promptness(token=fort.others_token)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(1500):
                 await stack.enter_async_context(fort.target.socket())
-            assert await fort.target.took(token=fort.token) < limit
+            assert await fort.target.took(token=fort.others_token) < limit
         assert b"Too many open files" not in fort.server.log
     finally:
         await server.__aexit__(None, None, None)
@@ -328,10 +372,30 @@ async def test_more_idle_clients_than_a_process_may_usually_open_files_lock_nobo
 # Very many
 
 
+async def test_very_many_sessions_are_refused_at_the_door_and_others_are_answered(tmp_path: Path) -> None:
+    attempts, statuses = 500, list[int]()
+    file, (anns, bobs) = tokens_of(tmp_path, "ann", "bob")
+    async with attacked(settings_for(tmp_path, tokens_file=file)) as target, target.client(token=bobs) as bob:
+
+        async def attack() -> None:
+            for _ in range(attempts // 10):
+                answer = await target.ask(token=anns)
+                statuses.append(answer.status)
+                assert answer.status == 200 or int(answer.headers["retry-after"]) > 0
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as attackers:
+                for _ in range(10):
+                    attackers.start_soon(attack)
+                for _ in range(10):
+                    assert (await refusal(bob, "get_task", task_id="op-unknown")).startswith("[unknown_task] ")
+    assert {status: statuses.count(status) for status in set(statuses)} == {200: 50, 429: attempts - 50}
+
+
 async def test_ten_thousand_bad_tokens_are_refused_while_a_good_one_is_heeded(tmp_path: Path) -> None:
     connections, each = 20, 500
     async with standing(tmp_path) as fort:
-        await fort.target.took(token=fort.token)
+        await fort.target.took(token=fort.others_token)
         log_before = bytes(fort.server.log)
         before = fort.memory.reset()
         statuses: list[int] = []

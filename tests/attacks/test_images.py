@@ -29,8 +29,10 @@ from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service, ServiceOptions
+from outpaint_mcp.web.admission import Admission
 from outpaint_mcp.web.app import HttpApp, HttpOptions, hosts_of, origins_of
 from outpaint_mcp.web.uvicorn_server import listening, serving
 
@@ -122,7 +124,8 @@ async def with_names(
     late = LazyService(opened)
     port: int = listener.getsockname()[1]
     door = HttpOptions(hosts_of("127.0.0.1", None, ()), origins_of(None, ()), f"http://127.0.0.1:{port}/mcp")
-    app = HttpApp(build_server(late, client_of=lambda: "anybody"), late, door)
+    admission = Admission(RateLimits(), lambda: "anybody", max_sessions=1000, max_body_bytes=door.max_body_bytes)
+    app = HttpApp(build_server(late, client_of=lambda: "anybody"), late, door, admission)
     async with serving(app.asgi, listener), app.running(), Target(port).client() as client:
         yield client
 

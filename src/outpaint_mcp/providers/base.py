@@ -54,6 +54,8 @@ class Provider(ABC):
     leaves_machine: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     """Whether an order may be sent again under the same idempotency key without being placed twice."""
+    callback_pattern: ClassVar[str] = r"[!-~]{1,200}"
+    """What every `callback_token` looks like, as a regular expression."""
     synchronous: ClassVar[bool] = False
     """Whether the answer to the order is the result: there is nothing to poll, and a lost answer is lost for good."""
 

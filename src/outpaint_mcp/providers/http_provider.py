@@ -59,6 +59,7 @@ class HttpProvider(AnswerReader):
     """Where a task is polled that the vendor does not know at the first place."""
     id_pattern: ClassVar[str] = r"(?!\.{1,2}$)[!-~]{1,200}"
     """What a task's id at the vendor looks like, as a regular expression; no other is polled."""
+    callback_pattern: ClassVar[str] = r"[0-9a-f]{64}"
     uploads: ClassVar[bool] = False
     """Whether your own image is uploaded before the order, which then names the upload."""
     idempotency_header: ClassVar[str] = ""

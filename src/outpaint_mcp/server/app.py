@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from mcp.server import NotificationOptions, Server
@@ -54,6 +55,7 @@ def build_server(
     events: TaskEvents | None = None,
     client_of: Callable[[], str] = lambda: "local",
     limits: RateLimits | None = None,
+    holding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Server[None]:
     """The server over a service.
 
@@ -63,6 +65,7 @@ def build_server(
         events: what the service publishes, for clients that watch tasks; None tells them nothing.
         client_of: who makes the current request.
         limits: how much one client may request at once.
+        holding: what is entered while a message is handled.
     """
     limits = limits or RateLimits()
     tools = Tools(lazy, shape, client_of, limits)
@@ -95,7 +98,7 @@ def build_server(
         on_list_prompts=_list_prompts,
         on_get_prompt=_get_prompt,
     )
-    server.middleware.append(_RateLimiting(limits, client_of))
+    server.middleware.append(_RateLimiting(limits, client_of, holding))
     return server
 
 
@@ -141,11 +144,15 @@ class _RateLimiting:
     Args:
         limits: the limits.
         client_of: who makes the current request.
+        holding: what is entered while a request is handled.
     """
 
-    def __init__(self, limits: RateLimits, client_of: Callable[[], str]) -> None:
+    def __init__(
+        self, limits: RateLimits, client_of: Callable[[], str], holding: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self._limits = limits
         self._client_of = client_of
+        self._holding = holding
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.request_id is None:
@@ -153,7 +160,8 @@ class _RateLimiting:
         try:
             client = self._client_of()
             self._limits.count(client)
-            with self._limits.waiting(client) if ctx.method == "subscriptions/listen" else contextlib.nullcontext():
+            waits = self._limits.waiting(client) if ctx.method == "subscriptions/listen" else contextlib.nullcontext()
+            with waits, self._holding():
                 return await call_next(ctx)
         except RateLimitedError as error:
             if ctx.method == "tools/call":

@@ -5,6 +5,7 @@ its own, which only this server and the vendor can have made.
 """
 
 import hmac
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -40,6 +41,10 @@ class Callbacks:
         # The token is named as the secret too, so that no message of the vendor's brings it to light.
         webhook = Webhook(f"{self._public_url}/webhooks/{provider.name}/{token}", secret=token)
         return webhook if provider.takes_callback(webhook.url, order.source.kind) else None
+
+    def may_be_genuine(self, provider: Provider, token: str) -> bool:
+        """Whether a token has the form of the provider's: what can be said of it before its task is known."""
+        return bool(provider.callback_token("")) and re.fullmatch(provider.callback_pattern, token) is not None
 
     def is_genuine(self, provider: Provider, task_id: str, token: str) -> bool:
         """Whether a callback about a task came to the URL that was minted for it."""

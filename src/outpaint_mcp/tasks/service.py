@@ -321,19 +321,19 @@ class Service:
 
     # For vendors
 
+    def may_call_back(self, provider: str, token: str) -> bool:
+        """Whether a callback that comes to this URL can be genuine, as far as the URL tells."""
+        found = self._providers.get(provider)
+        return found is not None and self._callbacks.may_be_genuine(found, token)
+
     async def handle_callback(self, provider: str, token: str, headers: Mapping[str, str], body: bytes) -> bool:
         """Poll the task that a callback is about, if the callback is genuine; returns whether it is.
 
-        Args:
-            provider: from the callback's URL.
-            token: from the callback's URL.
-            headers: of the callback, in lower case.
-            body: of the callback, as it came.
-
+        `provider` and `token` are from its URL; the names of `headers` are in lower case.
         """
-        found = self._providers.get(provider)
-        if found is None:
+        if not self.may_call_back(provider, token):
             return False
+        found = self._providers[provider]
         try:
             record = await self._store.find_remote(provider, found.called_back(headers, body))
         except OutpaintError as error:

@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.tasks.service import Service
+from outpaint_mcp.web.admission import SESSION_IDLE_SECONDS, Admission
 from outpaint_mcp.web.auth import ClientVerifier, OAuth
 
 logger = logging.getLogger(__name__)
@@ -44,8 +45,12 @@ if TYPE_CHECKING:
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 MESSAGES_PATH = "/messages/"
-MAX_CALLBACK_BYTES = 1 << 20
+MAX_CALLBACK_BYTES = 64 * 1024
 """The largest callback that is read: some hold the whole task."""
+MAX_CALLBACKS = 32
+"""How many callbacks are read at the same time."""
+CALLBACK_SECONDS = 10.0
+"""How long a callback may take to be read."""
 STOP_SECONDS = 10.0
 """How long a stop waits for calls to return."""
 FLUSH_SECONDS = 2.0
@@ -133,6 +138,7 @@ class HttpApp:
         server: what is served.
         lazy: its service; it is opened when this is, and an error in the settings shows then.
         options: what is served, and to whom.
+        admission: what one client may have open at once.
         verifier: tells whose token it is; None requires none.
 
     `asgi` is the application to serve, `paths` are the paths of its MCP endpoints.
@@ -143,6 +149,7 @@ class HttpApp:
         server: Server[None],
         lazy: LazyService,
         options: HttpOptions,
+        admission: Admission,
         *,
         verifier: ClientVerifier | None = None,
     ) -> None:
@@ -150,9 +157,11 @@ class HttpApp:
         self._server = server
         self._lazy = lazy
         self._options = options
+        self._admission = admission
         self._verifier = verifier
         self._open = False
         self._posts = 0
+        self._callbacks = 0
         self._no_posts = anyio.Event()
         # The sending side of each SSE connection; closing it ends the connection cleanly.
         self._streams: set[AsyncResource] = set()
@@ -161,7 +170,10 @@ class HttpApp:
             allowed_hosts=list(options.hosts), allowed_origins=list(options.origins)
         )
         self._sessions = StreamableHTTPSessionManager(
-            self._server, security_settings=self._security, max_request_body_size=options.max_body_bytes
+            self._server,
+            security_settings=self._security,
+            session_idle_timeout=SESSION_IDLE_SECONDS,
+            max_request_body_size=options.max_body_bytes,
         )
         self._sse = SseServerTransport(
             MESSAGES_PATH, security_settings=self._security, max_request_body_size=options.max_body_bytes
@@ -255,10 +267,14 @@ class HttpApp:
             Route("/webhooks/{provider}/{token}", self._callback, methods=["POST"]),
         ]
         if options.streamable:
-            routes.append(Route(MCP_PATH, _ToClients(self._sessions.handle_request, options, self._verifier)))
+            routes.append(
+                Route(MCP_PATH, self._to_clients(self._admission.to(self._sessions.handle_request, "streamable")))
+            )
         if options.sse:
-            routes.append(Route(SSE_PATH, _ToClients(self._serve_sse, options, self._verifier), methods=["GET"]))
-            routes.append(Mount(MESSAGES_PATH, _ToClients(self._sse.handle_post_message, options, self._verifier)))
+            connect = self._admission.to(self._serve_sse, "sse")
+            routes.append(Route(SSE_PATH, self._to_clients(connect), methods=["GET"]))
+            messages = self._admission.to(self._sse.handle_post_message, "messages")
+            routes.append(Mount(MESSAGES_PATH, self._to_clients(messages)))
         if options.oauth is not None:
             routes += create_protected_resource_routes(
                 AnyHttpUrl(options.resource),
@@ -267,6 +283,9 @@ class HttpApp:
                 resource_name="outpaint-mcp",
             )
         return routes
+
+    def _to_clients(self, app: ASGIApp) -> "_ToClients":
+        return _ToClients(app, self._options, self._verifier)
 
     async def _serve_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._sse.connect_sse(scope, receive, send) as (read, write):
@@ -298,19 +317,43 @@ class HttpApp:
 
     async def _callback(self, request: Request) -> Response:
         """Take a vendor's callback; one that is not genuine gets the same answer whatever is wrong with it."""
-        unknown = PlainTextResponse("Not found", 404)
-        body = b""
+        # Nobody is to send on what is not read.
+        closing = {"Connection": "close"}
+        unknown = PlainTextResponse("Not found", 404, closing)
+        too_large = PlainTextResponse("Too large", 413, closing)
+        provider, token = request.path_params["provider"], request.path_params["token"]
         try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_CALLBACK_BYTES:
-                    return PlainTextResponse("Too large", 413, {"Connection": "close"})
             service = await self._lazy.get()
+            if not service.may_call_back(provider, token):
+                return unknown
+            if int(request.headers.get("content-length", 0)) > MAX_CALLBACK_BYTES:
+                return too_large
+            if self._callbacks >= MAX_CALLBACKS:
+                return PlainTextResponse("Too many callbacks", 503, {**closing, "Retry-After": "5"})
+            self._callbacks += 1
+            try:
+                with anyio.fail_after(CALLBACK_SECONDS):
+                    body = await _read(request, MAX_CALLBACK_BYTES)
+            finally:
+                self._callbacks -= 1
+            if body is None:
+                return too_large
+            taken = await service.handle_callback(provider, token, request.headers, body)
+        except TimeoutError:
+            return PlainTextResponse("Too slow", 408, closing)
         except (ClientDisconnect, OutpaintError):
             return unknown
-        provider, token = request.path_params["provider"], request.path_params["token"]
-        taken = await service.handle_callback(provider, token, request.headers, body)
         return PlainTextResponse("ok") if taken else unknown
+
+
+async def _read(request: Request, most: int) -> bytes | None:
+    """The body of a request; None if it has more bytes than that."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 class _ToClients:
