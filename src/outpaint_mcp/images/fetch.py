@@ -5,18 +5,24 @@ that DNS rebinding achieves nothing. Redirects are followed here, and each of th
 images.
 """
 
+import functools
+import importlib.metadata
 import re
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 import httpcore2
 import httpx2
 
+from outpaint_mcp import __version__
 from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError
+from outpaint_mcp.domain.retry_after import read_retry_after
 from outpaint_mcp.images.addresses import is_address, may_connect
 from outpaint_mcp.images.size_limit import too_large
 
@@ -36,9 +42,11 @@ _HEADERS: Final = (
     (b"Accept", b"image/jpeg,image/png,image/webp,image/gif,*/*;q=0.1"),
     # Images are compressed already, and a compressed body may expand to any size.
     (b"Accept-Encoding", b"identity"),
-    (b"User-Agent", b"outpaint-mcp"),
     (b"Connection", b"close"),
 )
+_LATER: Final = {429: "too many requests", 503: "it is not available now"}
+_GZIP, _ZLIB = zlib.MAX_WBITS | 16, zlib.MAX_WBITS | 32
+_ENCODINGS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _BROKEN: Final = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException)
 
 
@@ -46,6 +54,31 @@ async def resolve(host: str, port: int) -> Sequence[str]:
     """All addresses of `host`, by the system's resolver."""
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@functools.cache
+def user_agent() -> bytes:
+    """The program's name and version, and where to read about it if the package says so: some hosts demand that."""
+    try:
+        named = importlib.metadata.metadata("outpaint-mcp").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        named = []
+    urls = [url.strip() for label, _, url in (one.partition(",") for one in named) if label.strip() == "Homepage"]
+    return f"outpaint-mcp/{__version__}{''.join(f' (+{url})' for url in urls[:1])}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came: from which host in the end, and what that calls it."""
+
+    host: str
+    mime_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    location: str
+    sets_cookie: bool
 
 
 class ImageFetcher:
@@ -78,7 +111,7 @@ class ImageFetcher:
         self._slots = anyio.CapacityLimiter(at_once)
         self._ssl_context = ssl_context
 
-    async def fetch(self, url: str, write: Write) -> None:
+    async def fetch(self, url: str, write: Write) -> Fetched:
         """Pass the body to `write` in pieces, never more than `max_bytes` of it.
 
         Raises:
@@ -86,25 +119,36 @@ class ImageFetcher:
             InvalidImageError: it cannot be downloaded; messages name the host, and nothing else of the URL.
         """
         target = _parse(url)
+        visited: list[httpx2.URL] = []
+        wants_cookies = False
         async with self._slots:
             try:
                 with anyio.fail_after(self._timeout):
                     for _ in range(MAX_REDIRECTS + 1):
-                        location = await self._hop(target, write)
-                        if location is None:
-                            return
-                        target = _parse_redirect(target, location)
+                        answer = await self._hop(target, write)
+                        if isinstance(answer, Fetched):
+                            return answer
+                        visited.append(target)
+                        wants_cookies = wants_cookies or answer.sets_cookie
+                        target = _parse_redirect(target, answer.location)
+                        if wants_cookies and target in visited:
+                            break
             except TimeoutError:
                 raise InvalidImageError(
                     f"The image did not arrive from {_ascii_host(target)} within {self._timeout:g} seconds.",
                     "Try again later, or give another URL.",
                 ) from None
+        if wants_cookies:
+            raise InvalidImageError(
+                f"{_ascii_host(target)} redirects until a cookie comes back: it wants a browser's session.",
+                "Give a direct link that needs no cookies, or download the image and give the file.",
+            )
         raise InvalidImageError(
             f"The image's URL redirects more than {MAX_REDIRECTS} times.", "Give the URL that it ends at."
         )
 
-    async def _hop(self, target: httpx2.URL, write: Write) -> str | None:
-        """Make one request: the body goes to `write`, or the location of a redirect is returned."""
+    async def _hop(self, target: httpx2.URL, write: Write) -> Fetched | _Redirect:
+        """Make one request: the body goes to `write`, unless it is a redirect."""
         for address in await self._checked_addresses(target):
             head = _Head()
             request = self._request(target, address)
@@ -142,7 +186,7 @@ class ImageFetcher:
         return httpcore2.Request(
             "GET",
             httpcore2.URL(scheme=target.raw_scheme, host=address, port=_port(target), target=target.raw_path),
-            headers=[(b"Host", target.netloc), *_HEADERS],
+            headers=[(b"Host", target.netloc), (b"User-Agent", user_agent()), *_HEADERS],
             # The certificate is checked against the name, although the connection goes to an address.
             extensions={"timeout": timeouts, "sni_hostname": _ascii_host(target).rstrip(".")},
         )
@@ -162,10 +206,17 @@ class ImageFetcher:
             raise _not_found(target)
         return addresses[:_MAX_ADDRESSES_TRIED]
 
-    async def _receive(self, target: httpx2.URL, response: httpcore2.Response, write: Write) -> str | None:
+    async def _receive(self, target: httpx2.URL, response: httpcore2.Response, write: Write) -> Fetched | _Redirect:
         headers = httpx2.Headers(response.headers)
         if response.status in _REDIRECTS and "location" in headers:
-            return headers["location"]
+            return _Redirect(headers["location"], "set-cookie" in headers)
+        if response.status in _LATER:
+            seconds = read_retry_after(headers.get("retry-after"), time.time())
+            after = "later" if seconds is None else f"in {max(1, round(seconds)):,} seconds"
+            raise InvalidImageError(
+                f"{_ascii_host(target)} answered HTTP {response.status}: {_LATER[response.status]}.",
+                f"Try again {after}, or give another URL or the image's file.",
+            )
         if not 200 <= response.status < 300:
             raise InvalidImageError(
                 f"{_ascii_host(target)} answered HTTP {response.status} for the image's URL.",
@@ -175,6 +226,7 @@ class ImageFetcher:
         if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
             raise too_large(self._max_bytes)
         decode = _decoder(target, headers.get("content-encoding", ""))
+        mime_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         received = 0
         async for raw in response.aiter_stream():
             for piece in decode(raw):
@@ -182,7 +234,7 @@ class ImageFetcher:
                 if received > self._max_bytes:
                     raise too_large(self._max_bytes)
                 await write(piece)
-        return None
+        return Fetched(_ascii_host(target), mime_type)
 
 
 class _Head:
@@ -271,21 +323,38 @@ def _port(target: httpx2.URL) -> int:
 
 
 def _decoder(target: httpx2.URL, encoding: str) -> Callable[[bytes], Iterable[bytes]]:
-    """Undoes one layer of compression that was not requested, in pieces of at most `_PIECE` bytes."""
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
+    """Undoes one layer of compression that was not requested, in pieces of at most `_PIECE` bytes.
+
+    Whatever else hosts write there (`aws-chunked`, `utf-8`, `none`) is ignored, and so is what they call compressed and
+    is not: whoever decodes the image judges.
+    """
+    names = [name.strip().lower() for name in encoding.split(",")]
+    wbits = next((_ENCODINGS[name] for name in names if name in _ENCODINGS), None)
+    if wbits is None:
         return lambda raw: (raw,)
-    if name not in ("gzip", "x-gzip", "deflate"):
-        raise InvalidImageError(f"{_ascii_host(target)} sends the image in an encoding that was not asked for.")
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    inflater = zlib.decompressobj(wbits)
+    beginning: bytes | None = b""
+    is_plain = False
 
     def inflate(raw: bytes) -> Iterator[bytes]:
-        while raw:
+        nonlocal beginning, is_plain
+        if beginning is not None:
+            beginning += raw
+        while raw and not is_plain:
             try:
-                yield inflater.decompress(raw, _PIECE)
+                piece = inflater.decompress(raw, _PIECE)
             except zlib.error as error:
-                raise _broken_off(target) from error
+                if beginning is None:
+                    raise _broken_off(target) from error
+                raw, is_plain = beginning, True
+                break
+            if piece:
+                beginning = None
+                yield piece
             raw = inflater.unconsumed_tail
+        if is_plain and raw:
+            beginning = None
+            yield raw
 
     return inflate
 

@@ -24,6 +24,7 @@ from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
+from outpaint_mcp.images.documents import refuse_document
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.paths import Meant, meant
@@ -261,8 +262,9 @@ class ImageLibrary:
                 await _in_thread(_append, part, bytes(buffered))
                 buffered.clear()
 
-            await self._fetcher.fetch(url, write)
+            fetched = await self._fetcher.fetch(url, write)
             await write_out()
+            await _in_thread(refuse_document, part, fetched.host, fetched.mime_type)
 
         return fill
 

@@ -3,11 +3,11 @@
 import json
 import re
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
 
 import httpx2
 
+from outpaint_mcp.domain.retry_after import read_retry_after
 from outpaint_mcp.domain.web_page import is_web_page, title_of
 from outpaint_mcp.providers.calls import Endpoint
 
@@ -120,16 +120,3 @@ def _parse_json(data: bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def read_retry_after(header: str | None, now: float) -> float | None:
-    """Seconds from `now`; None where the header is missing or cannot be read."""
-    if header is None:
-        return None
-    text = header.strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None
