@@ -32,9 +32,10 @@ class Settings(BaseSettings):
         description="The providers that `auto` tries, in this order, separated by commas. Setting it also lets `auto` "
         "send a file or a `data:` image to a vendor.",
     )
-    resource_links: bool = Field(
-        default=True,
-        description="Whether a result holds a resource link per image; some clients discard a result with one.",
+    resource_links: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Whether a result holds a resource link per image: `true`, `false`, or `auto` for the clients that "
+        "are known to show or save what is linked; many others discard a result with a link.",
     )
     preview: bool = Field(default=False, description="Whether a result holds one small inline image.")
     max_usd_per_day: float | None = Field(

@@ -109,7 +109,7 @@ async def test_the_output_schema_is_compact_and_every_result_keeps_to_it(tmp_pat
 @pytest.mark.parametrize("era", ERAS)
 async def test_an_own_picture_comes_back_in_all_three_forms_and_as_a_resource(tmp_path: Path, era: str) -> None:
     source = picture(tmp_path)
-    async with connected(settings_for(tmp_path), era=era) as client:
+    async with connected(settings_for(tmp_path), era=era, resource_links=True) as client:
         result = await client.call_tool("outpaint", {"image": str(source), "zoom": 1.5})
         task = result.structured_content
         assert not result.is_error

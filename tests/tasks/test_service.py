@@ -431,6 +431,7 @@ async def test_a_task_that_is_taken_in_when_it_is_done_is_taken_in_with_its_imag
     finish(vendor, "elsewhere", f"{images}/0.png")
     async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
         task = await service.get_task("elsewhere", provider="counting")
+        await clock.move(1)
         bodies.clear()
         assert (task.status, (await service.image(task.id, 1))[0]) == (Status.SUCCEEDED, RESULT)
 

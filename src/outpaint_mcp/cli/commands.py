@@ -32,6 +32,8 @@ DONE, FAILED, REFUSED = 0, 1, 2
 """Exit codes: done, the task failed, refused."""
 WAIT_SECONDS = 20.0
 """How long a single call waits, so that progress is shown in between."""
+PLACING_SECONDS = 120.0
+"""How long a command waits for a slow image host or vendor: here nobody calls again."""
 _FLAGS = {"image": "image", "task_id": "--task", "provider_options": "--option"}
 """The arguments of the tool that have another name on the command line."""
 _LEFT_OUT = {"webhook_url", "webhook_secret", "webhook_events", "wait_seconds"}
@@ -76,8 +78,8 @@ def outpaint(options: argparse.Namespace) -> int:
 
     async def use(service: "Service") -> int:
         with _progress() as on_progress:
-            # Without waiting: the user learns the id when this returns.
-            task = await service.outpaint(request, on_progress=on_progress)
+            # Without waiting for the end: the user learns the id when this returns.
+            task = await service.outpaint(request, at_least=PLACING_SECONDS, on_progress=on_progress)
         if not task.status.ends_a_wait:
             file = "FILE" if options.output is None else shlex.quote(str(options.output))
             again = f"outpaint-mcp task {task.id} --wait -o {file}"
@@ -101,7 +103,7 @@ def show_task(options: argparse.Namespace) -> int:
     task_id, provider = checked(GetTaskArguments, {"task_id": options.id, "provider": options.provider}).named()
 
     async def use(service: "Service") -> int:
-        task = await service.get_task(task_id, provider=provider)
+        task = await service.get_task(task_id, provider=provider, at_least=PLACING_SECONDS)
         if options.wait:
             with _progress() as on_progress:
                 task = await _until_final(service, task, on_progress)

@@ -43,8 +43,8 @@ Extends images beyond their borders ("zoom out", outpainting).
 Call outpaint with image (the user's own image) or task_id (a finished task). With provider auto the user's file is \
 extended on this machine, free and within seconds. Vendors (list_providers) extend Midjourney tasks, follow prompts; \
 each order costs money (usually 5 to 20 US cents) and takes one to two minutes.
-If the result says "Not finished", call get_task with its id until it is done. Do not call outpaint again to retry: \
-the same call returns the same task and costs nothing, but any changed argument is a new order that is charged.
+If the result says "Not finished", call get_task with its id until it is done. If a call times out or breaks off, make \
+exactly the same call again: that is free and finds the task. Any changed argument is a new order that is charged.
 An error begins with a code in brackets and says what to change. Show the user the image URLs; vendors' URLs expire."""
 
 

@@ -14,7 +14,6 @@ from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.request import (
     AUTO,
-    DEFAULT_WAIT_SECONDS,
     DEFAULT_ZOOM,
     MAX_IMAGE_INDEX,
     MAX_PROMPT,
@@ -165,12 +164,15 @@ class OutpaintArguments(ToolArguments):
         BeforeValidator(_json),
     ]
     wait_seconds: Annotated[
-        float,
+        float | None,
         Field(
-            ge=0, le=MAX_WAIT_SECONDS, description="Return after this long even if it is not finished", examples=[25]
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            description="Return after this long even if it is not finished; leave it out if calls time out",
+            examples=[25],
         ),
         BeforeValidator(values.seconds),
-    ] = DEFAULT_WAIT_SECONDS
+    ] = None
     repeat: Annotated[
         bool,
         Field(description="Order and pay again though the same order was placed before; only if the user asks"),

@@ -2,11 +2,13 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -23,7 +25,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.errors import NotReadyError, OutpaintError
 from outpaint_mcp.domain.task import Image, OnProgress, Status, Task
 from outpaint_mcp.server.arguments import (
     GetTaskArguments,
@@ -34,11 +36,18 @@ from outpaint_mcp.server.arguments import (
     input_schema,
     output_schema,
 )
+from outpaint_mcp.server.client_profiles import ClientProfile, profile_of
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.text import ProviderList, providers_text, task_text
 
+if TYPE_CHECKING:
+    from outpaint_mcp.tasks.service import Service
+
 logger = logging.getLogger(__name__)
+
+OPENING_SECONDS: Final = 3.5
+"""How long a call waits for the service to be opened, even one that waits for nothing else."""
 
 OUTPAINT: Final = """\
 Extend an image beyond its borders. Places the order, waits up to wait_seconds and returns a task with image URLs.
@@ -56,10 +65,11 @@ LIST_PROVIDERS: Final = (
 class ResultShape:
     """What a result holds besides its text and structure.
 
-    `resource_links`: one link per image; some hosts throw a result away over one. `preview`: one small inline image.
+    `resource_links`: one link per image; some hosts throw a result away over one, and ``auto`` sends them to those that
+    are known not to. `preview`: one small inline image.
     """
 
-    resource_links: bool = True
+    resource_links: bool | Literal["auto"] = "auto"
     preview: bool = False
 
 
@@ -131,9 +141,9 @@ class Tools:
         try:
             match params.name:
                 case "outpaint":
-                    return await self._outpaint(checked(OutpaintArguments, arguments), _progress(ctx))
+                    return await self._outpaint(checked(OutpaintArguments, arguments), ctx)
                 case "get_task":
-                    return await self._get_task(checked(GetTaskArguments, arguments), _progress(ctx))
+                    return await self._get_task(checked(GetTaskArguments, arguments), ctx)
                 case "list_providers":
                     return await self._list_providers(checked(ListProvidersArguments, arguments))
                 case _:
@@ -147,24 +157,42 @@ class Tools:
             logger.exception("the tool %s failed", params.name)
             return error_result(f"Error executing tool {params.name}")
 
-    async def _outpaint(self, call: OutpaintArguments, on_progress: OnProgress) -> CallToolResult:
-        with self._waiting(call.wait_seconds):
-            task = await (await self._lazy.get()).outpaint(
-                call.request(), client=self._client_of(), wait_seconds=call.wait_seconds, on_progress=on_progress
+    async def _outpaint(self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
+        profile = _profile(ctx)
+        wait = profile.wait_seconds if call.wait_seconds is None else call.wait_seconds
+        with self._waiting(wait):
+            service, left = await self._service(wait)
+            task = await service.outpaint(
+                call.request(),
+                client=self._client_of(),
+                wait_seconds=left,
+                advised_wait=wait or profile.wait_seconds,
+                on_progress=_progress(ctx),
             )
-        return await self._result(task)
+        return await self._result(task, profile)
 
-    async def _get_task(self, call: GetTaskArguments, on_progress: OnProgress) -> CallToolResult:
+    async def _get_task(self, call: GetTaskArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
+        profile = _profile(ctx)
         task_id, provider = call.named()
         with self._waiting(call.wait_seconds):
-            task = await (await self._lazy.get()).get_task(
+            service, left = await self._service(call.wait_seconds)
+            task = await service.get_task(
                 task_id,
                 provider=provider,
                 client=self._client_of(),
-                wait_seconds=call.wait_seconds,
-                on_progress=on_progress,
+                wait_seconds=left,
+                advised_wait=call.wait_seconds or profile.wait_seconds,
+                on_progress=_progress(ctx),
             )
-        return await self._result(task)
+        return await self._result(task, profile)
+
+    async def _service(self, wait: float) -> "tuple[Service, float]":
+        """The service, and what is left of a call's wait once it is open: the first call opens it."""
+        began = time.monotonic()
+        with anyio.move_on_after(max(wait, OPENING_SECONDS)):
+            service = await self._lazy.get()
+            return service, max(0.0, wait - (time.monotonic() - began))
+        raise NotReadyError("The server is still starting.", "Nothing was ordered. Make the same call again.")
 
     async def _list_providers(self, _: ToolArguments) -> CallToolResult:
         found = ProviderList(providers=(await self._lazy.get()).list_providers())
@@ -176,11 +204,11 @@ class Tools:
     def _waiting(self, seconds: float) -> AbstractContextManager[None]:
         return self._limits.waiting(self._client_of()) if seconds else contextlib.nullcontext()
 
-    async def _result(self, task: Task) -> CallToolResult:
+    async def _result(self, task: Task, profile: ClientProfile) -> CallToolResult:
         content: list[ContentBlock] = [TextContent(type="text", text=task_text(task))]
         if task.status is Status.SUCCEEDED:
             shape = self._shape()
-            if shape.resource_links:
+            if profile.resource_links if shape.resource_links == "auto" else shape.resource_links:
                 content += [_link(task, image) for image in task.images]
             if shape.preview and (data := await self._preview_of(task)):
                 import base64
@@ -195,6 +223,11 @@ class Tools:
 def error_result(text: str) -> CallToolResult:
     """The result of a call that was refused or failed."""
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _profile(ctx: ServerRequestContext[Any, Any]) -> ClientProfile:
+    client = ctx.session.client_params
+    return profile_of(None if client is None else client.client_info.name)
 
 
 def _progress(ctx: ServerRequestContext[Any, Any]) -> OnProgress:

@@ -11,9 +11,13 @@ from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.request import AUTO
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.transitions import new_id, updated
+
+
+def is_ours(task_id: str) -> bool:
+    """Whether an id, or our own address of a task, is of this server and not a provider's."""
+    return task_id.startswith("op-") or TaskReference.of(task_id) is not None
 
 
 class TaskFinder:
@@ -21,16 +25,12 @@ class TaskFinder:
 
     Args:
         ledger: where tasks are written down.
-        copies: copies the images of finished tasks.
         providers: by name.
         import_tasks: whether a provider's own id that is not known here is fetched and imported.
     """
 
-    def __init__(
-        self, *, ledger: Ledger, copies: ImageCopies, providers: Mapping[str, Provider], import_tasks: bool
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, providers: Mapping[str, Provider], import_tasks: bool) -> None:
         self._ledger = ledger
-        self._copies = copies
         self._providers = providers
         self._import_tasks = import_tasks
 
@@ -46,7 +46,7 @@ class TaskFinder:
             raise InvalidRequestError(f"There is no provider {provider[:60]!r}.", f"Use {', '.join(self._providers)}.")
         if (reference := TaskReference.of(task_id)) is not None:
             task_id = reference.task_id
-        if task_id.startswith("op-"):
+        if is_ours(task_id):
             record = await self._ledger.store.get(task_id)
             if record is None or record.client != client:
                 raise UnknownTaskError(f"There is no task {task_id[:80]!r}.")
@@ -84,7 +84,8 @@ class TaskFinder:
         record = Record(task, client, None, None, (step,), due_at=now)
         record = updated(record, 0, replace(update, remote_id=remote_id), provider, at)
         if record.task.status is Status.SUCCEEDED:
-            record = await self._copies.copied(record)
+            # Whoever waits for the import need not wait for the images: they are copied next.
+            record = replace(record, due_at=now)
         record = await self._ledger.store.import_task(record, now=now)
         self._ledger.publish(record, record.due_at)
         return record

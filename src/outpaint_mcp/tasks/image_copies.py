@@ -99,6 +99,16 @@ class ImageCopies:
         data = await anyio.Path(self._images.path_of(fresh.sha256, fresh.mime_type)).read_bytes()
         return data, fresh.mime_type, with_copies(record, {index: fresh})
 
+    async def preview_of(self, record: Record, client: str) -> bytes | None:
+        """A small JPEG of a task's first image, if there is one on this machine."""
+        copy = record.copies.get(1)
+        if copy is None:
+            return None
+        try:
+            return await self._images.preview(copy.sha256, copy.mime_type, client=client)
+        except OutpaintError:
+            return None
+
     async def as_input(self, record: Record, index: int) -> InputImage:
         """An image of a finished task as an input image, by its URL if that is public.
 

@@ -1,14 +1,17 @@
 """Writes tasks down: the store, what this process holds of them in memory, and the events that tell of every change."""
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.in_flight import InFlight
+from outpaint_mcp.tasks.transitions import with_copies
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +78,18 @@ class Ledger:
             flight.awaits_callback, flight.failures = False, 0
         self.forget_if_done(task.id)
         self.publish(record, record.due_at)
+
+    async def add_copies(self, task_id: str, copies: Mapping[int, StoredImage]) -> None:
+        """Write down what was copied for a reader, unless another process has the task.
+
+        The task of a process that is gone is this one's from then on, and so is what is still to be copied of it.
+        """
+        if await self.store.own(task_id, now=self.clock.now()):
+            record = await self.store.get(task_id)
+            if record is not None:
+                record = with_copies(record, copies)
+                await self.store.save(record, durable=False)
+                self.publish(record, record.due_at)
 
     def publish(self, record: Record, due_at: float | None) -> None:
         """Tell of a task, and have it advanced at `due_at`, in seconds since the epoch."""

@@ -13,25 +13,25 @@ from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
-from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.provider_info import ProviderInfo
-from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.domain.task import OnProgress, Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
+from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.callbacks import Callbacks
-from outpaint_mcp.tasks.finding import TaskFinder
+from outpaint_mcp.tasks.finding import TaskFinder, is_ours
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
+from outpaint_mcp.tasks.order_taker import OrderTaker
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.source_finder import SourceFinder
-from outpaint_mcp.tasks.transitions import new_record, with_copies
 from outpaint_mcp.tasks.view import view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
 
@@ -42,8 +42,10 @@ __all__ = ["LOCAL_CLIENT", "OnProgress", "ProviderInfo", "Service", "ServiceOpti
 LOCAL_CLIENT: Final = "local"
 """The client on stdio and on the command line."""
 
-PLACING_SECONDS: Final = 20.0
-"""How long a call waits at least for the provider's answer to its order, so that a refusal reaches the client."""
+PLACING_SECONDS: Final = 1.5
+"""How long a call may always take, so that a quick refusal of the provider reaches a client that does not wait."""
+READING_SECONDS: Final = 3.0
+"""How long a call may always take that has no task to show for it yet."""
 LAST_ANSWER_SECONDS: Final = 3.0
 """How long a call still waits for the provider's answer to its order when the server stops."""
 
@@ -98,9 +100,7 @@ class Service:
         self._waits = Waits(self.events, self._clock)
         times = PollTimes(options.poll, jitter)
         self._copies = ImageCopies(images, providers, self._clock)
-        self._finder = TaskFinder(
-            ledger=self._ledger, copies=self._copies, providers=providers, import_tasks=options.import_tasks
-        )
+        self._finder = TaskFinder(ledger=self._ledger, providers=providers, import_tasks=options.import_tasks)
         self._sender = OrderSender(
             ledger=self._ledger,
             images=images,
@@ -117,14 +117,24 @@ class Service:
             times=times,
             task_timeout=options.task_timeout,
         )
-        self._resolver = Resolver(providers, auto=options.auto, may_leave=options.may_leave, prices=options.prices)
-        self._sources = SourceFinder(
+        self._background = Background()
+        resolver = Resolver(providers, auto=options.auto, may_leave=options.may_leave, prices=options.prices)
+        self._orders = OrderTaker(
             ledger=self._ledger,
-            tasks=self._finder,
-            resolver=self._resolver,
-            images=images,
-            copies=self._copies,
-            paths_allowed=options.paths_allowed,
+            sources=SourceFinder(
+                ledger=self._ledger,
+                tasks=self._finder,
+                resolver=resolver,
+                images=images,
+                copies=self._copies,
+                paths_allowed=options.paths_allowed,
+            ),
+            resolver=resolver,
+            sender=self._sender,
+            lifecycle=self._lifecycle,
+            background=self._background,
+            providers=providers,
+            options=options,
         )
         self._seen_change: int | None = None
 
@@ -142,6 +152,7 @@ class Service:
                 await stack.enter_async_context(provider.running())
             stack.push_async_callback(self._close_store)
             await stack.enter_async_context(self._sender.running())
+            await stack.enter_async_context(self._background.running())
             yield
 
     async def _close_store(self) -> None:
@@ -163,6 +174,8 @@ class Service:
         *,
         client: str = LOCAL_CLIENT,
         wait_seconds: float = 0,
+        advised_wait: float | None = None,
+        at_least: float = 0,
         on_progress: OnProgress | None = None,
     ) -> Task:
         """Order an outpaint and wait for it.
@@ -170,70 +183,44 @@ class Service:
         Args:
             request: what is asked for.
             client: who asks; the same order is the same only for the same client.
-            wait_seconds: how long to wait for the task to become final.
+            wait_seconds: how long to wait for the task to become final. Whatever is slow, the call returns after this
+                time (or `PLACING_SECONDS`, or `READING_SECONDS` without a task); the order goes on.
+            advised_wait: the `wait_seconds` that the task advises to ask for it with.
+            at_least: how long the call may take in any case until the provider has answered the order.
             on_progress: told percent and a message while waiting.
 
         Raises:
+            NotReadyError: the source was not read in that time; the same call again goes on with it.
             OutpaintError: the order was refused, by us or by the provider; it was certainly not placed.
         """
         with self._waits.call():
-            return await self._outpaint(request, client, wait_seconds, on_progress)
+            began = self._clock.monotonic()
+            progress = Progress(on_progress, self._clock)
 
-    async def _outpaint(
-        self, request: OutpaintRequest, client: str, wait_seconds: float, on_progress: OnProgress | None
-    ) -> Task:
-        began = self._clock.monotonic()
-        progress = Progress(on_progress, self._clock)
-        request, read = await self._sources.named(request, client)
-        self._resolver.check(request)
-        source = await progress.during(self._sources.find(request, client), "reading the request")
-        order, notes = self._resolver.resolve(request, source)
-        if self.stopping:
-            raise ProviderUnavailableError("The server is stopping.", "Nothing was ordered. Call again in a minute.")
-        record, may_send = await self._claim(order, (*read, *notes), client, repeat=request.repeat)
-        task_id = record.task.id
-        if may_send:
-            self._sender.place(record, order)
-        elif record.steps[0].state is OrderState.INTENDED and not record.task.status.is_final:
-            self._sender.place_when_free(record, order)
-        else:
-            self._lifecycle.wanted(record)
-        with self._waits.until_stopped(grace=LAST_ANSWER_SECONDS):
-            answered = self._sender.placed(task_id, max(wait_seconds, PLACING_SECONDS))
-            await progress.during(answered, f"{record.task.provider}: placing the order")
-        remaining = wait_seconds - (self._clock.monotonic() - began)
-        record = await self._wait(task_id, remaining, progress) or record
-        if may_send:
-            return self._view(record)
-        return self._view(
-            record,
-            *read,
-            "This is the task of the same order, placed before: nothing new was ordered. "
-            "repeat=true orders it anew, once this one is final.",
-        )
+            def left(least: float) -> float:
+                return max(0.0, max(wait_seconds, least) - (self._clock.monotonic() - began))
 
-    async def _claim(self, order: Order, notes: tuple[str, ...], client: str, *, repeat: bool) -> tuple[Record, bool]:
-        """The task that stands for an order, and whether its first order is ours to send."""
-        provider = self._providers[order.provider]
-        usd = provider.usd_for(order)
-        prices = [self._options.prices.get(provider.name, usd.get(step)) for step in order.steps]
-        new = new_record(order, notes, client, prices, self._ledger.now())
-
-        async def claim() -> tuple[Record, bool]:
-            return await self._store.claim(
-                new,
-                now=self._clock.now(),
-                repeat=repeat,
-                limits=self._options.daily_limits,
-                count_orders=provider.costs_money,
+            reading = self._orders.read(request, client, left(max(at_least, READING_SECONDS)))
+            order, read, notes = await progress.during(reading, "reading the request")
+            if self.stopping:
+                raise ProviderUnavailableError(
+                    "The server is stopping.", "Nothing was ordered. Call again in a minute."
+                )
+            record, may_send = await self._orders.take(
+                order, (*read, *notes), client, left(max(at_least, READING_SECONDS)), repeat=request.repeat
             )
-
-        record, may_send = await claim()
-        if may_send and self._clock.now() - record.task.created_at.timestamp() >= UNSENT_SECONDS:
-            # Intended long ago and never sent: it is released, and this is an order of today.
-            await self._lifecycle.advance(record.task.id)
-            return await claim()
-        return record, may_send
+            task_id = record.task.id
+            with self._waits.until_stopped(grace=LAST_ANSWER_SECONDS):
+                answered = self._sender.placed(task_id, left(max(at_least, PLACING_SECONDS)))
+                await progress.during(answered, f"{record.task.provider}: placing the order")
+            record = await self._wait(task_id, left(0), progress) or record
+            if may_send:
+                return self._view(record, wait_seconds=advised_wait)
+            again = "repeat=true orders it anew" + (
+                "." if record.task.status.ends_a_wait else ", once this one is final."
+            )
+            note = f"This is the task of the same order, placed before: nothing new was ordered. {again}"
+            return self._view(record, *read, note, wait_seconds=advised_wait)
 
     async def get_task(
         self,
@@ -242,17 +229,34 @@ class Service:
         provider: str | None = None,
         client: str = LOCAL_CLIENT,
         wait_seconds: float = 0,
+        advised_wait: float | None = None,
+        at_least: float = 0,
         on_progress: OnProgress | None = None,
     ) -> Task:
-        """The state of a task, after waiting for it to become final for at most `wait_seconds`.
+        """The state of a task, after waiting for it to become final for at most `wait_seconds`; see `outpaint`.
 
         Raises:
+            NotReadyError: a provider's own id was not looked up in that time (or `READING_SECONDS`).
             UnknownTaskError: there is none with this id, or it is another client's.
             InvalidRequestError: there is no such provider, or the task is not its.
             OutpaintError: a provider's own id could not be looked up.
         """
         with self._waits.call():
-            record = await self._finder.find(task_id, provider or AUTO, client)
+            began = self._clock.monotonic()
+
+            async def find() -> Record:
+                return await self._finder.find(task_id, provider or AUTO, client)
+
+            if is_ours(task_id):
+                record = await find()
+            else:
+                record = await self._background.within(
+                    max(wait_seconds, at_least, READING_SECONDS),
+                    find,
+                    client=client,
+                    key=f"{provider} {task_id}",
+                    what="Looking the id up",
+                )
             if provider is not None and record.task.provider != provider:
                 own = record.task.provider
                 raise InvalidRequestError(
@@ -261,8 +265,9 @@ class Service:
             self._lifecycle.wanted(record)
             if wait_seconds > 0:
                 progress = Progress(on_progress, self._clock)
-                record = await self._wait(record.task.id, wait_seconds, progress) or record
-            return self._view(record)
+                remaining = wait_seconds - (self._clock.monotonic() - began)
+                record = await self._wait(record.task.id, remaining, progress) or record
+            return self._view(record, wait_seconds=advised_wait)
 
     async def recent(self, *, client: str = LOCAL_CLIENT, limit: int = 20) -> list[Task]:
         """The client's newest tasks, newest first."""
@@ -281,23 +286,13 @@ class Service:
         """
         record = await self._finder.find(task_id, AUTO, client)
         data, mime_type, fetched = await self._copies.bytes_of(record, index)
-        if fetched is not record and await self._store.own(record.task.id, now=self._clock.now()):
-            record = await self._store.get(record.task.id) or record
-            record = with_copies(record, {index: fetched.copies[index]})
-            await self._store.save(record, durable=False)
-            self._ledger.publish(record, None)
+        if fetched is not record:
+            await self._ledger.add_copies(record.task.id, {index: fetched.copies[index]})
         return data, mime_type
 
     async def preview(self, task_id: str, *, client: str = LOCAL_CLIENT) -> bytes | None:
         """A small JPEG of a task's first image, if there is one on this machine."""
-        record = await self._finder.find(task_id, AUTO, client)
-        copy = record.copies.get(1)
-        if copy is None:
-            return None
-        try:
-            return await self._images.preview(copy.sha256, copy.mime_type, client=client)
-        except OutpaintError:
-            return None
+        return await self._copies.preview_of(await self._finder.find(task_id, AUTO, client), client)
 
     # For the operator
 
@@ -394,7 +389,9 @@ class Service:
         usual = 60.0 if provider is None else provider.usual_seconds
         return min(95.0, 95 * (self._clock.now() - record.task.created_at.timestamp()) / usual)
 
-    def _view(self, record: Record, *notes: str) -> Task:
+    def _view(self, record: Record, *notes: str, wait_seconds: float | None = None) -> Task:
         provider = self._providers.get(record.task.provider)
         synchronous = provider is not None and provider.synchronous
-        return view(record, notes, paths=self._options.paths_allowed, synchronous=synchronous)
+        return view(
+            record, notes, paths=self._options.paths_allowed, synchronous=synchronous, wait_seconds=wait_seconds
+        )

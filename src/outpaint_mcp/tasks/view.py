@@ -12,17 +12,19 @@ from outpaint_mcp.domain.task import Image, Status, Step, Task
 _ABOUT_THE_ACCOUNT = (AuthenticationError.code, InsufficientCreditsError.code)
 
 
-def next_step(task: Task, *, sent_again: bool, synchronous: bool) -> str:
+def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: float | None) -> str:
     """What the client should do now, in one sentence or two.
 
     Args:
         task: as it stands.
         sent_again: whether an order whose answer was lost is sent again under its idempotency key.
         synchronous: whether the provider keeps no tasks that could be looked up.
+        wait_seconds: how long a call may last that waits for it, where that is known.
     """
     match task.status:
         case Status.QUEUED | Status.RUNNING:
-            return f"Not finished. Call get_task with task_id={task.id} and wait_seconds=25; do not order again."
+            wait = "" if wait_seconds is None else f" and wait_seconds={wait_seconds:g}"
+            return f"Not finished. Call get_task with task_id={task.id}{wait}; do not order again."
         case Status.SUCCEEDED if task.images and task.images[0].url.startswith("outpaint:"):
             return f"Done. Read the image's resource to show it. To extend it further: outpaint with task_id={task.id}."
         case Status.SUCCEEDED if len(task.images) > 1:
@@ -63,7 +65,14 @@ def next_step(task: Task, *, sent_again: bool, synchronous: bool) -> str:
             return f"It may still finish. Call get_task with task_id={task.id} later; ordering again may pay twice."
 
 
-def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True, synchronous: bool = False) -> Task:
+def view(
+    record: Record,
+    notes: tuple[str, ...] = (),
+    *,
+    paths: bool = True,
+    synchronous: bool = False,
+    wait_seconds: float | None = None,
+) -> Task:
     """The task as its client sees it.
 
     Args:
@@ -71,6 +80,7 @@ def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True, syn
         notes: what is to be said besides the task's own notes.
         paths: whether the client shares this machine's files; else a file's URL is replaced by its resource's.
         synchronous: whether the provider keeps no tasks that could be looked up.
+        wait_seconds: how long a call of the client may last, where that is known.
     """
 
     def linked(image: Image) -> Image:
@@ -83,5 +93,5 @@ def view(record: Record, notes: tuple[str, ...] = (), *, paths: bool = True, syn
     task = record.task.model_copy(
         update={"images": images, "steps": steps, "notes": tuple(dict.fromkeys((*record.task.notes, *notes)))}
     )
-    advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous)
+    advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous, wait_seconds=wait_seconds)
     return task.model_copy(update={"next": advice})

@@ -1,7 +1,8 @@
 """What the scripted model of every driver does. It needs nothing but Python.
 
-The model orders, follows the task to its end and then asks for something that is refused, and it knows only what the
-framework hands to a model. `run` reads what to do as JSON from stdin and writes what was seen as JSON to stdout.
+The model orders, follows the task to its end as it is advised and then asks for something that is refused, and it
+knows only what the framework hands to a model. `run` reads what to do from stdin, as JSON, and writes what was seen to
+stdout.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Any
 STATUS = re.compile(r"Task [\w-]+ \([\w-]+\): (\w+)")
 TASK_ID = re.compile(r"Task ([\w-]+) \(")
 IMAGE_URL = re.compile(r"https?://[^\s\"'\\<>)\]]+")
+WAIT = re.compile(r"wait_seconds=([\d.]+)")
 CODE = re.compile(r"\[([a-z_]+)\]")
 
 
@@ -45,7 +47,9 @@ def conversation(order: dict[str, Any], refused: dict[str, Any], seen: dict[str,
         return
     seen["task_id"] = named[1]
     while (status := STATUS.search(answer)) and status[1] in ("queued", "running"):
-        answer = yield "get_task", {"task_id": named[1]}
+        advised = WAIT.search(answer)
+        wait = {"wait_seconds": float(advised[1])} if advised else {}
+        answer = yield "get_task", {"task_id": named[1], **wait}
     seen["last_answer"] = answer
     seen["urls"] = sorted(set(IMAGE_URL.findall(answer)))
     answer = yield "outpaint", refused

@@ -1,0 +1,127 @@
+"""What a call comes to for clients that do not say how long it may last, and which of them get links."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp_types import Implementation, ResourceLink, TextContent
+
+from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+from outpaint_mcp.server.client_profiles import UNKNOWN, profile_of
+from outpaint_mcp.settings import read_settings
+
+from ..serving import ERAS, connected, picture, server_for, settings_for
+
+SLOW = 8.0
+KNOWN = (
+    "claude-ai",
+    "claude-ai (via mcp-remote 0.1.37)",
+    "Claude Code",
+    "Visual Studio Code - Insiders",
+    "cursor-vscode",
+)
+FRAMEWORKS = ("mcp", "fastmcp", "google-adk", "visual-agent", "", "claude", "my-inspector-of-images")
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("setting", "name", "links"),
+    [
+        *[("auto", name, True) for name in (*KNOWN, "mcp-inspector")],
+        *[("auto", name, False) for name in FRAMEWORKS],
+        (True, "mcp", True),
+        (False, "claude-ai", False),
+    ],
+)
+async def test_links_go_to_clients_that_are_known_to_bear_them(
+    tmp_path: Path, era: str, setting: Any, name: str, links: bool
+) -> None:
+    server = server_for(settings_for(tmp_path), resource_links=setting)
+    async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
+        result = await client.call_tool("outpaint", {"image": str(picture(tmp_path)), "zoom": 1.2})
+    assert result.structured_content["images"][0]["resource_uri"], "the resource is always there"
+    assert any(isinstance(block, ResourceLink) for block in result.content) is links
+
+
+def test_known_hosts_wait_as_long_as_they_bear_and_others_briefly() -> None:
+    assert all(profile_of(name).wait_seconds >= 25 for name in KNOWN)
+    assert all(profile_of(name) is UNKNOWN for name in (*FRAMEWORKS, None))
+    assert UNKNOWN.wait_seconds < 4
+
+
+@contextlib.asynccontextmanager
+async def at_sandbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Sandbox, str, Client]]:
+    sandbox = Sandbox(SandboxSettings(seconds_per_state=60, painter=PlainPainter()))
+    try:
+        async with serving(sandbox) as base_url:
+            for name, value in environment(base_url).items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("OUTPAINT_DATA_DIR", str(folder / "data"))
+            async with connected(read_settings()) as client:
+                yield sandbox, base_url, client
+    finally:
+        sandbox.close()
+
+
+def text_of(result: Any) -> str:
+    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+async def timed(client: Client, **arguments: Any) -> tuple[Any, float]:
+    began = time.monotonic()
+    result = await client.call_tool("outpaint", arguments)
+    return result, time.monotonic() - began
+
+
+async def test_whatever_is_slow_an_unknown_client_has_its_answer_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with at_sandbox(tmp_path, monkeypatch) as (sandbox, base_url, client):
+
+        def slow(vendor: str, on: Any, **more: Any) -> None:
+            sandbox.faults.add(Fault(vendor=vendor, on=on, fault="slow", seconds=SLOW, **more))
+
+        async def order_not_answered() -> None:
+            slow("legnext", "submit", accepted=True)
+            arguments = {"task_id": seed_id("legnext", grid=True), "provider": "legnext", "image_index": 1, "zoom": 1.5}
+            result, seconds = await timed(client, **arguments)
+            task = result.structured_content
+            assert seconds < 4.5
+            assert task["status"] == "queued"
+            assert task["next"] == (
+                f"Not finished. Call get_task with task_id={task['id']} and wait_seconds=3.5; do not order again."
+            )
+            again, _ = await timed(client, **arguments, wait_seconds=2)
+            assert again.structured_content["id"] == task["id"]
+            assert "and wait_seconds=2;" in again.structured_content["next"]
+            later = await client.call_tool("get_task", {"task_id": task["id"], "wait_seconds": 1})
+            assert later.structured_content["status"] == "queued", "the vendor's answer is still awaited"
+
+        async def parent_not_imported() -> None:
+            slow("vtrix", "poll")
+            arguments = {"task_id": seed_id("vtrix", grid=False), "provider": "vtrix", "zoom": 1.5}
+            result, seconds = await timed(client, **arguments, wait_seconds=1)
+            assert seconds < 4.5
+            assert text_of(result).startswith("[not_ready] ")
+            result, _ = await timed(client, **arguments, wait_seconds=20)
+            assert result.structured_content["status"] in ("queued", "running"), "the same call went on with it"
+
+        async def image_not_read() -> None:
+            slow("apimart", "image")
+            image = f"{base_url}/images/apimart/{seed_id('apimart', grid=False)}/0.png"
+            result, seconds = await timed(client, image=image, provider="local", zoom=1.1)
+            assert seconds < 4.5
+            assert text_of(result).startswith("[not_ready] ")
+            result, _ = await timed(client, image=image, provider="local", zoom=1.1, wait_seconds=20)
+            assert result.structured_content["status"] == "succeeded"
+
+        async with anyio.create_task_group() as calls:
+            for one in (order_not_answered, parent_not_imported, image_not_read):
+                calls.start_soon(one)
+        assert sandbox.order_count("legnext", "outpaint") == 1
+        assert sandbox.order_count("vtrix", "outpaint") == 1
