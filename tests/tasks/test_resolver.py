@@ -1,6 +1,8 @@
 """How calls are understood, over the real adapters and without a store: nothing here is sent anywhere."""
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnsupportedFeatureError
+from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, OutpaintError, UnsupportedFeatureError
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import Record
-from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Image, Status, Task
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
@@ -102,12 +106,14 @@ async def test_a_file_that_may_not_leave_is_refused_with_this_machines_reason(tm
     assert "not grow" in str(await refused(resolver, image="a.png", zoom=1))
 
 
-async def test_a_file_that_nobody_can_take_is_not_refused_for_the_want_of_a_key(tmp_path: Path) -> None:
+async def test_a_file_with_a_prompt_and_no_key_is_refused_with_both_ways_out(tmp_path: Path) -> None:
     resolver, asked = of(tmp_path, key=None)
     error = await refused(resolver, image="a.png", prompt="a lake")
     assert isinstance(error, UnsupportedFeatureError)
     assert "Local engine has no prompt" in str(error)
-    assert "API_KEY" not in str(error)
+    assert "Leave prompt out: then local can do it on this machine" in str(error)
+    assert "apiframe (needs APIFRAME_API_KEY)" in str(error)
+    assert "legnext" not in str(error), "it takes URLs alone"
     assert asked == []
 
 
@@ -117,6 +123,7 @@ async def test_a_file_that_may_not_leave_is_offered_to_those_alone_who_take_file
     error = await refused(resolver, image="a.png", prompt="a lake", zoom=1.7)
     assert "Local engine has no prompt" in str(error)
     assert "legnext" not in str(error).lower()
+    assert "Leave prompt out" in str(error)
     able = await refused(resolver, image="a.png", prompt="a lake", zoom=1.5)
     assert "apiframe can do it" in str(able)
 
@@ -214,3 +221,81 @@ async def test_who_else_can_is_named_where_a_named_provider_cannot_take_the_pict
     with pytest.raises(UnsupportedFeatureError, match=told) as refused:
         resolver.resolve(OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt))
     assert refused.value.advice.endswith(f"Providers that can: {others}.")
+
+
+# Who is named as able is able
+
+
+IMAGES = {"file": "a.png", "url": "https://example.com/a.png"}
+REQUESTS = st.fixed_dictionaries(
+    {"zoom": st.sampled_from([1.0, 1.1, 1.5, 1.7, 2.0])},
+    optional={
+        "provider": st.sampled_from(["legnext", "apiframe", "apimart", "piapi", "local"]),
+        "prompt": st.just("a lake"),
+        "speed": st.just("fast"),
+        "aspect_ratio": st.sampled_from([AspectRatio(1, 1), AspectRatio(16, 9)]),
+        "webhook": st.sampled_from([Webhook("https://example.com/h"), Webhook("https://example.com/h", "s")]),
+        "provider_options": st.sampled_from([{"seed": 7}, {"metadata": "x"}]),
+    },
+)
+NAMES = "|".join(["legnext", "apiframe", "apimart", "piapi", "local"])
+
+
+@given(
+    source=st.sampled_from(["task", *IMAGES]),
+    arguments=REQUESTS,
+    keys=st.sets(st.sampled_from(["legnext", "apiframe", "apimart", "piapi"])),
+    may_leave=st.booleans(),
+)
+def test_what_a_refusal_offers_is_not_refused(
+    source: str, arguments: dict[str, Any], keys: set[str], may_leave: bool
+) -> None:
+    vendors: list[Provider] = [
+        one(HttpClient(), key="key" if one.name in keys else None) for one in (Legnext, Apiframe, Apimart, Piapi)
+    ]
+    providers = {one.name: one for one in [*vendors, LocalProvider(Path())]}
+    resolver = Resolver(providers, auto=tuple(providers), may_leave=may_leave)
+
+    def resolved(**changes: Any) -> None:
+        asked = {**arguments, **changes}
+        if source != "task":
+            found = Understanding(resolver)
+            found.resolve(OutpaintRequest(image=IMAGES[source], **asked))
+            return
+        request = OutpaintRequest(task_id="op-1", image_index=2, **asked)
+        resolver.check(request)
+        parent = Understanding(resolver).find("op-1", "auto")
+        index = resolver.image_needed(request, parent)
+        image = None if index is None else Understanding(resolver).read(parent.task.images[index - 1].url)
+        resolver.resolve(request, Source(parent, image))
+
+    try:
+        resolved()
+        return
+    except OutpaintError as error:
+        told = str(error)
+        advice = error.advice
+    said = re.findall(rf"\b({NAMES})\b(?: \(needs (\w+)\))?", advice)
+    left_out = re.search(r"[Ll]eave ([a-z_, ]+?) out(?:: then (\w+)| and name (\w+))?", advice)
+    changes: dict[str, Any] = {}
+    if left_out is not None:
+        gone = re.split(", | and ", left_out[1])
+        changes = {name: None for name in gone if name in ("prompt", "speed", "aspect_ratio")}
+        changes |= {"provider_options": {}} if "provider_options" in gone else {}
+        if "webhook_url" in gone:
+            changes["webhook"] = None
+        elif "webhook_secret" in gone:
+            changes["webhook"] = Webhook("https://example.com/h")
+        fewer = left_out[2] or left_out[3]
+        said = [one for one in said if one[0] != fewer]
+        with_key = contextlib.suppress(ConfigurationError) if fewer is None else contextlib.nullcontext()
+        with with_key:
+            resolved(**changes, **({} if left_out[3] is None else {"provider": fewer}))
+    for name, key in said:
+        if key:
+            assert key == providers[name].needs[0]
+            with pytest.raises(ConfigurationError, match=key):
+                resolved(provider=name)
+        else:
+            assert not providers[name].needs, told
+            resolved(provider=name)

@@ -71,7 +71,7 @@ def check_image_url(title: str, url: str, longest: int) -> None:
     if not usable or len(url) > longest:
         raise UnsupportedFeatureError(
             f"{title} takes your own image only by a public http(s) URL of at most {longest} characters.",
-            "Give such a URL, or name a provider that takes files (list_providers shows them).",
+            "Give such a URL.",
         )
 
 

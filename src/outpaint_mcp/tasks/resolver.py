@@ -4,7 +4,7 @@ The service calls `check` before anything is fetched, fetches the parent's recor
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +22,10 @@ from outpaint_mcp.domain.request import AUTO, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.ways_out import Check, least_left_out, left_out, listed, named, sift
 
 MAX_OPTIONS_BYTES = 8192
+_USUAL_SIZES = ((800, 600), (600, 800))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,13 @@ class Resolver:
             return
         if request.image_index is not None:
             raise InvalidRequestError("image_index chooses an image of a task; it does not go with image.")
-        if request.zoom == 1 and request.aspect_ratio is None:
-            raise InvalidRequestError(
-                "With zoom 1 and no aspect_ratio the image would not grow.", "Give a zoom above 1, or an aspect_ratio."
-            )
+        _check_growth(request)
         if request.provider != AUTO:
             self._check(self._providers[request.provider], request, SourceKind.IMAGE)
-        elif not (able := self._able(request))[0]:
-            raise self._nobody(able[1], stays=self._stays(request))
+            return
+        able, refusals = sift(self._auto, request, _check_own_image)
+        if all(one.needs for one in able):
+            raise self._nobody(request, able, refusals, _check_usual_images)
 
     def image_needed(self, request: OutpaintRequest, parent: Record) -> int | None:
         """Which image of the parent, from 1, must be read before `resolve`; None if the parent's id is enough.
@@ -100,7 +101,7 @@ class Resolver:
         provider, at = self._from_parent(request, parent)
         if self._extends_task(provider, parent):
             return None
-        self._check(provider, _as_image(request), SourceKind.IMAGE)
+        self._check(provider, _as_image(request, parent), SourceKind.IMAGE)
         count = len(parent.task.images)
         if request.image_index is not None and at.index > count:
             raise InvalidRequestError(f"The task {parent.task.id} has {count} images; image_index is {at.index}.")
@@ -122,9 +123,9 @@ class Resolver:
             if source.image is None:
                 raise TypeError("the parent's image is needed")
             # Another provider's image, or one of a provider that takes no tasks: it is handed over like your own.
-            self._check_image(provider, _as_image(request), source.image)
+            self._check_image(provider, _as_image(request, source.parent), source.image)
             return self._order(request, provider, source.image), provider.notes_for(request)
-        self._check(provider, request, SourceKind.TASK)
+        self._check(provider, request, SourceKind.TASK, source.parent)
         notes = provider.notes_for(request)
         order = self._order(request, provider, parent)
         if parent.is_grid and provider.needs_upscaled:
@@ -187,113 +188,114 @@ class Resolver:
             provider = self._providers[request.provider]
             self._check_image(provider, request, image)
             return provider
-        able, refusals = self._able(request)
+        check = _checking(image)
+        able, refusals = sift(self._auto, request, check)
         stays = self._stays(request)
-        frame = _frame(request, image)
+        for one in able:
+            if not (one.needs or (stays and one.leaves_machine)):
+                return one
+        raise self._nobody(request, able, refusals, check)
+
+    def _nobody(
+        self, request: OutpaintRequest, able: list[Provider], refusals: Mapping[str, OutpaintError], check: Check
+    ) -> OutpaintError:
+        """The refusal of a request that `auto` finds nobody for.
+
+        Args:
+            request: what is asked for.
+            able: those of `auto` that could do it, were they ready or might they have the image.
+            refusals: why the others cannot, by provider.
+            check: whether a provider can be named as able.
+        """
+        stays = self._stays(request)
         if stays:
-            here = [one for one in able if not one.leaves_machine]
-            others, _ = self._sift(able, lambda one: one.check_image(image, frame))
-            if not here and others:
-                names = " and ".join(one.name for one in others)
-                raise UnsupportedFeatureError(
-                    "No provider on this machine can do this, and a file or data: image leaves it only on purpose.",
-                    f"Name a provider ({names} can do it), or have the operator set OUTPAINT_PROVIDERS.",
-                )
-            able = here
-        able, more = self._sift(able, lambda one: one.check_image(image, frame))
-        for provider in able:
-            return provider
-        raise self._nobody(more | refusals, stays=stays)
+            # Why another would not take an image that it never gets is no reason.
+            refusals = {name: error for name, error in refusals.items() if not self._providers[name].leaves_machine}
+        for name, error in refusals.items():
+            if isinstance(error, InvalidRequestError) and not self._providers[name].needs:
+                # The values given are wrong; of several such reasons the first is told.
+                return error
+        reasons = [*dict.fromkeys(error.message for error in refusals.values())]
+        if any(not one.needs for one in able):
+            reasons.append("A file or data: image leaves this machine only on purpose.")
+        where = "No provider on this machine" if stays else "No provider that is ready and that auto tries"
+        return UnsupportedFeatureError(f"{where} can do this. {' '.join(reasons)}", self._ways_out(request, check))
+
+    def _ways_out(self, request: OutpaintRequest, check: Check) -> str:
+        """What to do about a request that `auto` finds nobody for."""
+        stays = self._stays(request)
+        ways = []
+        free = [one for one in self._auto if not one.needs and not (stays and one.leaves_machine)]
+        provider, names = least_left_out(free, request, check)
+        if provider is not None:
+            where = "" if provider.leaves_machine else " on this machine"
+            ways.append(f"leave {listed(names)} out: then {provider.name} can do it{where}")
+        able, _ = sift(self._providers.values(), request, check)
+        if ready := [one for one in able if not one.needs]:
+            ways.append(f"name a provider ({listed(one.name for one in ready)} can do it)")
+        if keyless := [one for one in able if one.needs]:
+            ways.append(f"have the operator set a key and name its provider: {named(keyless)}")
+        told = "; or ".join(ways) or "change the argument that is in the way (list_providers shows the limits)"
+        return f"{told[0].upper()}{told[1:]}."
 
     def _stays(self, request: OutpaintRequest) -> bool:
         """Whether the image may not leave this machine unless a provider is named."""
         return not self._may_leave and scheme_of((request.image or "").strip()) not in ("http", "https")
 
-    def _able(self, request: OutpaintRequest) -> tuple[list[Provider], dict[str, OutpaintError]]:
-        """Those of `auto` that could do it whatever the image is, and why the others cannot."""
-        able, refusals = self._sift(self._auto, lambda one: one.check(request, SourceKind.IMAGE))
-        if self._stays(request):
-            # Why another would not take an image that it never gets is no reason.
-            refusals = {name: error for name, error in refusals.items() if not self._providers[name].leaves_machine}
-        return able, refusals
-
-    def _check(self, provider: Provider, request: OutpaintRequest, kind: SourceKind) -> None:
+    def _check(
+        self, provider: Provider, request: OutpaintRequest, kind: SourceKind, parent: Record | None = None
+    ) -> None:
         """Refuse what the named provider cannot do, naming those that can."""
+        # A task belongs to its provider; another one can only take its image.
+        asked = _as_image(request, parent) if kind is SourceKind.TASK else request
+        possible, sure = (
+            (_check_own_image, _check_usual_images) if kind is SourceKind.IMAGE else (_check_task, _check_task)
+        )
         try:
-            provider.check(request, kind)
+            possible(provider, request)
         except UnsupportedFeatureError as error:
-            # A task belongs to its provider; another one can only take its image.
-            asked = _as_image(request) if kind is SourceKind.TASK else request
-            raise self._naming_others(error, provider, lambda one: one.check(asked, SourceKind.IMAGE)) from None
+            names = left_out(provider, request, kind, sure)
+            raise self._naming_others(error, provider, asked, _check_usual_images, names) from None
         if provider.needs:
+            others = [one for one in self._providers.values() if not one.needs]
+            able, _ = sift(others, asked, _check_usual_images)
+            other, names = least_left_out(others, asked, _check_usual_images)
+            advice = "Have the operator set it"
+            if able:
+                advice += f", or name a provider that is ready{_by_own_id(request)} ({listed(o.name for o in able)})"
+            elif other is not None:
+                advice += f", or leave {listed(names)} out and name {other.name}{_by_own_id(request)}"
             raise ConfigurationError(
-                f"{provider.title} needs the environment variable {', '.join(provider.needs)}.",
-                "Have the operator set it, or name another provider (list_providers shows who is ready).",
+                f"{provider.title} needs the environment variable {', '.join(provider.needs)}.", f"{advice}."
             )
 
     def _check_image(self, provider: Provider, request: OutpaintRequest, image: InputImage) -> None:
         """Refuse an image that the named provider cannot extend, naming those that can."""
-        frame = _frame(request, image)
-
-        def check(one: Provider) -> None:
-            one.check(request, SourceKind.IMAGE)
-            one.check_image(image, frame)
-
+        check = _checking(image)
         try:
-            provider.check_image(image, frame)
+            check(provider, request)
         except UnsupportedFeatureError as error:
-            raise self._naming_others(error, provider, check) from None
+            names = left_out(provider, request, SourceKind.IMAGE, check)
+            raise self._naming_others(error, provider, request, check, names) from None
 
     def _naming_others(
-        self, error: UnsupportedFeatureError, provider: Provider, check: Callable[[Provider], None]
+        self,
+        error: UnsupportedFeatureError,
+        provider: Provider,
+        request: OutpaintRequest,
+        check: Check,
+        names: tuple[str, ...],
     ) -> UnsupportedFeatureError:
-        able, _ = self._sift(self._providers.values(), check, configured=False)
-        names = ", ".join(
-            one.name + (f" (needs {', '.join(one.needs)})" if one.needs else "") for one in able if one is not provider
-        )
-        others = f"Providers that can: {names}." if names else "No provider here can do it; change the arguments."
-        own = "" if error.advice == error.default_advice else f"{error.advice} "
-        return UnsupportedFeatureError(error.message, own + others)
-
-    @staticmethod
-    def _sift(
-        providers: Iterable[Provider], check: Callable[[Provider], None], *, configured: bool = True
-    ) -> tuple[list[Provider], dict[str, OutpaintError]]:
-        """Those that pass the check, and why the others do not."""
-        able: list[Provider] = []
-        refusals: dict[str, OutpaintError] = {}
-        for provider in providers:
-            try:
-                check(provider)
-                if configured and provider.needs:
-                    raise ConfigurationError(f"{provider.title} could do it, but needs {', '.join(provider.needs)}.")
-            except OutpaintError as error:
-                refusals[provider.name] = error
-            else:
-                able.append(provider)
-        return able, refusals
-
-    def _nobody(self, refusals: Mapping[str, OutpaintError], *, stays: bool) -> OutpaintError:
-        """One refusal out of many: a ready provider's about the values given, else all of them, each in a sentence.
-
-        Args:
-            refusals: by provider; of several about the values the first is taken.
-            stays: whether the image may not leave this machine unless a provider is named.
-        """
-        for name, error in refusals.items():
-            if isinstance(error, InvalidRequestError) and not self._providers[name].needs:
-                return error
-        reasons = " ".join(dict.fromkeys(error.message for error in refusals.values()))
-        if stays:
-            return UnsupportedFeatureError(
-                f"No provider on this machine can do this. {reasons}".rstrip(),
-                "Change the argument that is in the way, or name a provider that may have the image (list_providers "
-                "shows who can).",
-            )
-        return UnsupportedFeatureError(
-            f"No provider that is ready can do this. {reasons}",
-            "Change the argument that is in the way, or have the operator set a key (list_providers shows who can).",
-        )
+        """The refusal of a named provider with the ways out of it: `names`, to be left out; and the others that can."""
+        able, _ = sift((one for one in self._providers.values() if one is not provider), request, check)
+        ways = [] if error.advice == error.default_advice else [error.advice]
+        if names:
+            ways.append(f"Leave {listed(names)} out.")
+        if able:
+            ways.append(f"Providers that can{_by_own_id(request)}: {named(able)}.")
+        elif not ways:
+            ways.append("Change the arguments (list_providers shows the limits).")
+        return UnsupportedFeatureError(error.message, " ".join(ways))
 
     def _upscale_note(self, provider: Provider, order: Order, index: int) -> str:
         usd = self._prices.get(provider.name, provider.usd_for(order).get(StepName.UPSCALE))
@@ -303,9 +305,60 @@ class Resolver:
         )
 
 
-def _as_image(request: OutpaintRequest) -> OutpaintRequest:
-    """The request as it is made of a provider that gets the task's image and not the task."""
-    return replace(request, image_index=None)
+def _as_image(request: OutpaintRequest, parent: Record | None = None) -> OutpaintRequest:
+    """The request as it is made of a provider that gets the task's image and not the task.
+
+    `image` is then the parent's, where it is known: not every provider takes one without a public URL.
+    """
+    if parent is None:
+        return replace(request, image_index=None)
+    index = request.image_index or 1
+    url = next((image.url for image in parent.task.images if image.index == index), None)
+    return replace(request, image_index=None, image=url)
+
+
+def _check_growth(request: OutpaintRequest) -> None:
+    """Refuse what makes no image larger."""
+    if request.zoom == 1 and request.aspect_ratio is None:
+        raise InvalidRequestError(
+            "With zoom 1 and no aspect_ratio the image would not grow.", "Give a zoom above 1, or an aspect_ratio."
+        )
+
+
+def _check_task(provider: Provider, request: OutpaintRequest) -> None:
+    provider.check(request, SourceKind.TASK)
+
+
+def _check_own_image(provider: Provider, request: OutpaintRequest) -> None:
+    """What is known before the image is read."""
+    _check_growth(request)
+    provider.check(request, SourceKind.IMAGE)
+
+
+def _check_usual_images(provider: Provider, request: OutpaintRequest) -> None:
+    """Before the image is read: whether the provider could extend it if it has a usual shape."""
+    # A vendor's image, of which nothing is known yet, has a URL.
+    url = "https:" if request.image is None else request.image
+    for width, height in _USUAL_SIZES:
+        image = InputImage("", "image/png", width, height, url=url if scheme_of(url) in ("http", "https") else None)
+        _checking(image)(provider, request)
+
+
+def _checking(image: InputImage) -> Check:
+    """What is known once it is read."""
+
+    def check(provider: Provider, request: OutpaintRequest) -> None:
+        frame = _frame(request, image)
+        provider.check(request, SourceKind.IMAGE)
+        provider.check_image(image, frame)
+
+    return check
+
+
+def _by_own_id(request: OutpaintRequest) -> str:
+    """A provider's own id means nothing to another provider."""
+    known = request.task_id is None or request.task_id.startswith("op-")
+    return "" if known else ", given the op-... id that get_task shows"
 
 
 def _frame(request: OutpaintRequest, image: InputImage) -> Frame:
