@@ -1,6 +1,7 @@
 """The address in what was written around it, and what is ambiguous."""
 
 import base64
+import time
 
 import pytest
 
@@ -33,6 +34,8 @@ JPEG = base64.b64encode(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)).dec
         "[img]{}[/img]",
         '{{"type": "image_url", "image_url": {{"url": "{}", "detail": "high"}}}}',
         '["{}"]',
+        '{{"imageUrl": "{}", "alt": "a lake"}}',
+        "<image>\n<url>{}</url>\n</image>",
         "{{'url': '{}'}}",
     ],
 )
@@ -43,6 +46,30 @@ def test_an_address_is_found_in_what_is_around_it(wrapped: str) -> None:
 def test_entities_and_escapes_are_undone() -> None:
     assert meant(f'<img src="{URL.replace("&", "&amp;")}">', ()).ref == URL
     assert meant(f'{{"url": "{URL.replace("/", chr(92) + "/")}"}}', ()).ref == URL
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "path"),
+    [
+        ("![[sea side.png]]", "sea side.png"),
+        ("![a](sea side.png 'title')", "sea side.png"),
+        ('<image src="/p/a.png"/>', "/p/a.png"),
+        ('{"image_path": "/p/a.png"}', "/p/a.png"),
+        ("Here: data:image/png;base64,iVBO", "data:image/png;base64,iVBO"),
+        ("https%3A%2F%2Fexample.com%2Fa.png", "https://example.com/a.png"),
+    ],
+)
+def test_paths_and_data_are_found_too(wrapped: str, path: str) -> None:
+    assert meant(wrapped, ()).ref == path
+
+
+@pytest.mark.parametrize(
+    "text", ["![a]( x" + " " * 7900, "[[a" * 2600, " http://x" + ")" * 7900, "image" + "1" * 290 + "x", "[" * 100_000]
+)
+def test_no_text_takes_long(text: str) -> None:
+    began = time.process_time()
+    meant(text, ())
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -79,6 +106,8 @@ def test_bare_base64_of_an_image_is_data(before: str) -> None:
         "attachment:a.png",
         "attachment://a.png",
         "sandbox:/mnt/data/a.png",
+        "computer:///mnt/user-data/a.png",
+        "YOUR_IMAGE_URL_HERE",
         "/mnt/data/a.png",
         "blob:https://example.com/1",
     ],

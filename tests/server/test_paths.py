@@ -34,6 +34,8 @@ def photo(folder: Path, name: str, width: int = 48) -> Path:
                 "file:{}",
                 "~/'sea side.png'",
                 "~/sea%20side.png",
+                "\u202a{}",
+                "{},",
             ],
         ),
         ("a (1) & b's.png", ["~/a\\ \\(1\\)\\ \\&\\ b\\'s.png", "~/a (1) & b\u2019s.png"]),
@@ -106,6 +108,7 @@ async def test_no_reading_of_a_path_leads_out_of_the_folders_that_may_be_read(tm
     ("image", "told"),
     [
         ("file://home/u/a.png", "Write three slashes"),
+        ("www.example.com/a.png", "write https:// before it"),
         ("C:\\Users\\u\\a.png", "one of Windows, and this server runs on"),
         ("`D:/a.png`", "one of Windows, and this server runs on"),
         ("file:///C:/Users/u/a.png", "one of Windows, and this server runs on"),

@@ -33,6 +33,8 @@ async def test_every_name_of_an_image_of_a_task_is_that_image(tmp_path: Path) ->
             {"image": f'"{id_}"', "image_index": 2},
             {"image": image["resource_uri"], "task_id": id_},
             {"task_id": image["resource_uri"]},
+            {"task_id": f"{id_}-2"},
+            {"image": f"{id_}/images/2"},
             {"task_id": f"outpaint://tasks/{id_}", "image_index": "2"},
             {"task_id": f"\u201c{id_}\u201d.", "image_index": 2},
         ):
@@ -55,6 +57,9 @@ async def test_a_task_is_found_by_whatever_is_written_around_its_id(tmp_path: Pa
             "\u00a0{}\r\n",
             "({})",
             "outpaint://tasks/{}/",
+            "Task {} (local): succeeded",
+            "\u200b{}",
+            "task_id={}",
         ):
             found = await client.call_tool("get_task", {"task_id": written.format(task["id"])})
             assert found.structured_content["id"] == task["id"], written

@@ -12,6 +12,8 @@ from typing import Any, Final
 QUOTES: Final = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 FILE_FORMATS: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 """The formats in which images are written, by the suffixes of their files."""
+INVISIBLE: Final = "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Characters that come along when text is copied."""
 _LONGEST: Final = 200
 _FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _NUMBER: Final = r"(?:[0-9]{1,20}(?:[.,][0-9]{0,40})?|\.[0-9]{1,40})"
@@ -111,7 +113,7 @@ def _bare(value: Any) -> str:
     """
     if not isinstance(value, str) or len(value) > _LONGEST:
         return ""
-    text = " ".join(value.translate(_FULL_WIDTH).split()).strip(QUOTES + " ")
+    text = " ".join(value.translate(_FULL_WIDTH).split()).strip(QUOTES + INVISIBLE + " ")
     return text.removesuffix(".").rstrip().lower()
 
 

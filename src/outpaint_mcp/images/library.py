@@ -20,8 +20,8 @@ import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.domain.order import InputImage
-from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.task import StoredImage
+from outpaint_mcp.domain.values import INVISIBLE, QUOTES
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
 from outpaint_mcp.images.documents import refuse_document
@@ -38,6 +38,7 @@ _READS: Final = 128
 """How many input images are read at the same time; each needs some memory and, while it is fetched, a connection."""
 _READS_OF_ONE: Final = 32
 """How many of these may be one client's."""
+_MAX_PATH: Final = 5000
 _STALE_SECONDS: Final = 3600.0
 _GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a task its task_id."
 _WRITE_BYTES: Final = 1 << 20
@@ -122,7 +123,7 @@ class ImageLibrary:
         Raises:
             InvalidImageError, ForbiddenUrlError: it names several images, or none that can be here.
         """
-        ref = ref.strip()
+        ref = ref.strip().strip(INVISIBLE).strip()
         if scheme_of(ref) in ("http", "https", "data"):
             return Meant(ref)
         return await _in_thread(meant, ref, self._roots if paths_allowed else ())
@@ -202,11 +203,11 @@ class ImageLibrary:
 
     async def result_named(self, ref: str) -> str | None:
         """The SHA-256 of the stored result whose path or ``file:`` URI this is; None if it is not of one."""
-        found = re.search(r"([0-9a-f]{64})\.[a-z0-9]+\W*$", ref[-100:])
+        found = None if len(ref) > _MAX_PATH else re.search(r"([0-9a-f]{64})\.[a-z0-9]+\W*$", ref[-100:])
 
         def is_ours() -> bool:
             try:
-                return path_of(bare(ref)).resolve().parent == self._images.resolve()
+                return path_of(ref.strip(QUOTES + "<> ")).resolve().parent == self._images.resolve()
             except (OutpaintError, OSError, ValueError, RuntimeError):
                 return False
 

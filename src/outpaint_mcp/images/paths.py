@@ -5,6 +5,7 @@ then as the one file whose name looks the same: screenshots' names have spaces t
 accent is written in two ways.
 """
 
+import html
 import itertools
 import os
 import re
@@ -30,6 +31,7 @@ _HOME: Final = re.compile(
     r"(?:\$\{?HOME\}?|\$\{?env:USERPROFILE\}?|%USERPROFILE%|%HOMEDRIVE%%HOMEPATH%)(?=[/\\])", re.IGNORECASE
 )
 _WINDOWS: Final = re.compile(r"(?:file:/{0,3})?/?(?:([A-Za-z]):[\\/]|\\\\)(.*)", re.DOTALL)
+_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::[0-9]+)?/\S+$", re.IGNORECASE)
 _UNTOLD: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What no message can hold."""
 _ALIKE: Final = str.maketrans(
@@ -76,6 +78,10 @@ def meant(ref: str, roots: Collection[Path]) -> Meant:
         )
     if roots and sys.platform != "win32" and (windows := _WINDOWS.fullmatch(ref)) is not None:
         raise _windows_path(windows[1], windows[2])
+    if scheme_of(ref) is None and _HOST.match(ref):
+        raise InvalidImageError(
+            "The image is neither a whole URL nor a path that is there.", "If it is a URL, write https:// before it."
+        )
     return Meant(ref)
 
 
@@ -115,7 +121,7 @@ def _readings(ref: str) -> Iterator[str]:
         texts = [unquote(rest), rest]
     else:
         bare = ref.removeprefix("@").strip(QUOTES + " ")
-        texts = [bare]
+        texts = [bare, bare.rstrip(".,;:"), html.unescape(bare)]
         if sys.platform != "win32":
             try:
                 words = shlex.split(ref.removeprefix("@"))

@@ -8,52 +8,40 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import unquote
 
 from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.domain.values import QUOTES
 from outpaint_mcp.images.sources import is_base64_of_image, scheme_of
 
-_SEARCHED: Final = 20_000
+_SEARCHED: Final = 8_000
 """Characters; in a longer text, which holds the image's data, only its beginning can be a wrapper."""
 _SCHEMES: Final = frozenset({"http", "https", "data", "file", "outpaint"})
-_TITLE: Final = r"""(?:\s+(?:"[^"]*"|'[^']*'|\([^()]*\)))?\s*"""
-_MARKDOWN: Final = re.compile(rf"(!?)\[[^\[\]]*\]\(\s*(<[^<>]*>|[^()\s]*(?:\([^()\s]*\)[^()\s]*)*){_TITLE}\)")
-_MARKDOWN_WITH_SPACES: Final = re.compile(rf"!?\[[^\[\]]*\]\(\s*([^<>\n]+?){_TITLE}\)")
+# Possessive quantifiers, here and below: no text takes more than a moment.
+_TITLE: Final = r"""(?:\s++(?:"[^"]*"|'[^']*'|\([^()]*\)))?+\s*+"""
+_MARKDOWN: Final = re.compile(rf"(!?)\[[^\[\]]*\]\(\s*+(<[^<>]*>|[^()\s]*+(?:\([^()\s]*\)[^()\s]*+)*+){_TITLE}\)")
+_MARKDOWN_WITH_SPACES: Final = re.compile(
+    rf"!?\[[^\[\]]*\]\(\s*+([^<>\n]+?){_TITLE}\)|!?\[\[([^\[\]|]+)(?:\|[^\[\]]*)?\]\]"
+)
 _HTML: Final = re.compile(
-    r"""<(img|a)\b[^<>]*?(?<![\w-])(?:src|href)\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]+)""", re.IGNORECASE
+    r"""<(img|image|source|a)\b[^<>]*?(?<![\w-])(?:src|href)\s*+=\s*+("[^"]*"|'[^']*'|[^\s"'<>]+)""", re.IGNORECASE
 )
 _ANGLES: Final = re.compile(r"<((?:https?|file|data|outpaint):[^<>\s|]*)(?:\|[^<>]*)?>", re.IGNORECASE)
 _URL: Final = re.compile(
     r"""(?<![\w:])(?:https?|outpaint|file)://(?:\[[0-9a-f:.]+\])?[^\s<>"'`\\^{|}\[\]\u201c\u201d\u2018\u2019]+""",
     re.IGNORECASE,
 )
-_KEYS: Final = frozenset(
-    (
-        "url",
-        "uri",
-        "href",
-        "src",
-        "link",
-        "path",
-        "file",
-        "filepath",
-        "file_path",
-        "image",
-        "image_url",
-        "data",
-        "base64",
-        "b64",
-        "b64_json",
-    )
-)
+_DATA: Final = re.compile(r"""(?<![\w:])data:image/[^\s<>"'`\\()\[\]{}]++""", re.IGNORECASE)
+_KEY: Final = re.compile(r"(?:ur[li]|href|src|link|path|file|filename|image|data|base64|b64|b64_json)$", re.IGNORECASE)
 _BASE64: Final = re.compile(r"(?:[a-z]+/[a-z0-9.+-]+[;,:]\s*)?;?base64\s*[,:;]\s*", re.IGNORECASE)
 _IN_A_CHAT: Final = re.compile(
-    r"(?:sandbox|attachment|blob|cid|content|file-service|sediment|upload):.*"
+    r"(?:sandbox|attachment|blob|cid|content|computer|clipboard|file-service|sediment|upload):.*"
     r"|/?mnt/(?:data|user-data|uploads)/.*"
     r"|file[-_][A-Za-z0-9_-]{6,}"
-    r"|\W*(?:(?:the|my|your|this|attached|uploaded|above|current|previous|last|first|original|input|source|user'?s?)"
-    r"[ _-])*(?:image|img|photo|picture|screenshot|attachment|file|upload)"
-    r"[\s_#:-]*(?:\d{1,3}|id|url|path|data|here)?\W*",
+    r"|\W*+(?:(?:the|my|your|this|attached|uploaded|pasted|generated|above|current|previous|latest|last|first|original"
+    r"|input|source|base64|encoded|users?|user's)[ _-])*+"
+    r"(?:image|img|photo|picture|screenshot|attachment|file|upload|clipboard)"
+    r"(?:[\s_#:(-]*+(?:\d++|id|ur[li]|path|data|string|here))*+\W*+",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -66,6 +54,8 @@ def unwrapped(text: str) -> str:
     """
     if text.lower().startswith("sandbox:"):
         return text[len("sandbox:") :]
+    if re.match(r"(?:https?|data|file)%3A", text, re.IGNORECASE):
+        return unquote(text)
     if text and text[0] in QUOTES and text[-1] in QUOTES:
         return text.strip(QUOTES + " \r\n")
     for found in (_of_json(text), _of_markup(text), _of_sentence(text)):
@@ -92,7 +82,7 @@ def _of_json(text: str) -> list[str]:
     except (ValueError, RecursionError):
         return []
     addresses = [value for _, value in leaves if scheme_of(value) in _SCHEMES]
-    return addresses or [value for key, value in leaves if key.lower() in _KEYS and value]
+    return addresses or [value for key, value in leaves if _KEY.search(key) and value]
 
 
 def _leaves(value: Any, key: str = "image") -> Iterator[tuple[str, str]]:
@@ -114,15 +104,19 @@ def _of_markup(text: str) -> list[str]:
     for found in _each(_MARKDOWN, text):
         (shown if found[1] else linked).append(html.unescape(found[2].strip("<>")))
     for found in _each(_HTML, text):
-        (shown if found[1].lower() == "img" else linked).append(html.unescape(found[2].strip("\"'")).strip())
+        (linked if found[1].lower() == "a" else shown).append(html.unescape(found[2].strip("\"'")).strip())
     if not shown and not linked and len(text) <= _SEARCHED and (whole := _MARKDOWN_WITH_SPACES.fullmatch(text)):
-        linked.append(html.unescape(whole[1]))
+        linked.append(html.unescape(whole[1] or whole[2]))
     return shown or linked
 
 
 def _of_sentence(text: str) -> list[str]:
     angles = [found[1] for found in _each(_ANGLES, text)]
-    return angles or [_ended(found[0]) for found in _each(_URL, text)]
+    if angles:
+        return angles
+    if _DATA.search(text[:_SEARCHED]) and (data := _DATA.search(text)):
+        return [data[0]]
+    return [_ended(found[0]) for found in _each(_URL, text)]
 
 
 def _each(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
