@@ -193,7 +193,7 @@ def _instead(fault: Fault, vendor: Vendor) -> Response | None:
         case "gone":
             return vendor.rejection(RejectedError(404, "Not found"))
         case "job_shaped_refusal":
-            return vendor.task_shaped_rejection(fault.status or 403, fault.message)
+            return vendor.task_shaped_rejection(fault.status or 403, fault.message, fault.code)
         case "refused_in_200":
             return vendor.rejection_in_200(fault.message)
         case _:

@@ -156,8 +156,11 @@ class Vendor(ABC):
         """A rejection under HTTP 200; overridden for the vendors that are known to send one."""
         return None
 
-    def task_shaped_rejection(self, status: int, message: str) -> Response | None:
-        """A rejection that looks like a task; overridden for the vendors that are known to send one."""
+    def task_shaped_rejection(self, status: int, message: str, code: int | str | None = None) -> Response | None:
+        """A rejection that looks like a task; overridden for the vendors that are known to send one.
+
+        Its code is the HTTP status unless it is given.
+        """
         return None
 
     def as_bare_string(self, body: Any) -> Any:

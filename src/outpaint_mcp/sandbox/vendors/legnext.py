@@ -71,7 +71,7 @@ class Legnext(Vendor):
             return answer_json({"error": {"code": code, "message": rejected.message}}, 401)
         return answer_json(unified_error(code, rejected.message), rejected.status)
 
-    def task_shaped_rejection(self, status: int, message: str) -> Response:
+    def task_shaped_rejection(self, status: int, message: str, code: int | str | None = None) -> Response:
         empty: dict[str, Any] = {
             "job_id": "",
             "model": "",
@@ -88,7 +88,7 @@ class Legnext(Vendor):
             },
             "detail": None,
             "logs": [],
-            "error": unified_error(status, message),
+            "error": unified_error(status if code is None else code, message),
         }
         return answer_json(empty, status)
 

@@ -131,9 +131,10 @@ class PiAPI(Vendor):
     def rejection_in_200(self, message: str) -> Response:
         return answer_json({"code": 500, "data": None, "message": message})
 
-    def task_shaped_rejection(self, status: int, message: str) -> Response:
-        task = {"task_id": "", "status": "failed", "output": None, "error": {"code": status, "message": message}}
-        return answer_json({"code": status, "data": task, "message": message}, status)
+    def task_shaped_rejection(self, status: int, message: str, code: int | str | None = None) -> Response:
+        code = status if code is None else code
+        task = {"task_id": "", "status": "failed", "output": None, "error": {"code": code, "message": message}}
+        return answer_json({"code": code, "data": task, "message": message}, status)
 
     # The legacy generation
 
