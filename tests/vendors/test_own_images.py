@@ -4,6 +4,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from PIL import Image
 
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
 from outpaint_mcp.domain.task import Status
@@ -22,6 +23,17 @@ async def test_apiframe_takes_a_file(tmp_path: Path) -> None:
         assert (await at.finished(square)).status is Status.SUCCEEDED
         outpaints = [body["fluxFillParams"]["outpaint"] for body in at.bodies("apiframe", "outpaint")]
     assert outpaints == ["Zoom out 1.5x", "Make square"]
+
+
+async def test_the_result_of_an_edit_of_a_cmyk_jpeg_is_served(tmp_path: Path) -> None:
+    source = tmp_path / "print.jpg"
+    Image.new("CMYK", (300, 200), (20, 80, 0, 10)).save(source)
+    async with service_at_sandbox(tmp_path) as at:
+        task = await at.finished(OutpaintRequest(image=str(source), provider="apiframe", zoom=1.5))
+        assert task.status is Status.SUCCEEDED, task.failure
+        assert (task.images[0].width, task.images[0].height) == (450, 300)
+        data, mime_type = await at.service.image(task.id, 1)
+    assert (data[:4], mime_type) == (b"\x89PNG", "image/png")
 
 
 async def test_a_lost_order_for_the_clients_own_image_is_found_again_with_the_same_upload(tmp_path: Path) -> None:

@@ -154,6 +154,13 @@ class Provider(ABC):
         if placing is not None:
             placing.check(self.title, frame)
 
+    def check_order(self, order: Order) -> None:  # noqa: B027 (most refuse nothing)
+        """Refuse an order as it was resolved, before a task exists.
+
+        Raises:
+            OutpaintError: what is asked does not go together.
+        """
+
     def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`provider_options` as they are ordered: defaults filled in where the provider knows them."""
         return dict(options)

@@ -8,6 +8,8 @@ from PIL import Image
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.decode import measure, open_image
 
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+
 
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels."""
@@ -18,8 +20,8 @@ def image_size(path: Path) -> tuple[int, int]:
 def fit(source: Path, width: int, height: int, target: Path) -> None:
     """Writes `source` as a PNG of `width` x `height` pixels to `target`."""
     image = open_image(source)
-    if image.size != (width, height):
-        image = image.convert("RGBA" if "A" in image.getbands() else "RGB").resize((width, height))
+    if image.size != (width, height) or image.mode not in _PNG_MODES:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB").resize((width, height))
     image.save(target)
 
 

@@ -134,7 +134,7 @@ class Resolver:
         return order, notes
 
     def _order(self, request: OutpaintRequest, provider: Provider, source: Parent | InputImage) -> Order:
-        return Order(
+        order = Order(
             provider=provider.name,
             source=source,
             frame=_frame(request, source) if isinstance(source, InputImage) else None,
@@ -149,6 +149,8 @@ class Resolver:
             wants_webhook=request.webhook is not None,
             webhook=request.webhook,
         )
+        provider.check_order(order)
+        return order
 
     def _from_parent(self, request: OutpaintRequest, record: Record) -> tuple[Provider, Parent]:
         """Who extends a task's image, and which image it is.

@@ -1,9 +1,13 @@
 """Where the original lies on the larger canvas, as the engine's stages hand it on: no image, no NumPy."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from outpaint_mcp.domain.frame import Frame
+
+# A JPEG could have 65,535; libjpeg writes no more than this.
+LARGEST_SIDE: Final[dict[str, int]] = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}
+"""The most pixels on a side, by format."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpd
 from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
-from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.plan import LARGEST_SIDE, Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 
 Quality = Literal["fast", "balanced", "best"]
@@ -130,6 +130,19 @@ class LocalProvider(Provider):
                 f"the local engine draws at most {MAX_OUTPUT_PIXELS // 10**6} megapixels.",
                 "Give a smaller zoom, an aspect_ratio nearer to the image's, or a smaller image.",
             )
+
+    def check_order(self, order: Order) -> None:
+        options, frame = _read_options(order.options), order.frame
+        if frame is None or max(frame.canvas_width, frame.canvas_height) <= LARGEST_SIDE[options.format]:
+            return
+        longest = max(frame.canvas_width, frame.canvas_height)
+        formats = " or ".join(name for name, most in LARGEST_SIDE.items() if longest <= most)
+        zoom = _largest_zoom(order, LARGEST_SIDE[options.format])
+        raise InvalidRequestError(
+            f"The new image would be {frame.canvas_width}x{frame.canvas_height}; "
+            f"a {options.format} file has at most {LARGEST_SIDE[options.format]:,} pixels on a side.",
+            f"Use the format {formats}" + (f", or a zoom of at most {zoom:g}." if zoom else "."),
+        )
 
     def build_job(self, order: Order) -> _Job:
         """What an order asks the workers to draw."""
@@ -239,6 +252,17 @@ def _read_options(options: Mapping[str, Any]) -> LocalOptions:
             f"provider_options.{'.'.join(map(str, problem['loc']))} does not fit the local engine.",
             "It takes seed (a whole number), quality (fast, balanced, best), variants (1-4), format (png, jpeg, webp).",
         ) from None
+
+
+def _largest_zoom(order: Order, longest: int) -> float | None:
+    """The largest zoom, in hundredths, with which no side is longer than so many pixels; None if there is none."""
+    frame = order.frame
+    for hundredths in range(200, 99, -1):
+        zoom = hundredths / 100
+        smaller = frame and Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=order.aspect_ratio)
+        if smaller and smaller.grows and max(smaller.canvas_width, smaller.canvas_height) <= longest:
+            return zoom
+    return None
 
 
 def _finished(remote_id: str, result: _Result) -> TaskUpdate:

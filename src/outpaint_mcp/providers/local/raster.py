@@ -12,12 +12,11 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image, ImageCms
 
+from outpaint_mcp.providers.local.plan import LARGEST_SIDE
 from outpaint_mcp.providers.local.subject import Pixels
 
 ImageFormat = Literal["png", "jpeg", "webp"]
-
 MIME_TYPES: Final[dict[str, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-LARGEST_SIDE: Final[dict[str, int]] = {"png": 2**31 - 1, "jpeg": 65_535, "webp": 16_383}  # pixels, by format
 
 
 @dataclass(frozen=True, slots=True)

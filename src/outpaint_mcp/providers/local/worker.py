@@ -81,8 +81,8 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
     from outpaint_mcp.images.decode import MAX_OUTPUT_PIXELS, open_image
     from outpaint_mcp.providers.local.engine import extend
-    from outpaint_mcp.providers.local.plan import Canvas
-    from outpaint_mcp.providers.local.raster import LARGEST_SIDE, MIME_TYPES, encode, to_pixels
+    from outpaint_mcp.providers.local.plan import LARGEST_SIDE, Canvas
+    from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels
 
     canvas, image_format, seeds = Canvas(**job["canvas"]), job["image_format"], job["seeds"]
     if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
