@@ -18,6 +18,9 @@ from outpaint_mcp.domain import values
         ("8.5 x 11", "17:22"),
         ("1920px x 1080px", "16:9"),
         ("Square", "1:1"),
+        ("16:9 (widescreen)", "16:9"),
+        ("Portrait, 9x16", "9:16"),
+        ("aspect ratio: 4:3", "4:3"),
         (1, "1:1"),
         (0.8, "4:5"),
     ],
@@ -27,7 +30,23 @@ def test_an_aspect_ratio_is_read_as_the_one_that_is_meant(written: Any, ratio: s
 
 
 @pytest.mark.parametrize(
-    "written", ["portrait", "4K", "3,2", "3.2", "1\u00bd", "16:9:1", "19999:10000", "-16:9", "", "1" * 300, {}, None]
+    "written",
+    [
+        "portrait",
+        "portrait 16:9",
+        "square 4:3",
+        "4K",
+        "3,2",
+        "3.2",
+        "1\u00bd",
+        "16:9:1",
+        "19999:10000",
+        "-16:9",
+        "",
+        "1" * 300,
+        {},
+        None,
+    ],
 )
 def test_what_is_no_aspect_ratio_stays_as_it_is(written: Any) -> None:
     assert values.aspect_ratio(written) == written

@@ -34,6 +34,9 @@ def photo(folder: Path, name: str, width: int = 48) -> Path:
                 "file:{}",
                 "~/'sea side.png'",
                 "~/sea%20side.png",
+                "<{}>",
+                "({})",
+                "Path: {}",
                 "\u202a{}",
                 "{},",
             ],
@@ -109,6 +112,8 @@ async def test_no_reading_of_a_path_leads_out_of_the_folders_that_may_be_read(tm
     [
         ("file://home/u/a.png", "Write three slashes"),
         ("www.example.com/a.png", "write https:// before it"),
+        ("photo.png", "Give its full path on this machine"),
+        ("the image above", "what only a chat has cannot be read"),
         ("C:\\Users\\u\\a.png", "one of Windows, and this server runs on"),
         ("`D:/a.png`", "one of Windows, and this server runs on"),
         ("file:///C:/Users/u/a.png", "one of Windows, and this server runs on"),

@@ -19,7 +19,10 @@ from .test_app import text_of
         ),
         (
             {"zoom": 1.5},
-            [{"zoom": one} for one in ("1.5", "1.5x", "x1.5", "150%", "150 %", "1,5", "\uff11.5", '"1.5"')]
+            [
+                {"zoom": one}
+                for one in ("1.5", "1.5x", "x1.5", "150%", "150 percent", "\u00d71.5", "1,5", "\uff11.5", '"1.5"')
+            ]
             + [{"zoom": 1.5, **one} for one in ({"provider": "`Local`"}, {"repeat": "False"}, {"wait_seconds": "9 s"})],
         ),
         (

@@ -23,6 +23,13 @@ _COMMON: Final = tuple(
     for w, h in ((1, 1), (5, 4), (4, 3), (3, 2), (16, 10), (5, 3), (16, 9), (2, 1), (21, 9))
     for width, height in ((w, h), (h, w))
 )
+_WORDS: Final = {
+    **dict.fromkeys(("landscape", "horizontal", "wide", "widescreen"), 1),
+    **dict.fromkeys(("portrait", "vertical", "tall"), -1),
+    "square": 0,
+}
+"""What a word says of a ratio: wider, square or taller."""
+_WORD: Final = re.compile(rf"\b(?:{'|'.join(_WORDS)}|aspect|ratio|format)\b")
 _MAX_PART: Final = 9999
 _FLAGS: Final = {
     "true": True,
@@ -39,8 +46,9 @@ _FLAGS: Final = {
 def zoom(value: Any) -> Any:
     """``2x``, ``150%`` and ``1,5`` as numbers."""
     text = _bare(value)
-    found = _number(re.sub(r"^x ?| ?(?:x|\u00d7|times|%)$", "", text))
-    return _no_flag(value) if found is None else float(found / 100 if text.endswith("%") else found)
+    percent = re.search(r" ?(?:%|percent|per cent)$", text)
+    found = _number(re.sub(r"^[x\u00d7] ?| ?[x\u00d7]$| ?times$", "", text[: percent.start()] if percent else text))
+    return _no_flag(value) if found is None else float(found / 100 if percent else found)
 
 
 def seconds(value: Any) -> Any:
@@ -81,7 +89,8 @@ def name(value: Any) -> Any:
 def aspect_ratio(value: Any) -> Any:
     """``16x9``, ``16/9``, ``1920 x 1080``, ``1.78``, ``2.39:1`` and ``square`` as ``W:H``.
 
-    Words such as ``landscape`` stand for several ratios, and 16,9 for two numbers or one: they are none.
+    A word such as ``landscape`` stands for several ratios, and 16,9 for two numbers or one: they are none. Beside a
+    ratio the word must fit.
     """
     match value:
         case [int() | float() as width, int() | float() as height]:
@@ -92,12 +101,17 @@ def aspect_ratio(value: Any) -> Any:
             text = _bare(value)
     if text == "square":
         return "1:1"
+    words = _WORD.findall(text)
+    text = " ".join(_WORD.sub("", text).replace("(", " ").replace(")", " ").strip(",: ").split()) if words else text
     found = re.fullmatch(rf"({_NUMBER}){_BETWEEN}({_NUMBER})(?: ?px)?", text)
     width_text, height_text = (found[1], found[2]) if found else (text, "1")
     first, second = _number(width_text), _number(height_text)
     # Alone, 3.2 and 1920 are rather mistakes than ratios.
     if not first or not second or not (found or ("," not in text and Fraction(2, 5) <= first <= Fraction(12, 5))):
         return _no_flag(value)
+    shape = (first > second) - (first < second)
+    if any(_WORDS.get(word, shape) != shape for word in words):
+        return value
     if second == 1:
         ratio = _meant(width_text, first)
     elif first == 1:

@@ -82,6 +82,11 @@ def meant(ref: str, roots: Collection[Path]) -> Meant:
         raise InvalidImageError(
             "The image is neither a whole URL nor a path that is there.", "If it is a URL, write https:// before it."
         )
+    if roots and scheme_of(ref) is None and ref and not os.path.isabs(os.path.expanduser(ref)) and ".." not in ref:
+        raise InvalidImageError(
+            "There is no file of this name in the working folder.",
+            "Give its full path on this machine, an http(s) URL or a data: URI; what only a chat has cannot be read.",
+        )
     return Meant(ref)
 
 
@@ -118,7 +123,7 @@ def _readings(ref: str) -> Iterator[str]:
     if scheme_of(ref) == "file":
         # A # or ? or % that was not encoded.
         rest = re.sub(r"^file:(?://(?:localhost)?(?=[/~]))?", "", ref, flags=re.IGNORECASE)
-        texts = [unquote(rest), rest]
+        texts = [] if rest.startswith("//") else [unquote(rest), rest]
     else:
         bare = ref.removeprefix("@").strip(QUOTES + " ")
         texts = [bare, bare.rstrip(".,;:"), html.unescape(bare)]

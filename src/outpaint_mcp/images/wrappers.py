@@ -33,6 +33,9 @@ _URL: Final = re.compile(
 )
 _DATA: Final = re.compile(r"""(?<![\w:])data:image/[^\s<>"'`\\()\[\]{}]++""", re.IGNORECASE)
 _KEY: Final = re.compile(r"(?:ur[li]|href|src|link|path|file|filename|image|data|base64|b64|b64_json)$", re.IGNORECASE)
+_LABEL: Final = re.compile(
+    r"(?:image|photo|picture|file|image ?path|file ?path|file ?name|path|source|src|ur[li])(?: ?= ?|: )", re.IGNORECASE
+)
 _BASE64: Final = re.compile(r"(?:[a-z]+/[a-z0-9.+-]+[;,:]\s*)?;?base64\s*[,:;]\s*", re.IGNORECASE)
 _IN_A_CHAT: Final = re.compile(
     r"(?:sandbox|attachment|blob|cid|content|computer|clipboard|file-service|sediment|upload):.*"
@@ -58,6 +61,8 @@ def unwrapped(text: str) -> str:
         return unquote(text)
     if text and text[0] in QUOTES and text[-1] in QUOTES:
         return text.strip(QUOTES + " \r\n")
+    if label := _LABEL.match(text):
+        return text[label.end() :]
     for found in (_of_json(text), _of_markup(text), _of_sentence(text)):
         different = list(dict.fromkeys(found))
         if len(different) > 1:
@@ -66,7 +71,9 @@ def unwrapped(text: str) -> str:
             )
         if different and different[0]:
             return different[0]
-    return _as_data(text) or text
+    if data := _as_data(text):
+        return data
+    return text[1:-1] if text[:1] + text[-1:] in ("<>", "()", "[]") else text
 
 
 def is_of_a_chat(text: str) -> bool:

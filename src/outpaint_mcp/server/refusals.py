@@ -33,13 +33,13 @@ _ELSEWHERE: Final[tuple[tuple[str, str, str], ...]] = (
         "The image stays in the middle: zoom grows all sides alike, and zoom 1 with an aspect_ratio grows only left "
         "and right, or only top and bottom.",
     ),
-    ("width height size dimension dimensions resolution pixels px scale factor percent w h canvas", "zoom", _SIZE),
     (
         "seed quality n count num number variants variations samples batch format style steps guidance cfg strength "
-        "negative sampler stylize chaos creativity safety background options params parameters extra",
+        "negative sampler stylize chaos creativity safety background options params parameters",
         "provider_options",
         _OPTIONS,
     ),
+    ("width height size dimension dimensions resolution pixels px scale factor percent w h canvas", "zoom", _SIZE),
     ("index variant", "image_index", "image_index chooses an image of a task."),
     ("id ids task job order parent", "task_id", "task_id is the task whose image is meant."),
     (
@@ -135,6 +135,8 @@ def _zoom_advice(zoom: Any) -> str | None:
         return None
     if 100 <= zoom <= 200:
         return f"For {zoom:g} % give {zoom / 100:g}."
+    if 2 < zoom < 2.01:
+        return "Give 2."
     if 2 < zoom <= 16:
         zooms = []
         while zoom > 2:

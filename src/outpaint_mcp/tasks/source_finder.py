@@ -54,7 +54,7 @@ class SourceFinder:
         """
         notes: tuple[str, ...] = ()
         found = await self._reference(request.image or request.task_id or "", client)
-        if found is None and request.image is not None:
+        if found is None and request.image is not None and request.task_id is None:
             meant = await self._images.meant(request.image, paths_allowed=self._paths_allowed)
             request, notes = replace(request, image=meant.ref), meant.notes
             found = await self._reference(meant.ref, client)
