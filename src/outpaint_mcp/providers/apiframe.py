@@ -14,7 +14,7 @@ import outpaint_mcp.providers as api
 SQUARE = api.AspectRatio(1, 1)
 DIRECTIONS = {1.0: "Make square", 1.5: "Zoom out 1.5x", 2.0: "Zoom out 2x"}
 ACTION, BUTTON = "/v2/images/midjourney/action", "fluxFillParams.outpaint"
-OPTIONS = api.Argument("merged into the body; unknown fields are rejected there")
+OPTIONS = "merged into the body; unknown fields are rejected there"
 
 
 def _direction(frame: api.Frame | None) -> str | None:
@@ -84,7 +84,7 @@ class Apiframe(api.HttpProvider):
                 api.Feature.IMAGE_INDEX: api.Argument("1 to 4; upscales that image first"),
                 api.Feature.WEBHOOK_URL: api.Argument("https; signed with the API key", "webhookUrl"),
                 api.Feature.WEBHOOK_EVENTS: api.Argument("progress, completed, failed", "webhookEvents"),
-                api.Feature.PROVIDER_OPTIONS: OPTIONS,
+                api.Feature.PROVIDER_OPTIONS: api.midjourney_options(OPTIONS),
             },
             constants={"action": "outpaint"},
         ),
@@ -95,7 +95,7 @@ class Apiframe(api.HttpProvider):
             arguments={
                 api.Feature.ASPECT_RATIO: api.Argument("1:1, with zoom 1 (make square)"),
                 api.Feature.PROMPT: api.Argument("any", "fluxFillParams.prompt"),
-                api.Feature.PROVIDER_OPTIONS: OPTIONS,
+                api.Feature.PROVIDER_OPTIONS: api.Argument(OPTIONS),
             },
             constants={"model": "flux-fill-pro", "fluxFillParams.mode": "outpaint"},
             frame=api.FrameFields(lambda order: {BUTTON: _direction(order.frame)}, wires=(BUTTON,), check=_check_frame),

@@ -78,7 +78,7 @@ class Apimart(api.HttpProvider):
             arguments={
                 api.Feature.IMAGE_INDEX: api.Argument("1 to 4; upscales that image first", "index"),
                 api.Feature.SPEED: SPEED,
-                api.Feature.PROVIDER_OPTIONS: api.Argument(
+                api.Feature.PROVIDER_OPTIONS: api.midjourney_options(
                     "merged into the body: custom_id (a button, decides in place of zoom), metadata"
                 ),
             },

@@ -142,6 +142,10 @@ class Provider(ABC):
         for key in request.provider_options:
             if key in reserved:
                 raise InvalidRequestError(f"provider_options must not hold {key!r}.", f"Use {reserved[key]} instead.")
+        for feature, argument in operation.arguments.items():
+            # Neither index nor webhooks have a check of their own.
+            if feature in asked and (value := getattr(request, feature.value, None)) is not None:
+                argument.check(value)
 
     def check_image(self, image: InputImage, frame: Frame) -> None:
         """Refuse an image (its size, its lack of a public URL) or a frame that this provider cannot extend.

@@ -41,6 +41,8 @@ from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
+from outpaint_mcp.providers.midjourney import options_argument as midjourney_options
+from outpaint_mcp.providers.midjourney import prompt_argument as midjourney_prompt
 from outpaint_mcp.providers.registry import provider_classes
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
 from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
@@ -100,6 +102,8 @@ __all__ = [
     "find_code",
     "find_message",
     "header",
+    "midjourney_options",
+    "midjourney_prompt",
     "provider_classes",
     "rejection",
     "status_words",

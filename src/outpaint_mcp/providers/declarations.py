@@ -29,12 +29,14 @@ class Argument:
             way (in the frame's fields, or as the client's own fields).
         encode: our value to the vendor's.
         required: whether the provider needs it.
+        check: raises InvalidRequestError for a value of ours that must not be sent.
     """
 
     limits: str = ""
     wire: str = ""
     encode: Callable[[Any], Any] = _as_it_is
     required: bool = False
+    check: Callable[[Any], None] = _as_it_is
 
 
 @dataclass(frozen=True, slots=True)

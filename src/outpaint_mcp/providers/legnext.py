@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import outpaint_mcp.providers as api
 from outpaint_mcp.providers.upload_paint import paint_operation
 
-PROMPT = api.Argument("1 to 8192 characters", "remixPrompt")
+PROMPT = api.midjourney_prompt("remixPrompt")
 WEBHOOK = api.Argument("http(s); the callback is unsigned", "callback")
-OPTIONS = api.Argument("merged into the body")
+OPTIONS = api.midjourney_options("merged into the body")
 USD_PER_POINT = 0.001
 
 

@@ -66,10 +66,12 @@ class Piapi(api.HttpProvider):
             arguments={
                 api.Feature.ASPECT_RATIO: api.Argument(RATIO, "aspect_ratio", str),
                 api.Feature.IMAGE_INDEX: api.Argument("1 to 4; upscales that image first"),
-                api.Feature.PROMPT: api.Argument("any", "prompt"),
+                api.Feature.PROMPT: api.midjourney_prompt("prompt"),
                 api.Feature.WEBHOOK_URL: api.Argument("a domain, or port 443", "webhook_endpoint"),
                 api.Feature.WEBHOOK_SECRET: api.Argument("comes back as the header x-webhook-secret", "webhook_secret"),
-                api.Feature.PROVIDER_OPTIONS: api.Argument("merged into the body, for example skip_prompt_check"),
+                api.Feature.PROVIDER_OPTIONS: api.midjourney_options(
+                    "merged into the body, for example skip_prompt_check"
+                ),
             },
         )
     }

@@ -12,9 +12,9 @@ from outpaint_mcp.providers.upload_paint import paint_operation
 
 PATH = "/model/v1/generation"
 MODELS = {api.SourceKind.TASK: "midjourney_outpaint", api.SourceKind.IMAGE: "midjourney_uploadpaint"}
-PROMPT = api.Argument("1 to 8192 characters", "remixPrompt")
+PROMPT = api.midjourney_prompt("remixPrompt")
 WEBHOOK = api.Argument("http(s); what is sent is not documented", "callback")
-OPTIONS = api.Argument("merged into the params")
+OPTIONS = api.midjourney_options("merged into the params")
 
 
 class _Submitted(api.Answer):
