@@ -169,7 +169,7 @@ async def test_what_is_asked_for_sooner_is_advanced_sooner(tmp_path: Path, clock
     assert vendor.polls == ["single-1", "r-0"]
 
 
-@pytest.mark.parametrize("ahead", [-86_400.0, -30.0, 30.0])
+@pytest.mark.parametrize("ahead", [-86_400.0, -30.0, 30.0, 86_400.0])
 async def test_a_clock_that_is_set_keeps_nobody_waiting(tmp_path: Path, clock: MovedClock, ahead: float) -> None:
     vendor = CountingProvider()
     service = service_over(tmp_path, vendor, clock=clock)

@@ -18,6 +18,7 @@ from outpaint_mcp.domain.errors import (
     ProviderUnavailableError,
     UnknownTaskError,
 )
+from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.provider_info import SourceForm
 from outpaint_mcp.domain.record import Record
@@ -265,6 +266,25 @@ async def test_a_finished_image_can_be_handed_to_another_vendor_whether_it_could
     assert isinstance(order.source, InputImage)
     assert (order.source.url, order.source.width, order.source.height) == (f"{images}/1.png", 44, 30)
     assert painting.read == [RESULT_2]
+
+
+async def test_what_is_left_to_copy_is_copied_by_the_process_whose_reader_took_the_task_over(
+    tmp_path: Path, clock: MovedClock, images: str, bodies: dict[str, bytes]
+) -> None:
+    vendor, there = CountingProvider(), dict(bodies)
+    bodies.clear()
+    async with running(service_over(tmp_path, vendor, clock=clock, owner="one"), clock) as service:
+        task = await done(service, clock, vendor, f"{images}/0.png", f"{images}/1.png")
+    bodies.update(there)
+    two = service_over(tmp_path, vendor, clock=clock, owner="two")
+    heard: list[TaskEvent] = []
+    async with two.running():
+        two.events.subscribe(heard.append)
+        await two.image(task.id, 1)
+        assert [event.task_id for event in heard if event.due_at is not None] == [task.id]
+        await two.advance(task.id)
+        bodies.clear()
+        assert (await two.image(task.id, 2))[0] == RESULT_2
 
 
 @pytest.mark.parametrize("lives", [True, False])

@@ -15,8 +15,8 @@ from outpaint_mcp.providers.base import Provider
 class LastPoll:
     """What a provider last said of an open task's order, as it stands in the store.
 
-    `polled_at` and `until`, when the task's time is up, are in seconds since the epoch. `lapses` is the store's count
-    when it was said: if it has risen since, another process may have taken the task over.
+    `polled_at` is in seconds since the epoch; `until`, when the task's time is up, on the monotonic clock. `lapses` is
+    the store's count when it was said: if it has risen since, another process may have taken the task over.
     """
 
     provider: Provider
@@ -35,7 +35,7 @@ class InFlight:
     `placing` is set when the first order is answered; None once it is. `refusal` is why it was refused, for the calls
     that wait for it. `webhook` is the client's and `image` the input image with its whole URL, neither of which may be
     on disk. `callback` is our own webhook, and `awaits_callback` says that polls may be rare because of it. `failures`
-    counts the polls in a row that got no answer.
+    counts the polls in a row that got no answer. `since` is when it was ordered, on the monotonic clock.
     """
 
     placing: anyio.Event | None = None
@@ -45,6 +45,7 @@ class InFlight:
     callback: Webhook | None = None
     awaits_callback: bool = False
     failures: int = 0
+    since: float | None = None
     last_poll: LastPoll | None = None
 
     @property

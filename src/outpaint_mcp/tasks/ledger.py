@@ -50,6 +50,21 @@ class Ledger:
         if self._in_flight.get(task_id) == InFlight():
             del self._in_flight[task_id]
 
+    def since(self, record: Record) -> float:
+        """When a task was ordered, on the monotonic clock, so that its age does not change if the clock is set.
+
+        Of a task that another process ordered it is what the clock says when this one first has to do with it.
+        """
+        flight = self.flight(record.task.id)
+        if flight.since is None:
+            age = self.clock.now() - record.task.created_at.timestamp()
+            flight.since = self.clock.monotonic() - max(0.0, age)
+        return flight.since
+
+    def age(self, record: Record) -> float:
+        """For how many seconds a task has been there."""
+        return self.clock.monotonic() - self.since(record)
+
     async def save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
         """Write a task of this process down and publish the change.
 
@@ -76,6 +91,8 @@ class Ledger:
         if task.status.is_final:
             flight.webhook = flight.image = flight.callback = None
             flight.awaits_callback, flight.failures = False, 0
+        if task.status.is_final or record.due_at is None:
+            flight.since = None
         self.forget_if_done(task.id)
         self.publish(record, record.due_at)
 

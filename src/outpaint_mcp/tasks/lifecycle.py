@@ -84,7 +84,11 @@ class TaskLifecycle:
         if flight is not None and last is not None:
             answer = await self._poll(last.provider, last.remote_id)
             now = self._clock.now()
-            if answer == last.update and now < last.until and last.lapses == self._ledger.store.lapses:
+            if (
+                answer == last.update
+                and self._clock.monotonic() < last.until
+                and last.lapses == self._ledger.store.lapses
+            ):
                 # Nothing new: with thousands of open tasks, reading and writing them each time would be most of the
                 # work. The store's due time grows old, which matters to nobody but a process that takes over.
                 last.polled_at = now
@@ -161,7 +165,7 @@ class TaskLifecycle:
         settled = private != [replace(one, status=Status.RUNNING) for one in before.steps]
         await self._ledger.save(record, durable=settled or record.task.status.is_final)
         if position == position_of(record) and not record.task.status.ends_a_wait:
-            until = record.task.created_at.timestamp() + self._task_timeout
+            until = self._ledger.since(record) + self._task_timeout
             self._ledger.flight(task_id).last_poll = LastPoll(
                 provider, step.remote_id or "", step.name, answer, self._clock.now(), until, lapses
             )
@@ -182,15 +186,16 @@ class TaskLifecycle:
         if record.task.status is not Status.UNKNOWN:
             wait = max(self._times.backoff(flight.failures), error.retry_after or 0)
             # Whatever a vendor names, a task's time is up when it is up.
-            out_of_time = record.task.created_at.timestamp() + self._task_timeout
-            record = replace(record, due_at=min(self._clock.now() + wait, out_of_time))
+            record = replace(
+                record, due_at=self._clock.now() + min(wait, self._task_timeout - self._ledger.age(record))
+            )
         await self._ledger.save(record, durable=False)
         return record.due_at
 
     def _rescheduled(self, record: Record, provider: Provider, position: int) -> Record:
         """The record with its next due time; out of time it becomes unknown and is polled rarely."""
         now = self._clock.now()
-        age = now - record.task.created_at.timestamp()
+        age = self._ledger.age(record)
         if record.steps[position_of(record)].state is OrderState.INTENDED:
             # A step is done, late or not: the next one is ordered.
             return replace(record, due_at=now)

@@ -100,6 +100,7 @@ class OrderSender:
         if isinstance(order.source, InputImage):
             flight.image = order.source
         flight.placing = anyio.Event()
+        self._ledger.since(record)
         group.start_soon(self._place, record)
 
     def place_when_free(self, record: Record, order: Order) -> None:

@@ -44,6 +44,8 @@ LOCAL_CLIENT: Final = "local"
 
 PLACING_SECONDS: Final = 1.5
 """How long a call may always take, so that a quick refusal of the provider reaches a client that does not wait."""
+WRITING_SECONDS: Final = 0.4
+"""How long writing the order down may take though the call's time is up: without it the client has no id."""
 READING_SECONDS: Final = 3.0
 """How long a call may always take that has no task to show for it yet."""
 LAST_ANSWER_SECONDS: Final = 3.0
@@ -206,9 +208,8 @@ class Service:
                 raise ProviderUnavailableError(
                     "The server is stopping.", "Nothing was ordered. Call again in a minute."
                 )
-            record, may_send = await self._orders.take(
-                order, (*read, *notes), client, left(max(at_least, READING_SECONDS)), repeat=request.repeat
-            )
+            writing = max(WRITING_SECONDS, left(at_least))
+            record, may_send = await self._orders.take(order, (*read, *notes), client, writing, repeat=request.repeat)
             task_id = record.task.id
             with self._waits.until_stopped(grace=LAST_ANSWER_SECONDS):
                 answered = self._sender.placed(task_id, left(max(at_least, PLACING_SECONDS)))
