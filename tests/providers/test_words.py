@@ -1,5 +1,8 @@
 """What vendors' texts about failures mean, judged by families of words."""
 
+import errno
+import os
+
 import pytest
 
 from outpaint_mcp.providers.words import ACCOUNT, CONTENT, CREDITS, PARAMETERS, QUEUE, Meaning, meaning_of
@@ -20,6 +23,8 @@ MEANT = {
             "prompt includes prohibited terms: weapon",
             "Sexual content",
             "Rejected by the safety system",
+            "The picture you sent was declined",
+            "Your image did not pass our content review",
             "The parameter prompt contains sensitive words",
             "Ｉｍａｇｅ　Ｄｅｎｉｅｄ！",  # noqa: RUF001
             "INPUT_IMAGE_SENSITIVE",
@@ -31,6 +36,7 @@ MEANT = {
             "提示詞包含違禁內容",
             "敏 感 词",
             "输出图片被过滤",
+            "生成的内容不符合规定",
         ],
     ),
     "account": (
@@ -45,6 +51,8 @@ MEANT = {
             "账号已被封禁",
             "帳號已凍結",
             "有待处理的审核消息",
+            "请先确认管理员的通知",
+            "A message from a moderator is waiting: please read it",
         ],
     ),
     "credits": (
@@ -58,6 +66,7 @@ MEANT = {
             "No fast hours left",
             "You exceeded your current quota, please check your plan and billing details",
             "insufficient_user_quota",
+            "Fast hours: 0",
             "余额不足",
             "快速时长已耗尽",
             "會員已到期",
@@ -86,6 +95,7 @@ MEANT = {
             "Prompt too long",
             "参数错误",
             "提示词不能为空",
+            "提示词太长",
             "圖片鏈接無效",
         ],
     ),
@@ -116,6 +126,8 @@ MEANT = {
             "connection pool is full",
             "execution plan cancelled",
             "list index out of range",
+            "use the standard AES class instead",
+            "tool_result blocks do not match any in the previous message",
             "the field is case-sensitive",
             "内容审核服务超时",
             "图片处理失败",
@@ -135,6 +147,11 @@ def test_a_text_is_understood_by_its_family_of_words(meaning: str) -> None:
     wanted, texts = MEANT[meaning]
     judged: dict[str, Meaning | None] = {text: meaning_of(text) for text in texts}
     assert {text: got for text, got in judged.items() if got is not wanted} == {}
+
+
+def test_what_the_system_says_of_its_own_errors_means_nothing() -> None:
+    said = {os.strerror(number) for number in errno.errorcode}
+    assert {text for text in said if meaning_of(text) not in (None, PARAMETERS)} == set()
 
 
 def test_a_code_that_is_a_word_counts_like_the_text() -> None:

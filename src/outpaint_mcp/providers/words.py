@@ -78,7 +78,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns))
 
 
-_RULES = _of("polic(?:y|ies), guidelines?, standards?, rules?, terms, tos, regulations?, laws?")
+_RULES = _of("polic(?:y|ies), guidelines?, standards?, rules?, terms, tos, regulations?, laws?, restrictions?")
 _SHOWN = _of(
     """
     prompts?, images?, pictures?, photos?, contents?, texts?, inputs?, outputs?, results?, words?, phrases?,
@@ -87,12 +87,14 @@ _SHOWN = _of(
 )
 _REFUSED = _of(
     r"""
-    denied, den(?:y|ies), ban(?:ned|s)?, block(?:ed|s)?, flag(?:ged|s)?, filtered, censored, prohibit(?:ed|s)?,
+    denied, den(?:y|ies), ban(?:ned|s)?, blocked, flag(?:ged|s)?, filtered, censored, prohibit(?:ed|s)?,
     forbid(?:den|s)?, disallowed, reject(?:ed|s|ion)?, refused?, restricted, illegal, unlawful, unacceptable,
-    objectionable, unsafe, harmful, offen(?:sive|ding|ds), inappropriate, unsuitable, suspicious,
+    declin(?:e|ed|es), disapproved, withheld, objectionable, unsafe, harmful, offen(?:sive|ding|ds),
+    inappropriate, unsuitable, suspicious,
     blacklist(?:ed)?, blocklist(?:ed)?, denylist(?:ed)?, violat(?:e|es|ed|ing|ion|ions|ive),
     infring(?:e|es|ed|ing|ement),
-    (?:not|never) (?:be )?(?:\w+ )?(?:allowed|permitted|accepted|acceptable|appropriate|compliant|comply|safe|suitable)
+    (?:not|never) (?:be )?(?:\w+ )?(?:allowed|permitted|accepted|approved),
+    not (?:be )?(?:\w+ )?(?:acceptable|appropriate|compliant|comply|safe|suitable|meet)
     """
 )
 _CONTENT: Final = _any(
@@ -108,12 +110,14 @@ _CONTENT: Final = _any(
     + r" (?:\w+ )?(?:contents?|materials?|imagery|images?|prompts?|language)\b",
     r"(?<!case )(?<!time )\bsensitive\b(?! (?:to|header|field|key|data|credential|param))",
     _of("违规, 违禁, 违法, 违反, 违例, (?<!大小写)(?<!时间)敏感, 涉黄, 涉政, 涉暴"),
-    _of("色情, 情色, 裸露, 裸体, 低俗, 淫秽, 暴力, 血腥, 不雅, 不良(?:信息|内容|图)"),
+    _of("色情, 情色, 裸露, 裸体, 侵权, 低俗, 淫秽, 暴力, 血腥, 不雅, 不良(?:信息|内容|图)"),
     # Who judges it, and by what.
     _word("moderat(?:ion|or|ors|ed|ing), risk control, filtered, flagged, censored") + r"|^(?:\w+ )?safety$",
-    _word("safety (?:system|check|checker|checks|filters?|settings|classifier|reasons?|concerns?|measures?|review)"),
+    _word(
+        "safety (?:system|check|checker|checks|filters?|settings|classifier|reasons?|concerns?|measures?|review|team)"
+    ),
     _near("community", _RULES, 1),
-    _near("safety|content|usage|acceptable|use", f"{_RULES}|violations?", 1),
+    _near("safety|content|usage|acceptable use", f"{_RULES}|violations?", 1),
     _near(_of(r"violat\w+, against, breach\w*, contrary, contraven\w+, conflicts?, comply, break\w*"), _RULES, 5),
     _near(f"{_SHOWN}|safety", "filter(?:s|ed|ing)?|censor(?:s|ed|ship)?", 1),
     _near(
@@ -131,14 +135,15 @@ _CONTENT: Final = _any(
     _beside(
         _of(
             """
-            提示词, 提示语, 咒语, 描述, 图片, 图像, 图(?=被), 垫图, 内容, 文本, 词语, 词汇, 关键词, 画面, 请求,
-            生成结果, prompt, image
+            提示词, 提示语, 咒语, 描述, 图片, 图像, 图(?=被), 垫图, 内容, 文本, 词语, 词汇, 关键词, 画面, 作品,
+            输入, 输出, 请求, 生成结果, prompt, image
             """
         ),
         _of(
             """
-            拒绝, 被拒, 禁止, 被禁, 拦截, 屏蔽, 过滤, 封禁, 封锁, 不允许, 不合规, 不合法, 不当, 不适当, 不适宜,
-            非法, 驳回, 有害, 存在风险
+            拒绝, 被拒, 禁止, 被禁, 拦截, 屏蔽, 过滤, 封禁, 封锁, 不(?:被|予)?允许, 不合规,
+            不合法, 不当, 不适[当宜合], 非法, 驳回, 有害, 存在风险,
+            不符合(?=.{0,6}(?:规|政策|要求|标准|准则))
             """
         ),
     ),
@@ -161,6 +166,7 @@ _TECHNICAL: Final = _any(
         widths?, heights?, pixels?, bytes?, [km]b, formats?, types?, mime, extensions?, codecs?, encod\w+,
         decod\w+, pars\w+, json, schema, columns?, constraints?, null, integers?, booleans?, strings?,
         numbers?, param(?:eter)?s?, arguments?, fields?, options?, unrecogni[sz]ed, must be, expected, between,
+        values?, names?, lines?, syntax,
         ratios?, empty, missing, required, download\w*, upload(?:ing)?, fetch\w*, load(?:ed|ing)?, urls?,
         links?, hosts?, https?, servers?, proxy, proxies, gateway, firewall, waf, cors, csp, security policy,
         origins?, headers?, methods?, connections?, networks?, ips?, dns, ssl, tls, certificates?, sockets?,
@@ -202,27 +208,29 @@ _PERHAPS: Final = _any(
 _HELD = _of(
     """
     suspended, disabled, deactivated, banned, blocked, locked, frozen, terminated, restricted, paused, closed,
-    inactive, limited(?! to), not active, not activated, on hold, under review, timed out, muted, revoked, flagged
+    inactive, limited(?! to), not active, not activated, on hold, (?:under|in) review, timed out, muted, revoked,
+    flagged
     """
 )
-_MODS, _MESSAGES = "(?:mod|moderator|moderation)", "(?:messages?|notices?|warnings?)"
 _ACCOUNT: Final = _any(
-    rf"\b(?:pending|unread|unacknowledged|outstanding)(?: \w+){{0,2}} {_MODS}(?: \w+)? {_MESSAGES}\b",
-    rf"\b{_MODS} {_MESSAGES}(?: \w+){{0,3}} (?:pending|acknowledg\w+|unread)\b",
+    # A message of the moderators that waits to be read, in any order of these words.
+    r"^(?=.*\b(?:mod|mods|moderators?|moderation)\b)(?=.*\b(?:messages?|notices?|notifications?|warnings?)\b)"
+    r".*\b(?:pending|waiting|unread|outstanding|unacknowledged|acknowledg\w+)\b",
     _near("accounts?|users?|workspace|organi[sz]ation", _HELD),
     _near("access", "revoked|suspended|terminated"),
     rf"\byou(?:ve|re)? (?:(?:have|are|were|been|now|currently|temporarily|permanently) )*(?:{_HELD})\b",
     r"\b(?:blocked|banned|suspended)(?: \w+){0,2} from (?:accessing|using)\b|^(?:blocked|banned|suspended)$",
     _word("acknowledge, verify (?:that )?your?e? (?:are )?(?:a )?human, accept (?:the|our|its) (?:new )?(?:terms|tos)"),
     _beside(
-        _of("账号, 账户, 帐号, 帐户, 用户, 您已, 你已"),
+        _of("账号, 账户, 帐号, 帐户, 您已, 你已"),
         _of("封, 禁用, 停用, 冻结, 暂停, 锁定, 受限, 限制, 被禁, 异常, 注销, 未激活, 待处理, 审核消息, 违规处罚, 禁言"),
     ),
-    "(?:待|未)(?:处理|确认|读)的?(?:管理|审核)员?(?:消息|通知|警告)|(?:管理|审核)员?消息.{0,6}(?:待|未)",
+    "用户(?:已|被){0,2}(?:封|禁)",
+    _beside("(?:管理|审核)员?的?(?:消息|通知|警告)", "[待未需请先].{0,4}(?:处理|确认|读|查看)"),
 )
 _UNITS = _of(
     """
-    credits?, balances?, quotas?, funds?, fast (?:gpu )?(?:hours?|time|minutes?|mode), relax hours?,
+    credits?, balances?, (?<!disk )quotas?, funds?, fast (?:gpu )?(?:hours?|time|minutes?|mode), relax hours?,
     gpu (?:hours?|time|minutes?), allowance, (?<!data )points(?! (?:in|of|per|for) (?:the |each )?(?:mask|area)),
     (?<!memory )(?<!disk )(?<!cpu )(?<!gpu )usage, hours
     """
@@ -240,6 +248,7 @@ _CREDITS: Final = _any(
     rf"\bno (?:more )?(?:\w+ )?(?:{_UNITS})\b"
     r"(?! (?:\w+ )?(?:w(?:ere|as|ill)|are|is|have|has|charged|deducted|used|spent))",
     rf"\b0 (?:{_UNITS}) (?:left|remaining|available)\b|\b(?:{_UNITS}) (?:left|remaining|available) 0\b",
+    rf"\b(?:{_UNITS})(?: \w+)? 0$|\b(?:buy|purchase|get|add) (?:more|additional|extra) (?:{_UNITS})\b",
     _word("upgrade (?:is )?(?:required|needed), (?:not|un) ?subscribed, top up, recharge, billing hard limit, unpaid"),
     _word("payment (?:required|failed|overdue|method), past due"),
     _near(
@@ -253,13 +262,16 @@ _CREDITS: Final = _any(
             """
             required?, requires, expired, expires, cancel(?:l?ed|lation), paused, ended, inactive, lapsed,
             renew(?:al)?, upgraded?, needed, need, overdue, over, not active, no, without, terminated, must,
-            please, does not include, not included, not available
+            please, does not include, not included, not available, not have, dont have
             """
         ),
     ),
     _beside(
         _of(
-            "余额, 额度, 积分, 点数, 配额, 快速(?:时长|时间|模式|小时), 时长, 绘图次数, 剩余次数, 钱包, 资金, credits?"
+            """
+            余额, 额度, 积分, 点数, 配额, (?:快速|gpu)(?:时长|时间|模式|小时), 时长, 绘图次数, 剩余次数, 钱包, 资金,
+            credits?
+            """
         ),
         _of("不足, 用完, 用尽, 耗尽, 没有, 已无, 不够, 为零, 为0, 超出, 超额, 透支, 已达上限"),
     ),
@@ -272,13 +284,13 @@ _CREDITS: Final = _any(
 _QUEUE: Final = _any(
     _near(
         r"queues?|concurren\w+|slots?|job limits?",
-        r"full|exceed\w*|limits?|reached|maximum|max|too many|no free|in use|busy|saturated",
+        r"full|exceed\w*|limits?|reached|too many|no free|in use|busy|saturated",
         5,
     ),
     _near("maximum|max|too many|limit(?:ed)?", "jobs|tasks|requests|generations at once|concurrent"),
     _word(r"rate (?:limit(?:s|ed|ing)?|exceeded), throttl\w+, slow down, at (?:full |max |maximum )?capacity"),
     _word("too (?:many (?:requests|calls|attempts|submissions|messages)|frequent|quickly|fast)"),
-    _beside("队列|排队|并发|任务数量?|同时进行|通道", "满|上限|超过|超出|过多|限制|超限"),
+    _beside("队列|排队|并发|任务数量?|同时进行|通道", "满|上限|超过|超出|过多|限制|超限|繁忙"),
     "(?:请求|操作|提交|调用|访问)(?:过于|太|过)?(?:频繁|过快|过多)|频率(?:限制|过高|超限)|限流|任务过多",
 )
 _PARAMETERS: Final = _any(
@@ -308,8 +320,8 @@ _PARAMETERS: Final = _any(
         _of("参数, 取值, 数值, 比例, 提示词, 链接, 请求体, 字段, 图片地址, 图片格式, 图片大小, 尺寸, 格式, 缩放"),
         _of(
             """
-            错误, 无效, 不合法, 非法, 有误, 缺少, 缺失, 不能为空, 为空, 必填, 超出范围, 超出限制, 不支持, 过长,
-            过短, 过大, 过小, 不正确, 不存在, 校验失败
+            错误, 无效, 不合法, 非法, 有误, 缺少, 缺失, 不能为空, 为空, 必填, 超出范围, 超出限制, 不支持, 过长, 过短,
+            过大, 过小, 太[长短大小], 不正确, 不存在, 校验失败
             """
         ),
     ),
