@@ -161,7 +161,12 @@ def create_server(settings: "Settings | None" = None, *, front: Front = Front.ST
     events = TaskEvents()
     read = functools.cache(lambda: _given(settings))
     lazy = LazyService(lambda: open_service(read(), front=front, events=events))
-    return build_server(lazy, lambda: ResultShape(read().resource_links, read().preview), events=events)
+    return build_server(
+        lazy,
+        lambda: ResultShape(read().resource_links, read().preview),
+        events=events,
+        paths=front is not Front.HTTP,
+    )
 
 
 def _given(settings: "Settings | None") -> "Settings":
@@ -334,6 +339,7 @@ def build_http_app(
         client_of=client_of,
         limits=limits,
         holding=holding_body,
+        paths=False,
     )
     options = HttpOptions(
         hosts=hosts_of(host, public_url, settings.allowed_hosts),

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, TextContent
+from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, ResourceTemplateReference, TextContent
 
 from outpaint_mcp import __version__
+from outpaint_mcp.bootstrap import Front, create_server
 from outpaint_mcp.server.app import INSTRUCTIONS, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 
@@ -54,6 +55,29 @@ async def test_there_are_no_prompts_and_asking_for_one_leaves_no_traceback(
     assert refused.value.error.code == INVALID_PARAMS
     assert "Unknown prompt" in refused.value.error.message
     assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_completions_are_not_promised_and_not_known(tmp_path: Path, era: str) -> None:
+    async with connected(settings_for(tmp_path), era=era) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.complete(
+                ResourceTemplateReference(type="ref/resource", uri="outpaint://tasks/{id}"), {"name": "id", "value": ""}
+            )
+    assert refused.value.error.code == METHOD_NOT_FOUND
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("front", [Front.STDIO, Front.HTTP])
+async def test_a_path_is_offered_only_where_files_are_shared(tmp_path: Path, era: str, front: Front) -> None:
+    async with Client(create_server(settings_for(tmp_path), front=front), mode=era) as client:
+        (outpaint, *_) = (await client.list_tools()).tools
+        offered = outpaint.input_schema["properties"]["image"]["description"]
+        shared = front is Front.STDIO
+        assert ("file path" in offered) is shared
+        assert ("the user's file" in (client.instructions or "")) is shared
+        assert "http(s) URL" in offered
+        assert "data: URI" in offered
 
 
 def broken_server() -> Any:

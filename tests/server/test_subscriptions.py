@@ -22,8 +22,9 @@ from mcp_types import ResourceUpdatedNotification, SubscribeRequestParams, TextR
 from outpaint_mcp.domain.errors import UnknownTaskError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.server.app import build_server
+from outpaint_mcp.server.app import RATE_LIMITED, build_server
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.subscriptions import SEND_SECONDS, TaskSubscriptions
 
 from ..serving import connected, picture, server_for, settings_for
@@ -42,6 +43,26 @@ async def test_a_modern_client_that_listens_hears_of_every_change_of_status(tmp_
                     assert isinstance(told, TextResourceContents)
                     if json.loads(told.text)["status"] == "succeeded":
                         break
+
+
+async def test_listening_for_lists_that_never_change_takes_no_waiting_calls_place() -> None:
+    service: Any = types.SimpleNamespace()
+    server = build_server(LazyService(lambda: contextlib.nullcontext(service)), limits=RateLimits(waits=1))
+    uri = "outpaint://tasks/op-1"
+    async with Client(server) as client, contextlib.AsyncExitStack() as streams:
+        for silent in (
+            client.listen(tools_list_changed=True),
+            client.listen(prompts_list_changed=True, resources_list_changed=True),
+        ):
+            stream = await streams.enter_async_context(silent)
+            assert stream.honored.model_dump(exclude_none=True) == {}
+        watching = await streams.enter_async_context(
+            client.listen(tools_list_changed=True, resource_subscriptions=[uri])
+        )
+        assert watching.honored.model_dump(exclude_none=True) == {"resource_subscriptions": [uri]}
+        with pytest.raises(MCPError) as refused:
+            await streams.enter_async_context(client.listen(resource_subscriptions=[uri]))
+    assert refused.value.error.code == RATE_LIMITED
 
 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult
+from mcp_types import SERVER_INFO_META_KEY, CallToolResult
 
 from outpaint_mcp.sandbox import environment
 from outpaint_mcp.server.app import RATE_LIMITED
@@ -113,6 +113,7 @@ async def test_a_caller_who_asks_too_much_is_told_so_and_the_others_do_not_notic
         assert result.is_error
         assert text_of(result).startswith(f"[rate_limited] More than {PER_MINUTE} requests ")
         assert "Call again in " in text_of(result)
+        assert (SERVER_INFO_META_KEY in (result.meta or {})) is (door == "http"), "as in every answer of its era"
         refused = await read_until_too_much(client)
         assert refused.error.code == RATE_LIMITED
         assert 0 < refused.error.data["retryAfter"] <= 60 / PER_MINUTE

@@ -9,11 +9,12 @@ from typing import Any, Final
 from mcp.server import NotificationOptions, Server
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    SERVER_INFO_META_KEY,
+    CallToolResult,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -22,6 +23,7 @@ from mcp_types import (
     ServerCapabilities,
     ToolsCapability,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from outpaint_mcp import __version__
@@ -30,7 +32,7 @@ from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.resources import Resources
-from outpaint_mcp.server.subscriptions import TaskSubscriptions
+from outpaint_mcp.server.subscriptions import TaskListenHandler, TaskSubscriptions
 from outpaint_mcp.server.tools import ResultShape, Tools, error_result
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ def build_server(
     client_of: Callable[[], str] = lambda: "local",
     limits: RateLimits | None = None,
     holding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    paths: bool = True,
 ) -> Server[None]:
     """The server over a service.
 
@@ -66,9 +69,10 @@ def build_server(
         client_of: who makes the current request.
         limits: how much one client may request at once.
         holding: what is entered while a message is handled.
+        paths: whether clients share this machine's files, so that an image can be given by its path.
     """
     limits = limits or RateLimits()
-    tools = Tools(lazy, shape, client_of, limits)
+    tools = Tools(lazy, shape, client_of, limits, paths=paths)
     resources = Resources(lazy, client_of)
     subscriptions = TaskSubscriptions(lazy, events or TaskEvents(), client_of)
 
@@ -81,7 +85,7 @@ def build_server(
         "outpaint-mcp",
         title="Outpaint",
         description="Extends images beyond their borders",
-        instructions=INSTRUCTIONS,
+        instructions=INSTRUCTIONS if paths else INSTRUCTIONS.replace("the user's file", "a data: image"),
         version=__version__,
         lifespan=lifespan,
         cache_hints=_CACHE_HINTS,
@@ -94,11 +98,11 @@ def build_server(
         on_read_resource=resources.read,
         on_subscribe_resource=subscriptions.subscribe,
         on_unsubscribe_resource=subscriptions.unsubscribe,
-        on_subscriptions_listen=ListenHandler(subscriptions.bus),
+        on_subscriptions_listen=TaskListenHandler(subscriptions.bus, client_of, limits),
         on_list_prompts=_list_prompts,
         on_get_prompt=_get_prompt,
     )
-    server.middleware.append(_RateLimiting(limits, client_of, holding))
+    server.middleware.append(_RateLimiting(server, limits, client_of, holding))
     return server
 
 
@@ -142,14 +146,20 @@ class _RateLimiting:
     """Middleware that holds each client to its rate limits, and keeps the text of unexpected exceptions from it.
 
     Args:
+        server: whose answers they are.
         limits: the limits.
         client_of: who makes the current request.
         holding: what is entered while a request is handled.
     """
 
     def __init__(
-        self, limits: RateLimits, client_of: Callable[[], str], holding: Callable[[], AbstractContextManager[None]]
+        self,
+        server: Server[None],
+        limits: RateLimits,
+        client_of: Callable[[], str],
+        holding: Callable[[], AbstractContextManager[None]],
     ) -> None:
+        self._server = server
         self._limits = limits
         self._client_of = client_of
         self._holding = holding
@@ -158,14 +168,12 @@ class _RateLimiting:
         if ctx.request_id is None:
             return await call_next(ctx)
         try:
-            client = self._client_of()
-            self._limits.count(client)
-            waits = self._limits.waiting(client) if ctx.method == "subscriptions/listen" else contextlib.nullcontext()
-            with waits, self._holding():
+            self._limits.count(self._client_of())
+            with self._holding():
                 return await call_next(ctx)
         except RateLimitedError as error:
             if ctx.method == "tools/call":
-                return error_result(str(error))
+                return self._stamped(error_result(str(error)), ctx.protocol_version)
             raise MCPError(RATE_LIMITED, str(error), {"retryAfter": error.retry_after}) from error
         except (MCPError, ValidationError):
             raise
@@ -173,6 +181,12 @@ class _RateLimiting:
             # In the older protocol the SDK would send the exception's own text.
             logger.exception("%s failed", ctx.method)
             raise MCPError(INTERNAL_ERROR, "Internal server error") from error
+
+    def _stamped(self, result: CallToolResult, version: str) -> CallToolResult:
+        """A result of the middleware's own, with what the SDK writes into every other answer."""
+        if version not in MODERN_PROTOCOL_VERSIONS:
+            return result
+        return result.model_copy(update={"meta": {SERVER_INFO_META_KEY: self._server.server_info_stamp}})
 
 
 _HOUR, _FIVE_MINUTES = CacheHint(ttl_ms=3_600_000, scope="public"), CacheHint(ttl_ms=300_000, scope="public")

@@ -5,7 +5,7 @@ The schema is kept flat and small for the model that reads it: no unions, no tit
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,6 +34,8 @@ MAX_URL = 2048
 MAX_IMAGE = 70_000_000
 """Characters: the 50 MB that an image may have, as a data: URI."""
 
+IMAGE_FORMS: Final = "http(s) URL, file path or data: URI"
+"""How an image can be given; without its path by clients that share no files with the server."""
 
 ArgumentsT = TypeVar("ArgumentsT", bound="ToolArguments")
 
@@ -97,7 +99,7 @@ class OutpaintArguments(ToolArguments):
         Field(
             min_length=1,
             max_length=MAX_IMAGE,
-            description="Or an image to extend: http(s) URL, file path or data: URI. Exactly one of task_id, image",
+            description=f"Or an image to extend: {IMAGE_FORMS}. Exactly one of task_id, image",
             examples=["https://example.com/image.png"],
         ),
         BeforeValidator(_image),
@@ -258,13 +260,13 @@ def checked(model: type[ArgumentsT], arguments: Mapping[str, Any]) -> ArgumentsT
         raise refusal(error, model.model_fields, _compact(model.model_json_schema())["properties"]) from None
 
 
-def input_schema(model: type[ToolArguments]) -> dict[str, Any]:
+def input_schema(model: type[ToolArguments], *, paths: bool = True) -> dict[str, Any]:
     """The JSON schema of a tool's arguments, without titles, unions and model names.
 
     It has no patterns and examples: more forms of a value are taken than a pattern tells. Nor does it say that further
     arguments are refused: google-genai for Python reads `additionalProperties` as a schema (3.6.1, November 2026). What
     may be left out is `nullable`, without which smolagents demands it (1.26.0); JSON Schema ignores that keyword, and
-    Gemini's subset of it has it.
+    Gemini's subset of it has it. Without `paths` it offers no file's path.
     """
     schema: dict[str, Any] = _compact(model.model_json_schema())
     for unwanted in ("description", "additionalProperties"):
@@ -272,6 +274,9 @@ def input_schema(model: type[ToolArguments]) -> dict[str, Any]:
     for name, argument in schema.get("properties", {}).items():
         argument.pop("examples", None)
         argument.pop("pattern", None)
+        if not paths:
+            forms = "http(s) URL or data: URI"
+            argument["description"] = argument["description"].replace(IMAGE_FORMS, forms)
         if name not in schema.get("required", []):
             argument["nullable"] = True
     return schema

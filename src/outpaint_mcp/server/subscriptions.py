@@ -5,6 +5,7 @@ Modern clients listen on the server's subscription bus; older ones subscribe by 
 
 import contextlib
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -13,14 +14,23 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import ResourceUpdated, ServerEvent
+from mcp.server.subscriptions import ListenHandler, ResourceUpdated, ServerEvent
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp_types import (
+    INVALID_PARAMS,
+    EmptyResult,
+    SubscribeRequestParams,
+    SubscriptionFilter,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
 
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.resources import TASK_URI
 
 logger = logging.getLogger(__name__)
@@ -29,6 +39,9 @@ REMEMBERED: Final = 10_000
 """Of how many tasks the last told status is remembered."""
 SEND_SECONDS: Final = 5.0
 """How long a client that does not read has to take a notification; then it misses that one."""
+
+SILENT_STREAMS: Final = 100
+"""How many streams one client may hold open on which nothing ever comes."""
 
 
 class ClientBus:
@@ -64,6 +77,42 @@ class ClientBus:
             self._listeners.pop(token, None)
 
         return unsubscribe
+
+
+class TaskListenHandler(ListenHandler):
+    """Serves `subscriptions/listen`; a stream on which a task is watched is a waiting call of its client.
+
+    The lists never change, so no client is granted to hear of that. Clients that ask for nothing else (agent frameworks
+    do, for each connection) hold a stream that stays silent and takes no waiting call's place.
+
+    Args:
+        bus: what is listened to.
+        client_of: who makes the current request.
+        limits: how many calls of one client may wait at once.
+    """
+
+    def __init__(self, bus: ClientBus, client_of: Callable[[], str], limits: RateLimits) -> None:
+        super().__init__(bus)
+        self._client_of = client_of
+        self._limits = limits
+        self._silent = ListenHandler(bus, max_subscriptions=sys.maxsize)
+        self._silent_limits = RateLimits(waits=SILENT_STREAMS)
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        watched = params.notifications.resource_subscriptions
+        granted = SubscriptionFilter(resource_subscriptions=watched) if watched else SubscriptionFilter()
+        params = params.model_copy(update={"notifications": granted})
+        if not watched:
+            with self._silent_limits.waiting(self._client_of()):
+                return await self._silent(ctx, params)
+        with self._limits.waiting(self._client_of()):
+            return await super().__call__(ctx, params)
+
+    def close(self) -> None:
+        super().close()
+        self._silent.close()
 
 
 class TaskSubscriptions:

@@ -81,10 +81,17 @@ class Tools:
         shape: what results hold besides text and structure; called for each result.
         client_of: who makes the current request.
         limits: how many calls of one client may wait at once.
+        paths: whether an image can be given by its path.
     """
 
     def __init__(
-        self, lazy: LazyService, shape: Callable[[], ResultShape], client_of: Callable[[], str], limits: RateLimits
+        self,
+        lazy: LazyService,
+        shape: Callable[[], ResultShape],
+        client_of: Callable[[], str],
+        limits: RateLimits,
+        *,
+        paths: bool = True,
     ) -> None:
         self._lazy = lazy
         self._shape = shape
@@ -97,7 +104,7 @@ class Tools:
                 name="outpaint",
                 title="Extend an image",
                 description=OUTPAINT,
-                input_schema=input_schema(OutpaintArguments),
+                input_schema=input_schema(OutpaintArguments, paths=paths),
                 output_schema=task_schema,
                 # Destructive: it may spend money. Idempotent: the same order again gives the first task back.
                 annotations=ToolAnnotations(
