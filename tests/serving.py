@@ -7,6 +7,7 @@ from typing import Any
 
 from mcp import Client
 from mcp.server import Server
+from mcp_types import Implementation
 from PIL import Image
 
 from outpaint_mcp.bootstrap import open_service
@@ -31,8 +32,12 @@ def server_for(settings: Settings, **options: Any) -> Server[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(settings: Settings, *, era: str = "auto", **options: Any) -> AsyncIterator[Client]:
-    async with Client(server_for(settings, **options), mode=era) as client:
+async def connected(
+    settings: Settings, *, era: str = "auto", name: str = "mcp-inspector", **options: Any
+) -> AsyncIterator[Client]:
+    """A client; by the name that it gives itself its calls last long, so that none ends before its task."""
+    server = server_for(settings, **options)
+    async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
         yield client
 
 

@@ -62,7 +62,7 @@ async def at_sandbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             for name, value in environment(base_url).items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("OUTPAINT_DATA_DIR", str(folder / "data"))
-            async with connected(read_settings()) as client:
+            async with connected(read_settings(), name="mcp") as client:
                 yield sandbox, base_url, client
     finally:
         sandbox.close()
