@@ -45,7 +45,7 @@ _SHORTEST: Final = 3
 _HYPHENS: Final = "\\-\u2010\u02d7\u2043\u058a\u05be\u30fc"
 _LONG: Final = "\u2012-\u2015\u2212\u2e3a\u2e3b\u2e40\u30a0\u2500\u2501\u2796"
 _PARAMETER: Final = re.compile(
-    rf"(?P<dashes>[{_HYPHENS}{_LONG}]{{2,}}|[{_LONG}])(?P<gap>\s*)(?P<name>[a-z]+(?:[_-][a-z]+)*)"
+    rf"(?<![{_HYPHENS}{_LONG}])(?P<dashes>[{_HYPHENS}{_LONG}]{{2,}}|[{_LONG}])(?P<gap>\s*)(?P<name>[a-z]+(?:[_-][a-z]+)*)"
     rf"(?P<valued>(?=\s*[:=]?\s*(?:\d|$|[{_HYPHENS}{_LONG}]{{2}}|[{_LONG}])))?"
 )
 _PROMPT_FIELDS: Final = frozenset({"prompt", "remixprompt", "text"})
