@@ -225,3 +225,9 @@ def test_there_are_no_callbacks() -> None:
     provider, _ = of(Apimart)
     with pytest.raises(InvalidRequestError, match="no webhooks"):
         provider.read_webhook({}, b"{}", KEY)
+
+
+@pytest.mark.parametrize(("label", "told"), [("Vary (Subtle)", True), ("Zoom Out 2x", False)])
+async def test_an_image_without_a_button_to_zoom_is_noted(label: str, told: bool) -> None:
+    task = {"status": "SUCCESS", "image_urls": FOUR[:1], "buttons": [{"customId": "MJ::JOB::1", "label": label}]}
+    assert ("V8" in str((await polled(Apimart, (200, task))).notes)) is told

@@ -300,3 +300,12 @@ def test_a_callback_names_the_job_and_proves_nothing() -> None:
     for body in (b"", b"[]", b"{}", b'{"job_id": "../x y"}', b"[" * 100_000):
         with pytest.raises(InvalidRequestError):
             provider.read_webhook({}, body, KEY)
+
+
+@pytest.mark.parametrize(
+    ("actions", "told"),
+    [({"reroll": True, "upscale": [0]}, True), ({"outpaint": [0, 1]}, False), ({}, False), (None, False)],
+)
+async def test_a_job_that_cannot_be_outpainted_is_noted(actions: Any, told: bool) -> None:
+    output = {"image_url": GRID, "image_urls": FOUR, "available_actions": actions}
+    assert ("V8" in str((await polled(Legnext, (200, job("completed", output=output)))).notes)) is told

@@ -18,6 +18,7 @@ USD_PER_POINT = 0.001
 class _Output(api.Answer):
     image_url: api.Text = ""
     image_urls: api.Urls = ()
+    available_actions: Any = None
 
 
 class _Job(api.Job):
@@ -68,6 +69,8 @@ class Legnext(api.HttpProvider):
     def parse_fetch(self, body: Any) -> api.TaskUpdate:
         job = self.read_as(_Job, body)
         urls = job.output.image_urls
+        actions = job.output.available_actions
+        no_outpaint = isinstance(actions, dict) and any(actions.values()) and not actions.get("outpaint")
         return self.update(
             job.status,
             remote_id=job.job_id,
@@ -76,6 +79,7 @@ class Legnext(api.HttpProvider):
             is_grid=False if job.task_type.lower() == "upscale" else None if any(urls) else True,
             failure=self.failure(job.error.text, job.error.code),
             cost=_cost(job),
+            notes=(f"Legnext lists no outpaint among the actions of these images. {api.NO_V8_ZOOM}",) * no_outpaint,
         )
 
     def read_error(self, status: int, body: Any) -> api.OutpaintError | None:
