@@ -42,13 +42,13 @@ class Front(Enum):
     """Clients that may be on other machines: no path, and tasks made elsewhere are strangers'."""
 
     @property
-    def spare(self) -> int:
-        """How many processes more than usual there are for clients that another one's long jobs would hold up."""
-        return 1 if self is Front.HTTP else 0
+    def is_shared(self) -> bool:
+        """Whether clients share it, of which one may be hostile."""
+        return self is Front.HTTP
 
     def max_waiting(self, settings: "Settings") -> int | None:
-        """How many jobs of one client may wait for such a process; None is any number."""
-        return settings.max_waits if self is Front.HTTP else None
+        """How many images of one client may wait; None is any number."""
+        return settings.max_waits if self.is_shared else None
 
 
 def configured(**given: Any) -> "Settings":
@@ -101,7 +101,7 @@ def build_providers(
         if issubclass(found, LocalProvider):
             # What decodes strangers' bytes gets no keys.
             workers = Workers(
-                spare=front.spare, max_waiting=front.max_waiting(settings), environment=child_environment()
+                shared=front.is_shared, max_waiting=front.max_waiting(settings), environment=child_environment()
             )
             built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
@@ -199,7 +199,7 @@ def build_service(
         settings.data_dir,
         roots=_file_roots(settings, front),
         allow_private=settings.allow_private_urls,
-        spare_decoders=front.spare,
+        shared=front.is_shared,
         max_waiting=front.max_waiting(settings),
         environment=child_environment(),
     )
@@ -291,7 +291,7 @@ def build_http_app(
     from outpaint_mcp.server.lazy_service import LazyService
     from outpaint_mcp.server.rate_limits import RateLimits
     from outpaint_mcp.server.tools import ResultShape
-    from outpaint_mcp.web.admission import Admission, holding_body
+    from outpaint_mcp.web.admission import Admission
     from outpaint_mcp.web.app import (
         MCP_PATH,
         SSE_PATH,
@@ -338,7 +338,6 @@ def build_http_app(
         events=events,
         client_of=client_of,
         limits=limits,
-        holding=holding_body,
         paths=False,
     )
     options = HttpOptions(

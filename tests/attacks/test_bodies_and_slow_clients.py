@@ -265,6 +265,7 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
     fort: Fort, what: Callable[[Fort], bytes], count: int
 ) -> None:
     sent = what(fort)
+    log_before = len(fort.server.log)
     limit = await fort.target.promptness(token=fort.others_token)
     before = fort.memory.reset()
     with anyio.fail_after(60):
@@ -278,6 +279,7 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
     took.append(await fort.target.took(token=fort.others_token))
     assert max(took) < limit
     assert fort.memory.highest() - before < SLACK
+    assert b"Traceback" not in fort.server.log[log_before:], "that they went away is no failure of the server's"
 
 
 async def _send_all(stream: SocketStream, sent: bytes) -> None:

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from outpaint_mcp.domain.holding import holding
 from outpaint_mcp.server.app import RATE_LIMITED
 from outpaint_mcp.server.rate_limits import RateLimits
-from outpaint_mcp.web.admission import ARRIVING, HELD_BODIES, SESSION_IDLE_SECONDS, SMALL_BODY, Admission, holding_body
+from outpaint_mcp.web.admission import ARRIVING, HELD_BODIES, SESSION_IDLE_SECONDS, SMALL_BODY, Admission
 
 LARGEST = 2 * SMALL_BODY
 
@@ -139,7 +140,7 @@ async def test_a_body_is_held_while_its_message_is_handled_after_its_request_is_
     done = anyio.Event()
 
     async def handle() -> None:
-        with holding_body():
+        with holding():
             await done.wait()
 
     async with anyio.create_task_group() as handlers:

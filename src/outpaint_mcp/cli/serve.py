@@ -81,9 +81,10 @@ def serve_http(
     Raises:
         ConfigurationError: an address cannot be listened on, or anyone on the network could use it without leave.
     """
-    from outpaint_mcp.web.uvicorn_server import allow_many_files
+    from outpaint_mcp.web.uvicorn_server import allow_many_files, give_memory_back
 
     allow_many_files()
+    give_memory_back()
     # Threads that return from the disk need the interpreter's lock soon, and so does the event loop.
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = configured(**({} if public_url is None else {"public_url": public_url}))

@@ -61,7 +61,8 @@ class ImageLibrary:
         decode_timeout: for one image, in seconds.
         decoders: how many input images, and how many results besides, are decoded at the same time; by default two,
             and fewer than there are cores.
-        spare_decoders: how many more there are for clients that have not got these.
+        shared: whether clients share the decoders of input images: there are two at least then, and none gets the last
+            one of them.
         max_waiting: how many input images of one client may wait; by default any number.
         decoder: the command line of the process that decodes.
         environment: that process's environment, by default this one's.
@@ -79,7 +80,7 @@ class ImageLibrary:
         connect_timeout: float = 5.0,
         decode_timeout: float = 10.0,
         decoders: int | None = None,
-        spare_decoders: int = 0,
+        shared: bool = False,
         max_waiting: int | None = None,
         decoder: tuple[str, ...] = DECODER,
         environment: Mapping[str, str] | None = None,
@@ -96,9 +97,10 @@ class ImageLibrary:
             return DecoderPool(queue=queue, timeout=decode_timeout, command=decoder, environment=environment)
 
         self._reads = FairQueue(_READS, share=_READS_OF_ONE, max_waiting=max_waiting, what="images")
-        self._inputs = pool(FairQueue(limit + spare_decoders, share=limit))
         # Results were paid for: no input, hostile or not, delays them.
         self._results = pool(FairQueue(limit))
+        limit = max(limit, 2 if shared else 1)
+        self._inputs = pool(FairQueue(limit, share=limit - shared))
         self._fetcher = ImageFetcher(
             max_bytes=max_bytes,
             allow_private=allow_private,

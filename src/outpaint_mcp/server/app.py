@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from mcp.server import NotificationOptions, Server
@@ -29,6 +28,7 @@ from pydantic import ValidationError
 from outpaint_mcp import __version__
 from outpaint_mcp.domain.errors import RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
+from outpaint_mcp.domain.holding import holding
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.resources import Resources
@@ -57,7 +57,6 @@ def build_server(
     events: TaskEvents | None = None,
     client_of: Callable[[], str] = lambda: "local",
     limits: RateLimits | None = None,
-    holding: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     paths: bool = True,
 ) -> Server[None]:
     """The server over a service.
@@ -68,7 +67,6 @@ def build_server(
         events: what the service publishes, for clients that watch tasks; None tells them nothing.
         client_of: who makes the current request.
         limits: how much one client may request at once.
-        holding: what is entered while a message is handled.
         paths: whether clients share this machine's files, so that an image can be given by its path.
     """
     limits = limits or RateLimits()
@@ -102,7 +100,7 @@ def build_server(
         on_list_prompts=_list_prompts,
         on_get_prompt=_get_prompt,
     )
-    server.middleware.append(_RateLimiting(server, limits, client_of, holding))
+    server.middleware.append(_RateLimiting(server, limits, client_of))
     return server
 
 
@@ -149,27 +147,19 @@ class _RateLimiting:
         server: whose answers they are.
         limits: the limits.
         client_of: who makes the current request.
-        holding: what is entered while a request is handled.
     """
 
-    def __init__(
-        self,
-        server: Server[None],
-        limits: RateLimits,
-        client_of: Callable[[], str],
-        holding: Callable[[], AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, server: Server[None], limits: RateLimits, client_of: Callable[[], str]) -> None:
         self._server = server
         self._limits = limits
         self._client_of = client_of
-        self._holding = holding
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.request_id is None:
             return await call_next(ctx)
         try:
             self._limits.count(self._client_of())
-            with self._holding():
+            with holding():
                 return await call_next(ctx)
         except RateLimitedError as error:
             if ctx.method == "tools/call":

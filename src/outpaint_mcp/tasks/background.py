@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import anyio
 import anyio.abc
 
-from outpaint_mcp.domain.errors import NotReadyError, RateLimitedError
+from outpaint_mcp.domain.errors import NotReadyError, OutpaintError, RateLimitedError
+from outpaint_mcp.domain.holding import holding
 
 T = TypeVar("T")
 
@@ -67,11 +68,15 @@ class Background:
             )
         found.taken.set()
         self._forget((client, key), found)
-        if found.failure is not None:
+        failure, result = found.failure, found.result
+        if failure is None:
+            return cast("T", result)
+        try:
             # Without the frames of those who were told before.
-            raise found.failure.with_traceback(None)
-        result: T = found.result
-        return result
+            raise failure.with_traceback(None)
+        finally:
+            # Else this frame and the error hold each other, and all that the request brought.
+            del found, failure
 
     def _begin(self, client: str, key: str, work: Callable[[], Awaitable[Any]]) -> _Work:
         if self._tasks is None:
@@ -87,7 +92,11 @@ class Background:
 
     async def _run(self, place: tuple[str, str], found: _Work, work: Callable[[], Awaitable[Any]]) -> None:
         try:
-            found.result = await work()
+            with holding():
+                found.result = await work()
+        except OutpaintError as error:
+            # Without its frames, which hold the request.
+            found.failure = error.with_traceback(None)
         except Exception as error:
             found.failure = error
         finally:

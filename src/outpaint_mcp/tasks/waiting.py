@@ -122,18 +122,25 @@ class Progress:
         outcome: list[T] = []
         failure: Exception | None = None
         async with anyio.create_task_group() as both:
-            both.start_soon(self._tell, message)
+            # A scope of its own: anyio keeps the frames of a task that a group cancels until garbage is collected.
+            telling = anyio.CancelScope()
+            both.start_soon(self._tell, message, telling)
             try:
                 outcome.append(await work)
             except Exception as error:
                 # Carried out of the task group by hand, which would wrap it.
                 failure = error
-            both.cancel_scope.cancel()
-        if failure is not None:
+            telling.cancel()
+        if failure is None:
+            return outcome[0]
+        try:
             raise failure
-        return outcome[0]
+        finally:
+            # Else this frame and the error hold each other, and all that the request brought.
+            del failure
 
-    async def _tell(self, message: str) -> None:
-        while True:
-            await self._clock.sleep(PROGRESS_SECONDS)
-            await self.report(0, message)
+    async def _tell(self, message: str, until: anyio.CancelScope) -> None:
+        with until:
+            while True:
+                await self._clock.sleep(PROGRESS_SECONDS)
+                await self.report(0, message)

@@ -8,7 +8,6 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,10 +16,12 @@ from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from outpaint_mcp.domain.errors import RateLimitedError
+from outpaint_mcp.domain.holding import HOLDING
 from outpaint_mcp.server.app import RATE_LIMITED
 from outpaint_mcp.server.rate_limits import RateLimits
 
@@ -30,7 +31,7 @@ ARRIVING: Final = 100
 """How many bodies of one client may be on their way at the same time."""
 SMALL_BODY: Final = 64 * 1024
 """Bodies up to this size count only while they are on their way: a connection buffers as much in any case."""
-HELD_BODIES: Final = 4
+HELD_BODIES: Final = 2
 """How many bodies of the largest size one client may have in memory; smaller ones count by their size."""
 ROOM_SECONDS: Final = 20.0
 """How long a body waits, unread, until others are no longer held."""
@@ -90,17 +91,6 @@ class _Body:
         self._client.less_held = anyio.Event()
 
 
-_body_of_request: ContextVar[_Body | None] = ContextVar("_body_of_request", default=None)
-
-
-@contextlib.contextmanager
-def holding_body() -> Iterator[None]:
-    """While the block handles a message, the body in which it came counts as held."""
-    body = _body_of_request.get()
-    with contextlib.nullcontext() if body is None else body.used():
-        yield
-
-
 class Admission:
     """Counts what each client has open, and refuses with 429 what is too much.
 
@@ -150,6 +140,9 @@ class Admission:
                         send = stack.enter_context(self._session(name, client, scope["method"], session_id, send))
                     receive = await stack.enter_async_context(self._body(client, headers, receive))
                     await app(scope, receive, send)
+            except ClientDisconnect:
+                # Nobody is there to be answered; uvicorn would log it as a failure of ours.
+                pass
             except RateLimitedError as error:
                 await _refusal(error)(scope, receive, send)
             finally:
@@ -254,11 +247,11 @@ class Admission:
             if size > SMALL_BODY:
                 await self._room(client, size)
             with body.used():
-                token = _body_of_request.set(body)
+                token = HOLDING.set(body.used)
                 try:
                     yield counted
                 finally:
-                    _body_of_request.reset(token)
+                    HOLDING.reset(token)
         finally:
             if not arrived:
                 client.arriving -= 1

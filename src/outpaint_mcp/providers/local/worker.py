@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from outpaint_mcp.images.decode_worker import NICENESS
+
 # Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_variable] = "1"
@@ -29,7 +31,7 @@ def main() -> None:
     if not line:
         return
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _prefer_for_oom_kill()
+    _give_way()
     _draw_or_report(json.loads(line), say)
 
 
@@ -53,8 +55,10 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _prefer_for_oom_kill() -> None:
-    """When Linux runs out of memory, let it kill this process, which costs one image, and not the server."""
+def _give_way() -> None:
+    """Let the server go first, and be the one that Linux kills when memory runs out: that costs one image."""
+    if sys.platform != "win32":
+        os.nice(NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 

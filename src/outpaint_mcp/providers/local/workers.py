@@ -60,7 +60,7 @@ class Workers:
 
     Args:
         limit: how many draw at the same time; by default one per core that this process may use.
-        spare: how many more there are for clients that have not got these.
+        shared: whether clients share them: there are two at least then, and none gets the last one of them.
         max_waiting: how many jobs of one client may wait; by default any number.
         environment: the processes'; None is this process's own.
     """
@@ -69,12 +69,12 @@ class Workers:
         self,
         limit: int | None = None,
         *,
-        spare: int = 0,
+        shared: bool = False,
         max_waiting: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        limit = limit or usable_cores()
-        self.queue = FairQueue(limit + spare, share=limit, max_waiting=max_waiting, what="drawings")
+        limit = max(limit or usable_cores(), 2 if shared else 1)
+        self.queue = FairQueue(limit, share=limit - shared, max_waiting=max_waiting, what="drawings")
         self._processes = ChildProcesses(_COMMAND, queue=self.queue, environment=environment)
 
     async def draw(
