@@ -84,9 +84,11 @@ async def test_images_that_never_come_delay_nobody_else_and_are_bounded(shared: 
             tasks.start_soon(order, f"http://127.0.0.1:{port}/{number}")
         await extended(shared.modest)
         tasks.cancel_scope.cancel()
-    assert refused
-    for told in refused:
-        assert told.startswith(f"[rate_limited] {WAITS} images of yours are waiting already. Nothing was ordered.")
+    # On a slow machine some of those that are read or wait return too.
+    told = [one for one in refused if not one.startswith("[not_ready] ")]
+    assert told
+    for one in told:
+        assert one.startswith(f"[rate_limited] {WAITS} images of yours are waiting already. Nothing was ordered.")
 
 
 async def test_long_drawings_delay_nobody_else_and_are_bounded(shared: Shared) -> None:

@@ -25,6 +25,7 @@ from outpaint_mcp.tasks.service import Service
 
 from ..counting import SINGLE, MovedClock, raising, running, service_over
 from ..images.test_library import serving
+from ..serving import connected, picture, settings_for
 from ..tasks.test_orders import stored_bytes
 from ..tasks.test_service import PictureProvider
 
@@ -224,3 +225,18 @@ async def test_another_tasks_image_that_is_handed_on_is_found_when_its_url_is_go
         again = (await client.call_tool("outpaint", order)).structured_content
     assert again["id"] == first["id"]
     assert len(vendor.orders) == 1
+
+
+async def test_calls_at_the_same_time_for_different_images_are_different_orders(tmp_path: Path) -> None:
+    widths = (40, 44, 48)
+    made: dict[int, Any] = {}
+    async with connected(settings_for(tmp_path)) as client, anyio.create_task_group() as calls:
+
+        async def order(width: int) -> None:
+            image = str(picture(tmp_path, width=width, name=f"{width}.png"))
+            result = await client.call_tool("outpaint", {"image": image, "wait_seconds": 30})
+            made[width] = result.structured_content
+
+        for width in widths:
+            calls.start_soon(order, width)
+    assert {width: task["images"][0]["width"] for width, task in made.items()} == {one: 2 * one for one in widths}

@@ -5,6 +5,7 @@ Both can be slow (a host, a vendor, a busy store), and a call that may not wait 
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
@@ -73,8 +74,9 @@ class OrderTaker:
             order, notes = self._resolver.resolve(named, await self._sources.find(named, client))
             return order, told, notes
 
-        # Hashed, since a request may be megabytes, or secret.
-        key = hashlib.sha256(repr(request).encode(errors="backslashreplace")).hexdigest()
+        # Hashed, since a request may be megabytes, or secret; by its fields, of which its own repr leaves out those.
+        values = [getattr(one, field.name) for one in (request, request.webhook) if one for field in fields(one)]
+        key = hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()
         return await self._background.within(seconds, read, client=client, key=key, what="Reading the image")
 
     async def take(

@@ -235,6 +235,8 @@ class Admission:
         async def counted() -> Message:
             nonlocal received, arrived
             message = await receive()
+            if message["type"] == "http.disconnect" and not arrived:
+                raise ClientDisconnect()  # before the SDK takes it for a failure
             received += len(message.get("body", b""))
             if not arrived and not message.get("more_body", False):
                 arrived = True
