@@ -124,6 +124,7 @@ async def open_service(
     observer: "Observer | None" = None,
     events: "TaskEvents | None" = None,
     public_url: str | None = None,
+    images_url: str | None = None,
 ) -> AsyncIterator["Service"]:
     """The use cases, with open tasks advanced when they are due, until the block ends.
 
@@ -133,12 +134,13 @@ async def open_service(
         observer: told of requests and delays, for metrics.
         events: where every change of a task is published.
         public_url: where vendors can call back, for whoever hands callbacks to `Service.handle_callback`.
+        images_url: where clients reach ``/images``, for whoever serves what `Service.linked_image` finds.
 
     Raises:
         ConfigurationError: a setting is wrong, or the data folder cannot be used.
     """
     service, scheduler, client = build_service(
-        _given(settings), front=front, observer=observer, events=events, public_url=public_url
+        _given(settings), front=front, observer=observer, events=events, public_url=public_url, images_url=images_url
     )
     async with client, service.running(), scheduler.running():
         yield service
@@ -182,6 +184,7 @@ def build_service(
     observer: "Observer | None" = None,
     events: "TaskEvents | None" = None,
     public_url: str | None = None,
+    images_url: str | None = None,
 ) -> tuple["Service", "Scheduler", "HttpClient"]:
     """A service, its scheduler and its HTTP client, none of them running. For the arguments see `open_service`."""
     from outpaint_mcp.domain.daily_limits import DailyLimits
@@ -189,7 +192,9 @@ def build_service(
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.http_client import HttpClient
     from outpaint_mcp.settings import child_environment, read_vendor_settings
+    from outpaint_mcp.storage.key_file import read_key
     from outpaint_mcp.storage.store import Store
+    from outpaint_mcp.tasks.image_links import ImageLinks
     from outpaint_mcp.tasks.options import ServiceOptions
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
@@ -224,6 +229,7 @@ def build_service(
             public_url=public_url,
         ),
         events=events,
+        links=None if images_url is None else ImageLinks(images_url, read_key(settings.data_dir / "image-links.key")),
     )
     return service, Scheduler(service, events, observer=observer), client
 
@@ -307,7 +313,8 @@ def build_http_app(
 
     public_url = None if settings.public_url is None else settings.public_url.rstrip("/")
     shown_host = f"[{host}]" if ":" in host else host
-    resource = (public_url or f"http://{shown_host}:{port}") + (SSE_PATH if transport == "sse" else MCP_PATH)
+    own_url = f"http://{shown_host}:{port}"
+    resource = (public_url or own_url) + (SSE_PATH if transport == "sse" else MCP_PATH)
     tokens = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
     oauth = _oauth(settings, resource)
     if oauth is not None and public_url is None and is_unspecified(host):
@@ -325,7 +332,14 @@ def build_http_app(
     keys = None if oauth is None else Keys(lambda: fetch_keys(oauth.jwks_url))
     events = TaskEvents()
     lazy = LazyService(
-        lambda: open_service(settings, front=Front.HTTP, observer=observer, events=events, public_url=public_url)
+        lambda: open_service(
+            settings,
+            front=Front.HTTP,
+            observer=observer,
+            events=events,
+            public_url=public_url,
+            images_url=public_url or (own_url if is_loopback(host) else None),
+        )
     )
     limits = RateLimits(requests_per_minute=settings.max_requests_per_minute, waits=settings.max_waits)
 

@@ -87,7 +87,8 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
-        description="Over HTTP: the URL that others reach this server at. Vendors then call back when a task is done.",
+        description="Over HTTP: the URL that others reach this server at. Vendors then call back when a task "
+        "is done, and images have URLs there.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -61,6 +61,7 @@ class Image(_Edge):
 
     index: int
     url: Annotated[str, Field(description="Show it to the user; a provider's own expires")]
+    copy_url: Annotated[str | None, Field(description="The server's copy, for a day; get_task renews it")] = None
     resource_uri: Annotated[str | None, Field(description="The same for resources/read")] = None
     mime_type: str | None = None
     width: int | None = None

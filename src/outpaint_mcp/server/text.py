@@ -22,6 +22,8 @@ def task_text(task: Task) -> str:
     for image in task.images:
         size = f" ({image.width}x{image.height})" if image.width and image.height else ""
         lines.append(f"Image {image.index}{size}: {image.url}")
+        if image.copy_url not in (None, image.url):
+            lines.append(f"  this server's copy, for a day: {image.copy_url}")
         if not image.url.startswith(("https://", "outpaint:")) and image.resource_uri:
             lines.append(f"  also as the resource {image.resource_uri}")
     if task.grid is not None:

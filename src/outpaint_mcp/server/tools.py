@@ -246,7 +246,8 @@ def _progress(ctx: ServerRequestContext[Any, Any]) -> OnProgress:
 
 def _link(task: Task, image: Image) -> ResourceLink:
     # A file on this machine cannot be read by a host that runs elsewhere; its resource can.
-    uri = image.url if image.url.startswith("https://") else image.resource_uri or image.url
+    is_link = image.url.startswith("https://") or image.url == image.copy_url
+    uri = image.url if is_link else image.resource_uri or image.url
     return ResourceLink(
         type="resource_link",
         uri=uri,

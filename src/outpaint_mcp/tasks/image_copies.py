@@ -99,6 +99,17 @@ class ImageCopies:
         data = await anyio.Path(self._images.path_of(fresh.sha256, fresh.mime_type)).read_bytes()
         return data, fresh.mime_type, with_copies(record, {index: fresh})
 
+    def file_of(self, record: Record | None, index: int) -> tuple[anyio.Path, str]:
+        """The file of our copy of a task's image, which may have been deleted meanwhile, and its MIME type.
+
+        Raises:
+            UnknownTaskError: there is no such task or copy.
+        """
+        copy = None if record is None else record.copies.get(index)
+        if copy is None:
+            raise UnknownTaskError("The image's task is no longer here.", "Order it again.")
+        return anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)), copy.mime_type
+
     async def preview_of(self, record: Record, client: str) -> bytes | None:
         """A small JPEG of a task's first image, if there is one on this machine."""
         copy = record.copies.get(1)

@@ -4,14 +4,12 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
-from outpaint_mcp.domain.daily_limits import DailyLimits
-from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError, UnknownTaskError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
 from outpaint_mcp.domain.record import Record
@@ -22,8 +20,10 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.callbacks import Callbacks
+from outpaint_mcp.tasks.figures import Figures
 from outpaint_mcp.tasks.finding import TaskFinder, is_ours
 from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.image_links import ImageLinks
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
@@ -32,7 +32,7 @@ from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.source_finder import SourceFinder
-from outpaint_mcp.tasks.view import view
+from outpaint_mcp.tasks.view import percent, view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
 
 logger = logging.getLogger(__name__)
@@ -52,19 +52,6 @@ LAST_ANSWER_SECONDS: Final = 3.0
 """How long a call still waits for the provider's answer to its order when the server stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What an operator watches: orders by (provider, state), tasks by (provider, status), calls being answered.
-
-    `left` holds what each client who ordered today may still order.
-    """
-
-    orders: Mapping[tuple[str, str], int]
-    tasks: Mapping[tuple[str, str], int]
-    left: Mapping[str, DailyLimits]
-    calls: int
-
-
 class Service:
     """The use cases over one store, one set of providers and one folder of images.
 
@@ -77,6 +64,7 @@ class Service:
         clock: when it is.
         jitter: a random number from 0 to 1.
         callbacks: our own webhooks; by default at the options' public URL.
+        links: where the copies of images are given out over HTTP, if they are.
     """
 
     def __init__(
@@ -90,11 +78,13 @@ class Service:
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
         callbacks: Callbacks | None = None,
+        links: ImageLinks | None = None,
     ) -> None:
         self._store = store
         self._images = images
         self._providers = providers
         self._options = options
+        self._links = links
         self._clock = clock or SystemClock()
         self._callbacks = callbacks or Callbacks(options.public_url)
         self.events = events or TaskEvents()
@@ -130,6 +120,7 @@ class Service:
                 images=images,
                 copies=self._copies,
                 paths_allowed=options.paths_allowed,
+                links=links,
             ),
             resolver=resolver,
             sender=self._sender,
@@ -291,6 +282,17 @@ class Service:
             await self._ledger.add_copies(record.task.id, {index: fetched.copies[index]})
         return data, mime_type
 
+    async def linked_image(self, token: str, name: str) -> tuple[anyio.Path, str]:
+        """The file and the MIME type of the image at an address of ours, whoever asks for it.
+
+        Raises:
+            UnknownTaskError, ExpiredLinkError: there is no such address (any more).
+        """
+        if self._links is None:
+            raise UnknownTaskError("This server gives out no images.", "Read the image's resource.")
+        task_id, index = self._links.judged(token, name)
+        return self._copies.file_of(await self._store.get(task_id), index)
+
     async def preview(self, task_id: str, *, client: str = LOCAL_CLIENT) -> bytes | None:
         """A small JPEG of a task's first image, if there is one on this machine."""
         return await self._copies.preview_of(await self._finder.find(task_id, AUTO, client), client)
@@ -380,19 +382,17 @@ class Service:
             remaining = deadline - self._clock.monotonic()
             if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
                 return record
-            await progress.report(self._percent(record), f"{record.task.provider}: {record.task.status.value}")
+            told = percent(record, self._providers.get(record.task.provider), self._clock.now())
+            await progress.report(told, f"{record.task.provider}: {record.task.status.value}")
             await self._waits.until_changed(change, min(remaining, PROGRESS_SECONDS))
-
-    def _percent(self, record: Record) -> float:
-        if record.task.progress is not None:
-            return record.task.progress
-        provider = self._providers.get(record.task.provider)
-        usual = 60.0 if provider is None else provider.usual_seconds
-        return min(95.0, 95 * (self._clock.now() - record.task.created_at.timestamp()) / usual)
 
     def _view(self, record: Record, *notes: str, wait_seconds: float | None = None) -> Task:
         provider = self._providers.get(record.task.provider)
-        synchronous = provider is not None and provider.synchronous
         return view(
-            record, notes, paths=self._options.paths_allowed, synchronous=synchronous, wait_seconds=wait_seconds
+            record,
+            notes,
+            paths=self._options.paths_allowed,
+            synchronous=provider is not None and provider.synchronous,
+            wait_seconds=wait_seconds,
+            links=self._links,
         )

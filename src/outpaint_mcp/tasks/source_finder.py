@@ -11,6 +11,7 @@ from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.tasks.finding import TaskFinder
 from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.image_links import ImageLinks
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.resolver import Resolver, Source
 
@@ -25,6 +26,7 @@ class SourceFinder:
         images: the images of this machine.
         copies: copies the images of finished tasks.
         paths_allowed: whether `image` may be a path.
+        links: the addresses of our copies of images, if there are any.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class SourceFinder:
         images: ImageLibrary,
         copies: ImageCopies,
         paths_allowed: bool,
+        links: ImageLinks | None = None,
     ) -> None:
         self._ledger = ledger
         self._tasks = tasks
@@ -43,6 +46,7 @@ class SourceFinder:
         self._images = images
         self._copies = copies
         self._paths_allowed = paths_allowed
+        self._links = links
 
     async def named(self, request: OutpaintRequest, client: str) -> tuple[OutpaintRequest, tuple[str, ...]]:
         """The request with what its source means: the bare address of an image, and in place of our own address of a
@@ -74,7 +78,7 @@ class SourceFinder:
 
     async def _reference(self, text: str, client: str) -> TaskReference | None:
         """The client's task that our own address of it names, or the path of our copy of one of its images."""
-        found = TaskReference.of(text)
+        found = TaskReference.of(text) or (None if self._links is None else self._links.reference(text))
         if found is not None or not self._paths_allowed:
             return found
         sha256 = await self._images.result_named(text)

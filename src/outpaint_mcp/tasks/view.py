@@ -1,5 +1,8 @@
 """How a task is shown to its client: links, and what to do next. Pure."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
     InsufficientCreditsError,
@@ -8,8 +11,12 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Image, Status, Step, Task
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.image_links import ImageLinks
 
 _ABOUT_THE_ACCOUNT = (AuthenticationError.code, InsufficientCreditsError.code)
+LIFETIME: Final = timedelta(hours=24)
+"""How long a provider's URL is taken to live that does not say so: the shortest that any documents (Apiframe's)."""
 
 
 def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: float | None) -> str:
@@ -72,26 +79,55 @@ def view(
     paths: bool = True,
     synchronous: bool = False,
     wait_seconds: float | None = None,
+    links: ImageLinks | None = None,
 ) -> Task:
     """The task as its client sees it.
 
     Args:
         record: the task.
         notes: what is to be said besides the task's own notes.
-        paths: whether the client shares this machine's files; else a file's URL is replaced by its resource's.
+        paths: whether the client shares this machine's files; else a file's URL is replaced by another.
         synchronous: whether the provider keeps no tasks that could be looked up.
         wait_seconds: how long a call of the client may last, where that is known.
+        links: where the server's copies of images are given out, if they are; a URL that has died is replaced by its
+            copy's.
     """
+
+    died = links is not None and _have_died(record.task, links.now())
 
     def linked(image: Image) -> Image:
         uri = f"outpaint://tasks/{record.task.id}/images/{image.index}"
-        url = uri if image.url.startswith("file:") and not paths else image.url
-        return image.model_copy(update={"resource_uri": uri, "url": url})
+        copy = record.copies.get(image.index)
+        own = None
+        if links is not None and copy is not None:
+            own = links.url(record.task.id, image.index, copy.mime_type)
+        url = image.url
+        if url.startswith("file:") and not paths:
+            url = own or uri
+        elif own is not None and died:
+            url = own
+        return image.model_copy(update={"resource_uri": uri, "copy_url": own, "url": url})
 
     steps = tuple(Step(name=step.name, remote_id=step.remote_id, status=step.status) for step in record.steps)
     images = tuple(linked(image) for image in record.task.images)
     task = record.task.model_copy(
         update={"images": images, "steps": steps, "notes": tuple(dict.fromkeys((*record.task.notes, *notes)))}
     )
+    if links is not None and images and all(image.url == image.copy_url for image in images):
+        task = task.model_copy(update={"expires_at": links.expiry()})
     advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous, wait_seconds=wait_seconds)
     return task.model_copy(update={"next": advice})
+
+
+def _have_died(task: Task, now: float) -> bool:
+    """Whether the provider's URLs of a task's images are no longer to be relied on."""
+    until = task.expires_at or (task.finished_at or task.updated_at) + LIFETIME
+    return until <= datetime.fromtimestamp(now, UTC)
+
+
+def percent(record: Record, provider: Provider | None, now: float) -> float:
+    """How far a task has come: what its provider says, else the time that it has taken against the usual one."""
+    if record.task.progress is not None:
+        return record.task.progress
+    usual = 60.0 if provider is None else provider.usual_seconds
+    return min(95.0, 95 * (now - record.task.created_at.timestamp()) / usual)

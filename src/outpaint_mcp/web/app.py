@@ -33,9 +33,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.tasks.image_links import IMAGES_PATH
 from outpaint_mcp.tasks.service import Service
 from outpaint_mcp.web.admission import SESSION_IDLE_SECONDS, Admission
 from outpaint_mcp.web.auth import ClientVerifier, OAuth
+from outpaint_mcp.web.images import ImageRoute
 
 logger = logging.getLogger(__name__)
 
@@ -265,6 +267,7 @@ class HttpApp:
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
             Route("/webhooks/{provider}/{token}", self._callback, methods=["POST"]),
+            Route(IMAGES_PATH + "/{token}/{name}", ImageRoute(self._lazy).answer),
         ]
         if options.streamable:
             routes.append(
