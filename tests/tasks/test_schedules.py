@@ -41,6 +41,7 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id
 from outpaint_mcp.sandbox.tasks import Order as VendorsOrder
+from outpaint_mcp.storage import reading
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import LOOK_SECONDS, Scheduler
@@ -214,7 +215,7 @@ class MortalStore(Store):
         db = self._open()
         # What was taken in (the finished tasks that are extended) has no hash.
         ids = db.execute("SELECT id FROM tasks WHERE order_hash IS NOT NULL ORDER BY rowid").fetchall()
-        return [record for row in ids if (record := self._load(db, row[0])) is not None]
+        return [record for row in ids if (record := reading.load(db, row[0], owner=self._owner)) is not None]
 
     async def save(self, record: Record, *, durable: bool = True, force: bool = False) -> bool:
         if record.task.status is Status.UNKNOWN:

@@ -15,15 +15,12 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import copies, repeats
+from outpaint_mcp.storage import copies, leases, reading, repeats
 from outpaint_mcp.storage.rows import (
-    STEP_COLUMNS,
-    TASK_COLUMNS,
     day_of,
     finished_at,
     new_step_row,
     order_json,
-    record_of,
     step_values,
     task_json,
 )
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
-_LONGEST_LEASE = 2 * LEASE_SECONDS
-"""A lease that is further ahead does not count: it is of a clock that was set back since."""
 
 
 class Store(Database):
@@ -67,8 +62,7 @@ class Store(Database):
 
     def _release_all(self, db: "sqlite3.Connection") -> None:
         with transaction(db):
-            db.execute("UPDATE tasks SET owner = NULL WHERE owner = ?", (self._owner,))
-            db.execute("DELETE FROM owners WHERE owner = ?", (self._owner,))
+            leases.release_all(db, self._owner)
 
     # Placing orders
 
@@ -93,7 +87,7 @@ class Store(Database):
                 if found is not None:
                     state = found.steps[0].state if found.steps else OrderState.ACCEPTED
                     # Never sent: unless another process is about to, it is ours to send, on its reservation.
-                    return found, state is OrderState.INTENDED and self._take_over(db, found.task.id, now)
+                    return found, state is OrderState.INTENDED and leases.take_over(db, found.task.id, self._owner, now)
                 made = record
                 if count_orders:
                     used = self._used(db, record.client, day_of(now))
@@ -106,15 +100,7 @@ class Store(Database):
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
         found = repeats.standing(db, record.client, repeats.identities(db, record, now), now, repeat=repeat)
-        return None if found is None else self._load(db, found)
-
-    def _take_over(self, db: "sqlite3.Connection", task_id: str, now: float) -> bool:
-        taken = db.execute(
-            "UPDATE tasks SET owner = :owner WHERE id = :id AND (owner IS NULL OR owner = :owner OR "
-            "owner NOT IN (SELECT owner FROM owners WHERE alive_until > :now AND alive_until <= :latest))",
-            {"owner": self._owner, "id": task_id, "now": now, "latest": now + _LONGEST_LEASE},
-        )
-        return taken.rowcount == 1
+        return None if found is None else reading.load(db, found, owner=self._owner)
 
     def _used(self, db: "sqlite3.Connection", client: str, day: str) -> DailyLimits:
         usd, count = db.execute(
@@ -227,7 +213,9 @@ class Store(Database):
             with transaction(db):
                 self._renew(db, now)
                 remote_id = record.task.remote_id
-                found = self._find_remote(db, record.task.provider, remote_id or "", record.client, last=True)
+                found = reading.find_remote(
+                    db, record.task.provider, remote_id or "", record.client, last=True, owner=self._owner
+                )
                 if found is None:
                     self._insert(db, record, now)
                     copies.keep(db, record)
@@ -242,7 +230,7 @@ class Store(Database):
         def work(db: "sqlite3.Connection") -> bool:
             with transaction(db):
                 self._renew(db, now)
-                return self._take_over(db, task_id, now)
+                return leases.take_over(db, task_id, self._owner, now)
 
         return await self._run(work)
 
@@ -259,27 +247,14 @@ class Store(Database):
         def work(db: "sqlite3.Connection") -> list[tuple[str, float, str]]:
             with transaction(db):
                 self._renew(db, now)
-                rows = db.execute(
-                    "UPDATE tasks SET owner = :owner WHERE due_at IS NOT NULL AND (owner IS NULL OR owner NOT IN "
-                    "(SELECT owner FROM owners WHERE alive_until > :now AND alive_until <= :latest))"
-                    " AND (due_at <= :now OR NOT EXISTS"
-                    " (SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
-                    " RETURNING id, due_at, provider",
-                    {"owner": self._owner, "now": now, "latest": now + _LONGEST_LEASE},
-                ).fetchall()
-                db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
-                return [(row[0], row[1], row[2]) for row in rows]
+                return leases.take_over_all(db, self._owner, now)
 
         return await self._run(work, in_place=True)
 
     def _renew(self, db: "sqlite3.Connection", now: float) -> None:
-        self.lapses += not now < self._alive_until <= now + _LONGEST_LEASE
+        self.lapses += not now < self._alive_until <= now + leases.LONGEST_LEASE
         self._alive_until = now + LEASE_SECONDS
-        db.execute(
-            "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2)"
-            " ON CONFLICT (owner) DO UPDATE SET alive_until = ?2",
-            (self._owner, self._alive_until),
-        )
+        leases.renew(db, self._owner, self._alive_until)
 
     # Looking
 
@@ -297,7 +272,7 @@ class Store(Database):
         return await self._run(lambda db: copies.owner_of(db, client, sha256))
 
     async def get(self, task_id: str) -> Record | None:
-        return await self._look_up(lambda db: self._load(db, task_id))
+        return await self._look_up(lambda db: reading.load(db, task_id, owner=self._owner))
 
     async def find_remote(
         self, provider: str, remote_id: str, client: str | None = None, *, last: bool = False
@@ -310,87 +285,28 @@ class Store(Database):
             client: whose task; anybody's if None.
             last: only if it is the id of the task's last order, whose images are the task's.
         """
-        return await self._look_up(lambda db: self._find_remote(db, provider, remote_id, client, last=last))
-
-    def _find_remote(
-        self, db: "sqlite3.Connection", provider: str, remote_id: str, client: str | None, *, last: bool
-    ) -> Record | None:
-        row = db.execute(
-            "SELECT task_id FROM orders JOIN tasks ON id = task_id WHERE orders.provider = ?1 AND remote_id = ?2"
-            " AND (?3 IS NULL OR orders.caller = ?3) AND (NOT ?4 OR position = (SELECT MAX(position) FROM orders AS one"
-            " WHERE one.task_id = id)) ORDER BY created_at DESC, tasks.rowid DESC LIMIT 1",
-            (provider, remote_id, client, last),
-        ).fetchone()
-        return None if row is None else self._load(db, row[0])
+        return await self._look_up(
+            lambda db: reading.find_remote(db, provider, remote_id, client, last=last, owner=self._owner)
+        )
 
     async def recent(self, client: str, limit: int) -> list[Record]:
         """The client's newest tasks, newest first."""
 
-        def work(db: "sqlite3.Connection") -> list[Record]:
-            rows = db.execute(
-                "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (client, limit)
-            ).fetchall()
-            return [record for row in rows if (record := self._load(db, row[0])) is not None]
-
-        return await self._run(work)
+        return await self._run(lambda db: reading.recent(db, client, limit, owner=self._owner))
 
     async def changes(self, since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
         """The newest change number, and the id, client, provider and status of every task that any process changed
         after change number `since`.
         """
-
-        def work(db: "sqlite3.Connection") -> tuple[int, list[tuple[str, str, str, Status]]]:
-            rows = db.execute(
-                "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? ORDER BY change", (since,)
-            ).fetchall()
-            newest = rows[-1][0] if rows else since
-            return newest, [(id_, client, provider, Status(status)) for _, id_, client, provider, status in rows]
-
-        return await self._run(work)
+        return await self._run(lambda db: reading.changes(db, since))
 
     async def last_change(self) -> int:
         return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
-        day = day_of(now)
-
-        def work(db: "sqlite3.Connection") -> Counts:
-            # What was imported has no identity: nobody ordered it here.
-            orders = db.execute(
-                "SELECT orders.provider, state, COUNT(*) FROM orders JOIN tasks ON tasks.id = task_id"
-                " WHERE order_hash IS NOT NULL GROUP BY orders.provider, state"
-            )
-            tasks = db.execute("SELECT provider, status, COUNT(*) FROM tasks GROUP BY provider, status")
-            used = db.execute(
-                "SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND reserved = 1"
-                " GROUP BY caller",
-                (day,),
-            )
-            return Counts(
-                {(provider, state): count for provider, state, count in orders},
-                {(provider, status): count for provider, status, count in tasks},
-                {client: DailyLimits(usd, count) for client, usd, count in used},
-            )
-
-        return await self._run(work)
+        return await self._run(lambda db: reading.counts(db, day_of(now)))
 
     async def open_sources(self) -> set[str]:
         """The hashes of the images that open tasks are made from."""
-
-        def work(db: "sqlite3.Connection") -> set[str]:
-            rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
-            return {row[0] for row in rows if row[0] is not None}
-
-        return await self._run(work)
-
-    def _load(self, db: "sqlite3.Connection", task_id: str) -> Record | None:
-        row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
-        if row is None:
-            return None
-        steps = db.execute(
-            f"SELECT {STEP_COLUMNS} FROM orders WHERE task_id = ? ORDER BY position",  # noqa: S608
-            (task_id,),
-        ).fetchall()
-        kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
-        return record_of(row, steps, kept, owner=self._owner)
+        return await self._run(reading.open_sources)

@@ -1,0 +1,79 @@
+"""Finding tasks and counting them. Reads rows inside the store's transactions; `owner` is this process."""
+
+from typing import TYPE_CHECKING
+
+from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.record import Counts, Record
+from outpaint_mcp.domain.task import Status
+from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, record_of
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None:
+    """The record of a task."""
+    row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
+    if row is None:
+        return None
+    steps = db.execute(
+        f"SELECT {STEP_COLUMNS} FROM orders WHERE task_id = ? ORDER BY position",  # noqa: S608
+        (task_id,),
+    ).fetchall()
+    kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
+    return record_of(row, steps, kept, owner=owner)
+
+
+def find_remote(
+    db: "sqlite3.Connection", provider: str, remote_id: str, client: str | None, *, last: bool, owner: str
+) -> Record | None:
+    """The newest task one of whose orders has this id at the provider; as `Store.find_remote`."""
+    row = db.execute(
+        "SELECT task_id FROM orders JOIN tasks ON id = task_id WHERE orders.provider = ?1 AND remote_id = ?2"
+        " AND (?3 IS NULL OR orders.caller = ?3) AND (NOT ?4 OR position = (SELECT MAX(position) FROM orders AS one"
+        " WHERE one.task_id = id)) ORDER BY created_at DESC, tasks.rowid DESC LIMIT 1",
+        (provider, remote_id, client, last),
+    ).fetchone()
+    return None if row is None else load(db, row[0], owner=owner)
+
+
+def recent(db: "sqlite3.Connection", client: str, limit: int, *, owner: str) -> list[Record]:
+    """The client's newest tasks, newest first."""
+    rows = db.execute(
+        "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (client, limit)
+    ).fetchall()
+    return [record for row in rows if (record := load(db, row[0], owner=owner)) is not None]
+
+
+def changes(db: "sqlite3.Connection", since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
+    """What changed after a change number; as `Store.changes`."""
+    rows = db.execute(
+        "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? ORDER BY change", (since,)
+    ).fetchall()
+    newest = rows[-1][0] if rows else since
+    return newest, [(id_, client, provider, Status(status)) for _, id_, client, provider, status in rows]
+
+
+def counts(db: "sqlite3.Connection", day: str) -> Counts:
+    """How much there is of what, and what counts to a day's limits."""
+    # What was imported has no identity: nobody ordered it here.
+    orders = db.execute(
+        "SELECT orders.provider, state, COUNT(*) FROM orders JOIN tasks ON tasks.id = task_id"
+        " WHERE order_hash IS NOT NULL GROUP BY orders.provider, state"
+    )
+    tasks = db.execute("SELECT provider, status, COUNT(*) FROM tasks GROUP BY provider, status")
+    used = db.execute(
+        "SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND reserved = 1 GROUP BY caller",
+        (day,),
+    )
+    return Counts(
+        {(provider, state): count for provider, state, count in orders},
+        {(provider, status): count for provider, status, count in tasks},
+        {client: DailyLimits(usd, count) for client, usd, count in used},
+    )
+
+
+def open_sources(db: "sqlite3.Connection") -> set[str]:
+    """The hashes of the images that open tasks are made from."""
+    rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
+    return {row[0] for row in rows if row[0] is not None}
