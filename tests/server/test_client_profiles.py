@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import types
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 from mcp import Client
 from mcp_types import Implementation, ResourceLink, TextContent
 
+from outpaint_mcp.domain.task import Task
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.client_profiles import UNKNOWN, profile_of
+from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.tools import ResultShape
 from outpaint_mcp.settings import read_settings
 
 from ..serving import ERAS, connected, picture, server_for, settings_for
@@ -125,3 +130,40 @@ async def test_whatever_is_slow_an_unknown_client_has_its_answer_in_time(
                 calls.start_soon(one)
         assert sandbox.order_count("legnext", "outpaint") == 1
         assert sandbox.order_count("vtrix", "outpaint") == 1
+
+
+async def test_a_slow_preview_and_a_slow_start_hold_up_no_answer(tmp_path: Path) -> None:
+    async with connected(settings_for(tmp_path)) as client:
+        done = (await client.call_tool("outpaint", {"image": str(picture(tmp_path)), "zoom": 1.2})).structured_content
+
+    async def get_task(*args: Any, **kwargs: Any) -> Task:
+        return Task.model_validate(done)
+
+    async def preview(*args: Any, **kwargs: Any) -> bytes:
+        await anyio.sleep(60)
+        return b""
+
+    @contextlib.asynccontextmanager
+    async def starting() -> AsyncIterator[Any]:
+        await anyio.sleep(60)
+        yield
+
+    began = time.monotonic()
+    service: Any = types.SimpleNamespace(get_task=get_task, preview=preview)
+    slow = build_server(LazyService(lambda: contextlib.nullcontext(service)), lambda: ResultShape(preview=True))
+    late = build_server(LazyService(starting))
+
+    async def without_a_preview() -> None:
+        async with Client(slow) as client:
+            result = await client.call_tool("get_task", {"task_id": done["id"]})
+            assert [type(block) for block in result.content] == [TextContent]
+
+    async def not_ready() -> None:
+        async with anyio.create_task_group() as calls, Client(late) as client:
+            assert text_of(await client.call_tool("list_providers", {})).startswith("[not_ready] ")
+            calls.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(without_a_preview)
+        calls.start_soon(not_ready)
+    assert time.monotonic() - began < 30

@@ -80,8 +80,13 @@ def _events(value: Any) -> Any:
     found = _json(value)
     listed = found.replace(",", " ").split() if isinstance(found, str) else found
     if not isinstance(listed, list | tuple):
-        return value
-    return [values.choice(one, get_args(WebhookEvent)) for one in listed]
+        return None if listed is None else value
+    return [values.choice(one, get_args(WebhookEvent)) for one in listed if one not in (None, "")] or None
+
+
+def _object(value: Any) -> Any:
+    found = _json(value)
+    return {} if found is None or found in ("", []) else found
 
 
 class OutpaintArguments(ToolArguments):
@@ -163,7 +168,7 @@ class OutpaintArguments(ToolArguments):
             description="Further fields for the provider as they are; see list_providers",
             examples=[{"seed": 7}],
         ),
-        BeforeValidator(_json),
+        BeforeValidator(_object),
     ]
     wait_seconds: Annotated[
         float | None,

@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 
 OPENING_SECONDS: Final = 3.5
 """How long a call waits for the service to be opened, even one that waits for nothing else."""
+PREVIEW_SECONDS: Final = 0.4
+"""How much longer than that, or than its wait, a call may take for a preview; then it does without."""
 
 OUTPAINT: Final = """\
 Extend an image beyond its borders. Places the order, waits up to wait_seconds and returns a task with image URLs.
@@ -167,6 +169,7 @@ class Tools:
     async def _outpaint(self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
         profile = _profile(ctx)
         wait = profile.wait_seconds if call.wait_seconds is None else call.wait_seconds
+        until = _latest(wait)
         with self._waiting(wait):
             service, left = await self._service(wait)
             task = await service.outpaint(
@@ -176,11 +179,12 @@ class Tools:
                 advised_wait=wait or profile.wait_seconds,
                 on_progress=_progress(ctx),
             )
-        return await self._result(task, profile)
+        return await self._result(task, profile, until)
 
     async def _get_task(self, call: GetTaskArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
         profile = _profile(ctx)
         task_id, provider = call.named()
+        until = _latest(call.wait_seconds)
         with self._waiting(call.wait_seconds):
             service, left = await self._service(call.wait_seconds)
             task = await service.get_task(
@@ -191,7 +195,7 @@ class Tools:
                 advised_wait=call.wait_seconds or profile.wait_seconds,
                 on_progress=_progress(ctx),
             )
-        return await self._result(task, profile)
+        return await self._result(task, profile, until)
 
     async def _service(self, wait: float) -> "tuple[Service, float]":
         """The service, and what is left of a call's wait once it is open: the first call opens it."""
@@ -201,8 +205,9 @@ class Tools:
             return service, max(0.0, wait - (time.monotonic() - began))
         raise NotReadyError("The server is still starting.", "Nothing was ordered. Make the same call again.")
 
-    async def _list_providers(self, _: ToolArguments) -> CallToolResult:
-        found = ProviderList(providers=(await self._lazy.get()).list_providers())
+    async def _list_providers(self, _call: ToolArguments) -> CallToolResult:
+        service, _ = await self._service(0)
+        found = ProviderList(providers=service.list_providers())
         return CallToolResult(
             content=[TextContent(type="text", text=providers_text(found.providers))],
             structured_content=found.model_dump(mode="json"),
@@ -211,25 +216,32 @@ class Tools:
     def _waiting(self, seconds: float) -> AbstractContextManager[None]:
         return self._limits.waiting(self._client_of()) if seconds else contextlib.nullcontext()
 
-    async def _result(self, task: Task, profile: ClientProfile) -> CallToolResult:
+    async def _result(self, task: Task, profile: ClientProfile, until: float) -> CallToolResult:
         content: list[ContentBlock] = [TextContent(type="text", text=task_text(task))]
         if task.status is Status.SUCCEEDED:
             shape = self._shape()
             if profile.resource_links if shape.resource_links == "auto" else shape.resource_links:
                 content += [_link(task, image) for image in task.images]
-            if shape.preview and (data := await self._preview_of(task)):
+            if shape.preview and (data := await self._preview_of(task, until)):
                 import base64
 
                 content.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg"))
         return CallToolResult(content=content, structured_content=task.model_dump(mode="json"))
 
-    async def _preview_of(self, task: Task) -> bytes | None:
-        return await (await self._lazy.get()).preview(task.id, client=self._client_of())
+    async def _preview_of(self, task: Task, until: float) -> bytes | None:
+        with anyio.move_on_after(until - anyio.current_time()):
+            return await (await self._lazy.get()).preview(task.id, client=self._client_of())
+        return None
 
 
 def error_result(text: str) -> CallToolResult:
     """The result of a call that was refused or failed."""
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _latest(wait: float) -> float:
+    """When a call is answered at the latest that begins now, on the event loop's clock."""
+    return anyio.current_time() + max(wait, OPENING_SECONDS) + PREVIEW_SECONDS
 
 
 def _profile(ctx: ServerRequestContext[Any, Any]) -> ClientProfile:
