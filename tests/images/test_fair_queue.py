@@ -55,6 +55,12 @@ def test_a_client_with_too_many_waiting_jobs_is_refused_and_no_other() -> None:
     queue.join("greedy")
 
 
+def test_a_place_tells_whether_its_client_has_others() -> None:
+    queue = FairQueue(1)
+    assert [queue.join("greedy").is_only_one for _ in range(3)] == [True, False, False]
+    assert queue.join("ann").is_only_one
+
+
 async def test_who_is_cancelled_while_waiting_or_running_leaves_the_queue() -> None:
     queue, begun = FairQueue(1), list[str]()
 

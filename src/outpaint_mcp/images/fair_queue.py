@@ -50,7 +50,7 @@ class FairQueue:
                 f"{waiting} {self._what} of yours are waiting already.",
                 "Nothing was ordered. Call again when some of them are done.",
             )
-        place = Place(self, client)
+        place = Place(self, client, is_only_one=not waiting and not self._running[client])
         self._waiting.setdefault(client, deque()).append(place)
         self._begin_next()
         return place
@@ -86,12 +86,13 @@ class FairQueue:
 class Place:
     """One job's place in a queue, from `FairQueue.join` until its block ends or `leave` is called.
 
-    `turn` is set when the job may run.
+    `turn` is set when the job may run. `is_only_one` says that the client had no other job when this one came.
     """
 
-    def __init__(self, queue: FairQueue, client: str) -> None:
+    def __init__(self, queue: FairQueue, client: str, *, is_only_one: bool) -> None:
         self._queue = queue
         self.client = client
+        self.is_only_one = is_only_one
         self.turn = anyio.Event()
         self._left = False
 

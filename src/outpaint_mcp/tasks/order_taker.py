@@ -5,7 +5,7 @@ Both can be slow (a host, a vendor, a busy store), and a call that may not wait 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
@@ -74,10 +74,7 @@ class OrderTaker:
             order, notes = self._resolver.resolve(named, await self._sources.find(named, client))
             return order, told, notes
 
-        # Hashed, since a request may be megabytes, or secret; by its fields, of which its own repr leaves out those.
-        values = [getattr(one, field.name) for one in (request, request.webhook) if one for field in fields(one)]
-        key = hashlib.sha256(repr(values).encode(errors="backslashreplace")).hexdigest()
-        return await self._background.within(seconds, read, client=client, key=key, what="Reading the image")
+        return await self._background.within(seconds, read, client=client, key=_hash(request), what="Reading the image")
 
     async def take(
         self, order: Order, notes: tuple[str, ...], client: str, seconds: float, *, repeat: bool
@@ -123,3 +120,12 @@ class OrderTaker:
             await self._lifecycle.advance(record.task.id)
             return await claim()
         return record, may_send
+
+
+def _hash(request: OutpaintRequest) -> str:
+    """Of all fields of a request, also of those that its own repr leaves out since they are megabytes, or secret."""
+    parts = (replace(request, image=None), request.webhook)
+    values = [getattr(part, field.name) for part in parts if part is not None for field in fields(part)]
+    found = hashlib.sha256(repr((request.image is None, values)).encode(errors="backslashreplace"))
+    found.update((request.image or "").encode(errors="backslashreplace"))
+    return found.hexdigest()

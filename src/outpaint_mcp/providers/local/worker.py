@@ -31,8 +31,9 @@ def main() -> None:
     if not line:
         return
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    _give_way()
-    _draw_or_report(json.loads(line), say)
+    job = json.loads(line)
+    _give_way(job.pop("niceness", NICENESS))
+    _draw_or_report(job, say)
 
 
 def _speaker() -> Say:
@@ -55,10 +56,10 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _give_way() -> None:
+def _give_way(niceness: int) -> None:
     """Let the server go first, and be the one that Linux kills when memory runs out: that costs one image."""
     if sys.platform != "win32":
-        os.nice(NICENESS)
+        os.nice(niceness)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 

@@ -16,6 +16,7 @@ from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses,
 from outpaint_mcp.images.fair_queue import FairQueue, Place
 from outpaint_mcp.providers.local.plan import Canvas
 
+LAST_NICENESS: Final = 19
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")
 
 
@@ -73,6 +74,7 @@ class Workers:
         max_waiting: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._shared = shared
         limit = max(limit or usable_cores(), 2 if shared else 1)
         self.queue = FairQueue(limit, share=limit - shared, max_waiting=max_waiting, what="drawings")
         self._processes = ChildProcesses(_COMMAND, queue=self.queue, environment=environment)
@@ -103,6 +105,9 @@ class Workers:
                 images.append(DrawnImage(**message["image"] | {"path": Path(message["image"]["path"])}))
 
         order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir)}
+        if self._shared and place is not None and not place.is_only_one:
+            # Whoever has one image drawn does not share the processor evenly with whoever has a hundred.
+            order["niceness"] = LAST_NICENESS
         try:
             last = await self._processes.run(order, on_message, on_start, place=place)
         except ChildEndedError as error:
