@@ -27,7 +27,7 @@ from outpaint_mcp.server.rate_limits import RateLimits
 
 SESSION_IDLE_SECONDS: Final = 600.0
 """How long a session may be unused before it is closed."""
-ARRIVING: Final = 100
+ARRIVING: Final = 64
 """How many bodies of one client may be on their way at the same time."""
 SMALL_BODY: Final = 64 * 1024
 """Bodies up to this size count only while they are on their way: a connection buffers as much in any case."""
