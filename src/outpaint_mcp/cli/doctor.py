@@ -6,6 +6,7 @@ an older version is migrated, as by any other command.
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from outpaint_mcp.cli.settings_checks import (
     known_variables,
 )
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
+from outpaint_mcp.domain.private_files import is_open_to_others, is_ours
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
@@ -207,6 +209,10 @@ def check_folder(
     if free < LOW_DISK_BYTES:
         level = Level.PROBLEM if free < FULL_DISK_BYTES else Level.WARNING
         return [Finding("data folder", level, f"{folder} {state}, but only {room}.", "Free some space.")]
+    if existing == folder and is_open_to_others(folder):
+        command = f"chmod 700 {shlex.quote(str(folder))}"
+        advice = command if is_ours(folder) else f"Set OUTPAINT_DATA_DIR to a folder of its own, or: {command}"
+        return [warning("data folder", f"Other users of this machine can enter {folder}.", advice)]
     return [Finding("data folder", Level.OK, f"{folder} {state}; {room}.")]
 
 

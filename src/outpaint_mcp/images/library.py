@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.domain.order import InputImage
+from outpaint_mcp.domain.private_files import make_folder, narrow, open_private
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.domain.values import INVISIBLE, QUOTES
 from outpaint_mcp.images.child_processes import usable_cores
@@ -290,7 +291,7 @@ class ImageLibrary:
     async def _part(self) -> AsyncIterator[Path]:
         """A unique name for a new file, which the block moves away; if the block fails, the file is deleted."""
         part = self._incoming / secrets.token_hex(16)
-        await _in_thread(_make_folder, self._incoming)
+        await _in_thread(_make_part, part)
         try:
             yield part
         except BaseException:
@@ -299,9 +300,9 @@ class ImageLibrary:
             raise
 
 
-def _make_folder(folder: Path) -> None:
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True)
+def _make_part(part: Path) -> None:
+    make_folder(part.parent)
+    os.close(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 def _write(part: Path, data: bytes) -> None:
@@ -320,10 +321,12 @@ def _append(part: Path, data: bytes) -> None:
 def _link(path: Path, part: Path) -> None:
     """A hard link to one of our own files; a copy where the file system has no hard links."""
     try:
+        part.unlink()
         os.link(path, part)
     except FileNotFoundError:
         raise InvalidImageError("The image is no longer on this machine.", "Order it again.") from None
     except OSError:
+        _make_part(part)
         part.write_bytes(path.read_bytes())
 
 
@@ -333,7 +336,8 @@ def _hash(path: Path) -> tuple[str, int]:
 
 
 def _move(part: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    narrow(part)
     os.replace(part, path)
     # Where both are links to one file already, nothing was moved.
     part.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.private_files import make_folder
 
 KEY_BYTES: Final = 32
 
@@ -18,7 +19,7 @@ def read_key(path: Path) -> bytes:
         ConfigurationError: it cannot be read or made.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
             path.chmod(0o600)
             if len(key := path.read_bytes()) == KEY_BYTES:

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.private_files import make_folder, narrow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -148,8 +149,12 @@ class Database:
         if self._connection is not None:
             return self._connection
         # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._path.parent)
+        narrow(self._path.parent)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        for path in (self._path, *(self._path.with_name(self._path.name + end) for end in ("-wal", "-shm"))):
+            with suppress(FileNotFoundError):
+                narrow(path)
         db = self._connected()
         try:
             db.execute("PRAGMA journal_mode = WAL")

@@ -9,11 +9,14 @@ import logging
 import os
 import re
 import secrets
+import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.private_files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +105,7 @@ def add_token(path: Path, name: str, *, another: bool = False) -> str:
         )
     token = PREFIX + secrets.token_urlsafe(32)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # O_APPEND: of two tokens added at the same moment none is lost.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a+b") as file:
@@ -120,14 +123,28 @@ def remove_tokens(path: Path, name: str) -> int:
     """
     lines = _text(path).splitlines(keepends=True)
     kept = [line for line in lines if _NAME.fullmatch(name) is None or line.split()[:1] != [name]]
-    part = path.with_name(path.name + ".new")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.writelines(kept)
-        part.replace(path)
+        _replace(path.resolve(), "".join(kept))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
     return len(lines) - len(kept)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file's text at once; its owner and its mode stay."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
+        found = path.stat()
+        if os.name == "posix":
+            if (part.stat().st_uid, part.stat().st_gid) != (found.st_uid, found.st_gid):
+                os.chown(part, found.st_uid, found.st_gid)
+            part.chmod(stat.S_IMODE(found.st_mode))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def token_names(path: Path) -> list[str]:

@@ -12,12 +12,14 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.private_files import make_folder, open_private
 from outpaint_mcp.domain.provider_info import SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
@@ -280,8 +282,12 @@ def _finished(remote_id: str, result: _Result) -> TaskUpdate:
 
 async def _write(path: Path, text: str) -> None:
     """Write whole or not at all."""
-    target = anyio.Path(path)
-    await target.parent.mkdir(parents=True, exist_ok=True)
-    part = anyio.Path(path.with_suffix(".part"))
-    await part.write_text(text, encoding="utf-8")
-    await part.replace(target)
+
+    def write() -> None:
+        make_folder(path.parent)
+        part = path.with_suffix(".part")
+        with open(part, "w", encoding="utf-8", opener=open_private) as file:
+            file.write(text)
+        part.replace(path)
+
+    await anyio.to_thread.run_sync(write)

@@ -31,6 +31,7 @@ def main() -> None:
     if not line:
         return
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    os.umask(0o077)
     job = json.loads(line)
     _give_way(job.pop("niceness", NICENESS))
     _draw_or_report(job, say)
