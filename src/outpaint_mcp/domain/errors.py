@@ -27,7 +27,8 @@ A provider can refuse for the same reasons as we do (a bad parameter, an unknown
 class also serves for its answer. `str(error)` is what a model reads: ``[code] One sentence. What to do.``
 """
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 
 class OutpaintError(Exception):
@@ -54,6 +55,10 @@ class OutpaintError(Exception):
         self.advice = self.default_advice if advice is None else advice
         self.provider_code = provider_code
         self.retry_after = retry_after
+
+    def again(self) -> Self:
+        """A copy to be raised: an error that is kept would gather the frames of every call that raised it."""
+        return copy.copy(self)
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message} {self.advice}".rstrip()

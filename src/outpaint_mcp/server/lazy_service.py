@@ -55,7 +55,7 @@ class LazyService:
         self._wanted.set()
         await self._ready.wait()
         if self._service is None:
-            raise self._error or RuntimeError("the service has ended")
+            raise RuntimeError("the service has ended") if self._error is None else self._error.again()
         return self._service
 
     @contextlib.asynccontextmanager
@@ -78,7 +78,7 @@ class LazyService:
                     await self._stop.wait()
             except OutpaintError as error:
                 # Each call gets the error: a host shows a tool's error, but hides why a server did not start.
-                self._error = error
+                self._error = error.again()
             except Exception as error:
                 logger.exception("the service failed")
                 self._error = ConfigurationError(f"The server cannot start ({type(error).__name__}): see its log.")

@@ -129,7 +129,7 @@ class OrderSender:
             with anyio.move_on_after(seconds):
                 await flight.placing.wait()
             if flight.refusal is not None:
-                raise flight.refusal
+                raise flight.refusal.again()
 
     async def _place(self, record: Record) -> None:
         """Send a task's first order, and hand the task to the scheduler."""
@@ -138,7 +138,7 @@ class OrderSender:
         try:
             await self.send(record, 0)
         except OutpaintError as error:
-            flight.refusal = error
+            flight.refusal = error.again()
             self._group().start_soon(self._forget_refusal, task_id)
         finally:
             if flight.placing is not None:

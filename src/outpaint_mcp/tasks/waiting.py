@@ -1,6 +1,7 @@
 """Calls that wait: until a task changes, until their time is up or the service stops, reporting progress meanwhile."""
 
 import contextlib
+import logging
 import weakref
 from collections.abc import Awaitable, Iterator
 from typing import Final, TypeVar
@@ -12,6 +13,8 @@ from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import OnProgress
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS: Final = 4.0
 """How often a waiting call reports progress at the least (SPEC: every 5 s)."""
@@ -113,7 +116,12 @@ class Progress:
             # Hosts want it rising; a little more says that it is alive.
             percent = self._shown + (100 - self._shown) * 0.02
         self._shown = percent
-        await self._on_progress(percent, message)
+        try:
+            await self._on_progress(percent, message)
+        except Exception:
+            # Who cannot be told still gets the result, which may have been paid for.
+            logger.warning("progress cannot be reported", exc_info=True)
+            self._on_progress = None
 
     async def during(self, work: Awaitable[T], message: str) -> T:
         """Wait for `work`, and say so meanwhile."""
