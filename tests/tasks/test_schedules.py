@@ -1,16 +1,21 @@
 """Random schedules of orders, lost answers, crashes and restarts: an order is never paid twice, and never lost.
 
 The whole program runs in one thread, on a loop whose clock jumps to the next timer as soon as nothing else is to be
-done: hours take milliseconds, and the same schedule runs the same way each time. Behind the adapters of two vendors
-are the sandbox's: one that keeps a key for each order (Apiframe) and one that does not (APIMart). What they count is
-compared with what stands in the store.
+done: hours take milliseconds, and the same schedule runs the same way each time. Meanwhile the machine's clock is set,
+the data folder vanishes, connections close as an order is sent, and the bytes behind an image's URL are never the same.
+Behind the adapters of three vendors are the sandbox's: one that keeps a key for each order (Apiframe), one that does
+not (APIMart), and one that reports a cost of 0 until a task is done (Vtrix). What they count is compared with what
+stands in the store.
 """
 
 import asyncio
 import contextlib
+import io
 import itertools
+import math
 import os
 import selectors
+import shutil
 import sqlite3
 import tempfile
 from collections import Counter
@@ -27,10 +32,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from PIL import Image
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
-from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.order import InputImage, StepName
 from outpaint_mcp.domain.record import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status, StoredImage, Task
@@ -39,7 +45,8 @@ from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient
-from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id
+from outpaint_mcp.providers.vtrix import Vtrix
+from outpaint_mcp.sandbox import SEEDS, Fault, PlainPainter, Sandbox, SandboxSettings, environment, image_store, seed_id
 from outpaint_mcp.sandbox.tasks import Order as VendorsOrder
 from outpaint_mcp.storage import reading
 from outpaint_mcp.storage.store import Store
@@ -56,6 +63,11 @@ TASK_TIMEOUT = 300.0
 OPEN = (Status.QUEUED, Status.RUNNING)
 EXAMPLES = int(os.environ.get("OUTPAINT_TEST_SCHEDULES", "200"))
 
+CLASSES: Mapping[str, Any] = {"apimart": Apimart, "apiframe": Apiframe, "vtrix": Vtrix}
+PRICE = 0.05
+"""What an order is taken to cost until the vendor says what it did, in USD."""
+VARYING_URL = "http://127.0.0.1:1/stamped.png"
+
 WANTED: Mapping[str, OutpaintRequest] = {
     "apimart a little": OutpaintRequest(task_id=seed_id("apimart", grid=False), provider="apimart", zoom=1.5),
     "apimart more": OutpaintRequest(task_id=seed_id("apimart", grid=False), provider="apimart", zoom=2.0),
@@ -64,6 +76,8 @@ WANTED: Mapping[str, OutpaintRequest] = {
     "apiframe grid": OutpaintRequest(
         task_id=seed_id("apiframe", grid=True), provider="apiframe", zoom=1.5, image_index=3
     ),
+    "vtrix single": OutpaintRequest(task_id=seed_id("vtrix", grid=False), provider="vtrix", zoom=1.5),
+    "vtrix own": OutpaintRequest(image=VARYING_URL, provider="vtrix", zoom=1.5, prompt="a lake"),
 }
 """The orders that can be placed, each by the name under which it is counted."""
 
@@ -103,6 +117,12 @@ FAULTS_OF_QUESTIONS: tuple[Mapping[str, Any], ...] = (
 )
 
 
+def _a_picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 # Time that jumps
 
 
@@ -130,8 +150,12 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock:
+    """`ahead` is by how much the machine's clock was set ahead, in seconds; below 0 it was set back."""
+
+    ahead = 0.0
+
     def now(self) -> float:
-        return START + anyio.current_time()
+        return START + anyio.current_time() + self.ahead
 
     def monotonic(self) -> float:
         return anyio.current_time()
@@ -141,9 +165,35 @@ class LoopClock:
 
 
 class SchedulersClock(LoopClock):
+    def __init__(self, clock: LoopClock) -> None:
+        self._clock = clock
+
+    def now(self) -> float:
+        return self._clock.now()
+
     async def sleep(self, seconds: float) -> None:
         # Twice a second it looks for what others changed, which only those hear of who wait for it.
         await super().sleep(30 if seconds == LOOK_SECONDS else seconds)
+
+
+@dataclass(slots=True)
+class Log:
+    """When what was written, in seconds of the loop: the machine's clock may say anything.
+
+    `unknown` holds the tasks that were ever written down as unknown.
+    """
+
+    made: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+
+    def read(self, db: sqlite3.Connection) -> None:
+        for task_id, status in db.execute("SELECT id, status FROM tasks"):
+            self.made.setdefault(task_id, anyio.current_time())
+            if Status(status).is_final:
+                self.ended.setdefault(task_id, anyio.current_time())
+            elif status == Status.UNKNOWN:
+                self.unknown.add(task_id)
 
 
 # A process, and its end
@@ -185,15 +235,12 @@ class Life:
 
 
 class MortalStore(Store):
-    """A store without a thread, which can be left as a killed process leaves it.
+    """A store without a thread, which can be left as a killed process leaves it. `log` gets what is written."""
 
-    `unknown` collects the ids of the tasks that were ever written down as unknown.
-    """
-
-    def __init__(self, path: Path, life: Life, unknown: set[str]) -> None:
+    def __init__(self, path: Path, life: Life, log: Log) -> None:
         super().__init__(path, life.owner)
         self._life = life
-        self._unknown = unknown
+        self._log = log
 
     async def _run(
         self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False, in_place: bool = False
@@ -202,7 +249,12 @@ class MortalStore(Store):
         db = self._open()
         # Processes end here, machines do not.
         db.execute("PRAGMA synchronous = OFF")
+        if in_place:
+            self._check_place()
+        before = db.total_changes
         done = work(db)
+        if db.total_changes != before:
+            self._log.read(db)
         # What was begun in a thread comes back from it: the client is not gone before it has the result.
         await self._life.cross(give_up=False)
         return done
@@ -217,11 +269,6 @@ class MortalStore(Store):
         ids = db.execute("SELECT id FROM tasks WHERE order_hash IS NOT NULL ORDER BY rowid").fetchall()
         return [record for row in ids if (record := reading.load(db, row[0], owner=self._owner)) is not None]
 
-    async def save(self, record: Record, *, durable: bool = True, force: bool = False) -> bool:
-        if record.task.status is Status.UNKNOWN:
-            self._unknown.add(record.task.id)
-        return await super().save(record, durable=durable, force=force)
-
     async def aclose(self) -> None:
         # Nobody can be killed in here: it is shielded.
         if self._connection is not None:
@@ -232,12 +279,19 @@ class MortalStore(Store):
 
 
 class Line(httpx2.AsyncBaseTransport):
-    """The network between one life and the vendors. `refusing` is how many more connections find nobody."""
+    """The network between one life and the vendors.
 
-    def __init__(self, life: Life, sandbox: Sandbox, refusing: Counter[str]) -> None:
+    `refusing` is how many more connections find nobody; `closing` how many more close while a request is sent, before
+    or after the vendor has it.
+    """
+
+    def __init__(
+        self, life: Life, sandbox: Sandbox, refusing: Counter[str], closing: Counter[tuple[str, bool]]
+    ) -> None:
         self._life = life
         self._app = httpx2.ASGITransport(sandbox.app)
         self._refusing = refusing
+        self._closing = closing
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await self._life.cross()
@@ -245,13 +299,26 @@ class Line(httpx2.AsyncBaseTransport):
         if self._refusing[vendor] > 0:
             self._refusing[vendor] -= 1
             raise httpx2.ConnectError("Connection refused")
+        if self._closing[vendor, False] > 0:
+            self._closing[vendor, False] -= 1
+            raise httpx2.WriteError("Broken pipe")
         answer = await self._app.handle_async_request(request)
+        if self._closing[vendor, True] > 0:
+            self._closing[vendor, True] -= 1
+            raise httpx2.RemoteProtocolError("Server disconnected without sending a response.")
         await self._life.cross()
         return answer
 
 
 class NoPictures(ImageLibrary):
-    """Keeps no pictures: they cost neither money nor orders, and a thread each."""
+    """Keeps no pictures: they cost neither money nor orders, and a thread each. Each that is read is another one."""
+
+    read_so_far = itertools.count(1)
+
+    async def read(self, ref: str, *, client: str = "", paths_allowed: bool = True) -> InputImage:
+        await anyio.lowlevel.checkpoint()
+        sha256 = f"{next(self.read_so_far):064x}"
+        return InputImage(sha256, "image/png", 64, 64, str(self.source_path(sha256, "image/png")), ref)
 
     async def keep(self, url: str, *, client: str = "") -> StoredImage:
         await anyio.lowlevel.checkpoint()
@@ -277,23 +344,28 @@ class Counted:
 class World:
     """Two vendors, a data folder, the processes on it, and all that was asked of them."""
 
-    def __init__(self, folder: Path, *, seconds_per_state: float, cap: int | None) -> None:
+    def __init__(self, folder: Path, *, seconds_per_state: float, cap: int | None, usd: float | None = None) -> None:
         self._folder = folder
         self._cap = cap
+        self._usd = usd
+        self.clock = LoopClock()
         self.sandbox = Sandbox(
             SandboxSettings(
                 seconds_per_state=seconds_per_state,
                 clock=LoopClock().now,
                 painter=PlainPainter(),
+                transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=_a_picture())),
             )
         )
         self.refusing: Counter[str] = Counter()
+        self.closing: Counter[tuple[str, bool]] = Counter()
         self.repeats: Counter[str] = Counter()
-        self.unknown: set[str] = set()
+        self.log = Log()
+        self.clock_was_set = False
         self.lives: list[Life] = []
         self._names = itertools.count(1)
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._watcher = MortalStore(folder / "store.db", Life("watcher"), set())
+        self._watcher = MortalStore(folder / "store.db", Life("watcher"), self.log)
 
     @contextlib.asynccontextmanager
     async def existing(self) -> AsyncIterator[None]:
@@ -306,7 +378,15 @@ class World:
             await self._watcher.aclose()
             self.sandbox.close()
 
+    @property
+    def unlimited(self) -> bool:
+        return self._cap is None and self._usd is None
+
     # What happens
+
+    def set_clock(self, ahead: float) -> None:
+        self.clock_was_set = self.clock_was_set or ahead != self.clock.ahead
+        self.clock.ahead = ahead
 
     async def begin(self) -> Life:
         """Start a process."""
@@ -318,38 +398,40 @@ class World:
         return life
 
     async def _live(self, life: Life) -> None:
-        clock = LoopClock()
+        clock = self.clock
         variables = environment(BASE_URL)
 
         try:
             with life.scope:
                 async with anyio.create_task_group() as life.clients:
                     client = HttpClient(
-                        transport=Line(life, self.sandbox, self.refusing),
+                        transport=Line(life, self.sandbox, self.refusing, self.closing),
                         sleep=anyio.sleep,
                         jitter=lambda: 0.5,
                         clock=clock.now,
                     )
-                    classes = {"apimart": Apimart, "apiframe": Apiframe}
                     providers: dict[str, Provider] = {
                         name: vendor(
                             client,
                             key=variables[f"{name.upper()}_API_KEY"],
                             base_url=variables[f"{name.upper()}_BASE_URL"],
                         )
-                        for name, vendor in classes.items()
+                        for name, vendor in CLASSES.items()
                     }
                     life.service = Service(
-                        store=MortalStore(self._folder / "store.db", life, self.unknown),
+                        store=MortalStore(self._folder / "store.db", life, self.log),
                         images=NoPictures(self._folder, roots=()),
                         providers=providers,
                         options=ServiceOptions(
-                            auto=tuple(providers), daily_limits=DailyLimits(orders=self._cap), task_timeout=TASK_TIMEOUT
+                            auto=tuple(providers),
+                            daily_limits=DailyLimits(usd=self._usd, orders=self._cap),
+                            prices=dict.fromkeys(providers, PRICE),
+                            task_timeout=TASK_TIMEOUT,
                         ),
                         clock=clock,
                         jitter=lambda: 0.5,
                     )
-                    scheduler = Scheduler(life.service, life.service.events, clock=SchedulersClock())
+                    scheduler = Scheduler(life.service, life.service.events, clock=SchedulersClock(clock))
                     async with client, life.service.running(), scheduler.running():
                         life.ready.set()
                         await life.stop.wait()
@@ -392,6 +474,8 @@ class World:
                 OutpaintRequest(
                     task_id=request.task_id,
                     provider=request.provider,
+                    image=request.image,
+                    prompt=request.prompt,
                     zoom=request.zoom,
                     image_index=request.image_index,
                     repeat=repeat,
@@ -401,13 +485,40 @@ class World:
         except OutpaintError:
             return None
 
+    async def without_folder(self, *, replaced: bool, seconds: float) -> None:
+        """Take the data folder away from all processes for a while, and try to order."""
+        going_on = [life for life in self.lives if not (life.killed or life.stop.is_set())] or [await self.begin()]
+        for life in going_on:
+            # One that had not opened the folder yet would rightly begin a new one.
+            with anyio.move_on_after(1):
+                assert life.service is not None
+                await life.service.check()
+        going_on = [life for life in going_on if not life.killed]
+        away = self._folder.with_name(f"{self._folder.name}-away")
+        known = {record.task.id for found in self.records().values() for record in found}
+        self._folder.rename(away)
+        if replaced:
+            self._folder.mkdir()
+        try:
+            for life in going_on:
+                for name in WANTED:
+                    self.call(life, name, repeat=False, wait=0, give_up_after=None)
+            await anyio.sleep(seconds)
+        finally:
+            if replaced:
+                shutil.rmtree(self._folder)
+            away.rename(self._folder)
+        # At this moment: nothing has been written since the folder is back.
+        after = {record.task.id for found in self.records().values() for record in found}
+        assert after == known, "an order was taken while the folder was away"
+
     # What is counted
 
     def counted(self) -> list[Counted]:
         """Every order that a vendor took."""
         found: dict[str, Counted] = {}
         for order in self.sandbox.orders():
-            parent = order.body.get("task_id") or order.body["parentJobId"]
+            parent = _parent_of(order)
             step = StepName.UPSCALE if order.kind == "upscale" else StepName.OUTPAINT
             name = found[parent].name if parent in found else _name_of(order, parent)
             found[order.id] = Counted(name, step, order.id)
@@ -440,12 +551,15 @@ class World:
         """A second task of the same order needs a reason."""
         repeats = 0
         for older, newer in itertools.pairwise(record.task for record in found):
-            ended = older.finished_at is not None and older.finished_at <= newer.created_at
+            pause = self.log.made[newer.id] - self.log.ended.get(older.id, math.inf)
+            ended = pause >= 0
             if ended and older.status in (Status.FAILED, Status.CANCELLED):
                 continue
-            if ended and older.status is Status.SUCCEEDED and _seconds(older, newer) > REUSE_SECONDS - 0.001:
+            # A clock that was set may say that it is long ago.
+            if ended and older.status is Status.SUCCEEDED and (self.clock_was_set or pause > REUSE_SECONDS - 0.001):
                 continue
-            assert ended or older.id in self.unknown, f"{name} was ordered again while it was {older.status.value}"
+            unknown = older.id in self.log.unknown
+            assert ended or unknown, f"{name} was ordered again while it was {older.status.value}"
             repeats += 1
         assert repeats <= self.repeats[name], f"{name} was ordered again although nobody said repeat"
 
@@ -463,13 +577,19 @@ class World:
                     case OrderState.INTENDED:
                         reserved = not record.task.status.is_final
                 assert row.reserved is reserved, (record.task.status, row)
+        counting = [row for record in records for row in record.steps if row.reserved]
         if self._cap is not None:
-            assert sum(row.reserved for record in records for row in record.steps) <= self._cap
+            assert len(counting) <= self._cap
+        if self._usd is not None:
+            # Until a task is done its order counts in full, whatever the vendor reports meanwhile.
+            spent = sum(min(PRICE, row.usd or PRICE) if row.status is Status.SUCCEEDED else PRICE for row in counting)
+            assert spent <= self._usd + 1e-9
 
     async def wind_up(self) -> None:
         """No more trouble: whatever is open must come to its end, and answer for the same order."""
         self.sandbox.faults.clear()
         self.refusing.clear()
+        self.closing.clear()
         for life in self.lives:
             life.crossings_left = None
         life = await self.life(0)
@@ -485,7 +605,7 @@ class World:
             for record in found:
                 task = record.task
                 assert task.status not in OPEN, f"{name} is stuck: {task}"
-                codes = {"order_unconfirmed"} if task.provider == "apimart" else set()
+                codes = set() if task.provider == "apiframe" and not self.clock_was_set else {"order_unconfirmed"}
                 if task.status is Status.UNKNOWN:
                     assert task.failure is not None
                     assert task.failure.code in {*codes, "timed_out", "unknown_task"}, f"{name}: {task.failure.code}"
@@ -496,16 +616,22 @@ class World:
         self.check()
 
 
-def _seconds(older: Task, newer: Task) -> float:
-    """From the end of one task to the beginning of another."""
-    assert older.finished_at is not None
-    return (newer.created_at - older.finished_at).total_seconds()
+def _parent_of(order: VendorsOrder) -> str:
+    """The id of the task that an order extends; of an own picture its URL."""
+    if order.vendor == "vtrix":
+        params = order.body["input"][0]["params"]
+        if "imgUrl" in params:
+            return str(params["imgUrl"])
+        return next((seed.id for seed in SEEDS if seed.remote_id == params["jobId"]), str(params["jobId"]))
+    return str(order.body.get("task_id") or order.body["parentJobId"])
 
 
 def _name_of(order: VendorsOrder, parent: str) -> str:
     """Which of `WANTED` a vendor's order of a finished task is."""
     zoom = order.body.get("zoom_ratio") or order.body.get("zoomRatio")
     for name, request in WANTED.items():
+        if order.vendor == "vtrix" and parent in (request.task_id, request.image):
+            return name
         if request.task_id == parent and (order.kind == "upscale" or request.zoom == zoom):
             return name
     raise AssertionError(f"nobody wanted {order}")
@@ -515,6 +641,8 @@ def _name_of_record(record: Record) -> str:
     task = record.task
     for name, request in WANTED.items():
         steps = 1 if request.image_index is None else 2
+        if (task.request.get("image") is None) is not (request.image is None):
+            continue
         if (task.provider, len(record.steps), task.request["zoom"]) == (request.provider, steps, request.zoom):
             return name
     raise AssertionError(f"nobody wanted {task.request}")
@@ -548,13 +676,17 @@ class Schedules(RuleBasedStateMachine):
         assert self._world is not None
         return self._world
 
-    @initialize(seconds_per_state=st.sampled_from([0.5, 5.0, 200.0]), cap=st.sampled_from([None, 3, 8]))
-    def there_is_a_world(self, seconds_per_state: float, cap: int | None) -> None:
+    @initialize(
+        seconds_per_state=st.sampled_from([0.5, 5.0, 200.0]),
+        cap=st.sampled_from([None, 3, 8]),
+        usd=st.sampled_from([None, 2 * PRICE, 4 * PRICE]),
+    )
+    def there_is_a_world(self, seconds_per_state: float, cap: int | None, usd: float | None) -> None:
         async def begin() -> None:
             ready, self._over = asyncio.Event(), asyncio.Event()
 
             async def exist(over: asyncio.Event) -> None:
-                self._world = World(Path(self._folder.name), seconds_per_state=seconds_per_state, cap=cap)
+                self._world = World(Path(self._folder.name), seconds_per_state=seconds_per_state, cap=cap, usd=usd)
                 async with self._world.existing():
                     ready.set()
                     await over.wait()
@@ -595,7 +727,7 @@ class Schedules(RuleBasedStateMachine):
         self._run(order())
 
     @rule(
-        vendor=st.sampled_from(["apimart", "apiframe"]),
+        vendor=st.sampled_from(list(CLASSES)),
         on=st.sampled_from(["submit", "upscale"]),
         fault=st.sampled_from(FAULTS_OF_ORDERS),
         times=st.sampled_from([1, 1, 3, 6]),
@@ -604,14 +736,14 @@ class Schedules(RuleBasedStateMachine):
         self._plant(vendor, on, fault, times)
 
     @rule(
-        vendor=st.sampled_from(["apimart", "apiframe"]),
+        vendor=st.sampled_from(list(CLASSES)),
         fault=st.sampled_from(FAULTS_OF_QUESTIONS),
         times=st.sampled_from([1, 5, 20]),
     )
     def a_question_will_go_wrong(self, vendor: str, fault: Mapping[str, Any], times: int) -> None:
         self._plant(vendor, "poll", fault, times)
 
-    @rule(vendor=st.sampled_from(["apimart", "apiframe"]), accepted=st.booleans())
+    @rule(vendor=st.sampled_from(list(CLASSES)), accepted=st.booleans())
     def answers_to_orders_are_lost(self, vendor: str, accepted: bool) -> None:
         # More often than one order is asked for again.
         for on in ("submit", "upscale"):
@@ -620,7 +752,21 @@ class Schedules(RuleBasedStateMachine):
     def _plant(self, vendor: str, on: str, fault: Mapping[str, Any], times: int) -> None:
         self.world.sandbox.faults.add(Fault.model_validate({"vendor": vendor, "on": on, "times": times, **fault}))
 
-    @rule(vendor=st.sampled_from(["apimart", "apiframe"]), times=st.sampled_from([1, 3]))
+    @rule(vendor=st.sampled_from(list(CLASSES)), taken=st.booleans(), times=st.sampled_from([1, 3]))
+    def connections_close_while_something_is_sent(self, vendor: str, taken: bool, times: int) -> None:
+        self.world.closing[vendor, taken] += times
+
+    @rule(hours=st.sampled_from([-26.0, -6.0, -1.0, -0.2, 0.0, 0.2, 1.0, 6.0, 26.0]))
+    def the_clock_is_set(self, hours: float) -> None:
+        # Limits begin anew each day: with one, it stays the same day.
+        if self.world.unlimited or abs(hours) < 7:
+            self.world.set_clock(hours * 3600)
+
+    @rule(replaced=st.booleans(), seconds=st.sampled_from([0.2, 30.0, 400.0]))
+    def the_folder_vanishes_for_a_while(self, replaced: bool, seconds: float) -> None:
+        self._run(self.world.without_folder(replaced=replaced, seconds=seconds))
+
+    @rule(vendor=st.sampled_from(list(CLASSES)), times=st.sampled_from([1, 3]))
     def nobody_will_answer(self, vendor: str, times: int) -> None:
         self.world.refusing[vendor] += times
 
@@ -670,6 +816,20 @@ class Schedules(RuleBasedStateMachine):
             self._folder.cleanup()
 
 
+class _AtOnce:
+    """In place of threads, for which the loop would not wait."""
+
+    @staticmethod
+    async def run_sync(work: Callable[..., T], *arguments: Any) -> T:
+        await anyio.lowlevel.checkpoint()
+        return work(*arguments)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_of_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_store, "to_thread", _AtOnce)
+
+
 @pytest.mark.timeout(600)
 def test_no_schedule_makes_an_order_be_paid_twice_or_lost() -> None:
     run_state_machine_as_test(
@@ -706,3 +866,21 @@ def test_an_order_whose_answer_comes_only_after_its_process_lost_its_lease_is_fo
 
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         runner.run(stop_while_ordering())
+
+
+def test_the_bytes_behind_a_url_and_the_reported_cost_of_an_unfinished_task_place_no_further_order(
+    tmp_path: Path,
+) -> None:
+    async def order_again_and_again() -> None:
+        world = World(tmp_path, seconds_per_state=5, cap=None, usd=2 * PRICE)
+        async with world.existing():
+            life = await world.begin()
+            for name in ("vtrix own", "vtrix own", "vtrix single", "vtrix own"):
+                assert await world.ordered(life, name) is not None
+                await anyio.sleep(4)
+            assert await world.ordered(life, "apimart more") is None, "two orders are under way, and no third allowed"
+            assert sorted(one.name for one in world.counted()) == ["vtrix own", "vtrix single"]
+            world.check()
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(order_again_and_again())

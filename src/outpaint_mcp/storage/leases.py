@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from outpaint_mcp.domain.record import LEASE_SECONDS
+from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,10 +38,10 @@ def take_over_all(db: "sqlite3.Connection", owner: str, now: float) -> list[tupl
     rows = db.execute(
         "UPDATE tasks SET owner = :owner WHERE due_at IS NOT NULL AND (owner IS NULL OR owner NOT IN "
         "(SELECT owner FROM owners WHERE alive_until > :now AND alive_until <= :latest))"
-        " AND (due_at <= :now OR NOT EXISTS"
+        " AND (due_at <= :now OR due_at > :unsent OR NOT EXISTS"
         " (SELECT 1 FROM orders WHERE task_id = id AND position = 0 AND state = 'intended'))"
         " RETURNING id, due_at, provider",
-        {"owner": owner, "now": now, "latest": now + LONGEST_LEASE},
+        {"owner": owner, "now": now, "latest": now + LONGEST_LEASE, "unsent": now + UNSENT_SECONDS},
     ).fetchall()
     db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
     return [(row[0], row[1], row[2]) for row in rows]

@@ -86,11 +86,8 @@ class Database:
                 while True:
                     try:
                         db = self._open()
-                        if in_place and _identity(self._path) != self._opened:
-                            raise ConfigurationError(
-                                f"The store {self._path.name} was deleted or replaced while the server runs.",
-                                "Nothing was ordered. Have the operator restart the server, with the folder in place.",
-                            )
+                        if in_place:
+                            self._check_place()
                         # FULL waits for the disk at each commit; what no money hangs on may be lost with the power.
                         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                         return work(db)
@@ -100,6 +97,14 @@ class Database:
                     time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
 
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    def _check_place(self) -> None:
+        """Raises ConfigurationError if another file, or none, is where the open one was."""
+        if _identity(self._path) != self._opened:
+            raise ConfigurationError(
+                f"The store {self._path.name} was deleted or replaced while the server runs.",
+                "Nothing was ordered. Have the operator restart the server, with the folder in place.",
+            )
 
     async def _look_up(self, work: "Callable[[sqlite3.Connection], T]") -> T:
         """Run `work`, which reads a few rows, here and now; in the writer's turn if that cannot be at once."""

@@ -238,7 +238,7 @@ class Store(Database):
         """Say that this process is alive, and take over the open tasks of those that are not.
 
         A task whose first order was never sent is left alone until it is due to be released, so that the same call made
-        in any process can send it.
+        in any process can send it; but not if a clock that was ahead made it due.
 
         Returns:
             The id, the due time and the provider of every task that was taken over.

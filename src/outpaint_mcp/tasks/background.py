@@ -91,9 +91,12 @@ class Background:
         return found
 
     async def _run(self, place: tuple[str, str], found: _Work, work: Callable[[], Awaitable[Any]]) -> None:
+        # What those get who wait when it is given up.
+        found.failure = NotReadyError("The server is stopping.", "Make the same call again in a minute.")
         try:
             with holding():
                 found.result = await work()
+            found.failure = None
         except OutpaintError as error:
             # Without its frames, which hold the request.
             found.failure = error.with_traceback(None)

@@ -115,7 +115,7 @@ class OrderTaker:
             )
 
         record, may_send = await claim()
-        if may_send and self._ledger.clock.now() - record.task.created_at.timestamp() >= UNSENT_SECONDS:
+        if may_send and self._ledger.age(record) >= UNSENT_SECONDS:
             # Intended long ago and never sent: it is released, and this is an order of today.
             await self._lifecycle.advance(record.task.id)
             return await claim()

@@ -12,6 +12,7 @@ from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.events import Observer, TaskEvent, TaskEvents
 from outpaint_mcp.domain.record import LEASE_SECONDS
+from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS
 from outpaint_mcp.tasks.service import Service
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class Scheduler:
             due_at: when, in seconds since the epoch; an earlier time that was agreed before stays.
             provider: whose it is.
         """
-        self._agree(task_id, due_at - self._clock.now() + self._clock.monotonic(), provider)
+        # No task is due later than that; the clock may have been set since the time was agreed.
+        seconds = min(due_at - self._clock.now(), LATE_POLL_SECONDS)
+        self._agree(task_id, self._clock.monotonic() + seconds, provider)
 
     def _agree(self, task_id: str, due_at: float, provider: str) -> None:
         """The same by the monotonic clock, as are all times here: the other one may be set back."""

@@ -275,9 +275,9 @@ class OrderSender:
 
     async def release_unsent(self, record: Record) -> float | None:
         """An order that was never sent waits for the same call for a while, then is given up."""
-        due_at = record.task.created_at.timestamp() + UNSENT_SECONDS
-        if self._clock.now() < due_at:
-            return due_at
+        waits = UNSENT_SECONDS - self._ledger.age(record)
+        if waits > 0:
+            return self._clock.now() + waits
         record = replace(record, steps=tuple(replace(step, reserved=False) for step in record.steps))
         record = with_note(record, "The order was never sent: the server stopped before. Nothing was paid.")
         await self._ledger.save(finished(record, Status.CANCELLED, 0, None, self._ledger.now()))
