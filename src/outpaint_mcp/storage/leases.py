@@ -44,7 +44,8 @@ def take_over_all(db: "sqlite3.Connection", owner: str, now: float) -> list[tupl
         {"owner": owner, "now": now, "latest": now + LONGEST_LEASE, "unsent": now + UNSENT_SECONDS},
     ).fetchall()
     db.execute("DELETE FROM owners WHERE alive_until < ?", (now - 60 * LEASE_SECONDS,))
-    return [(row[0], row[1], row[2]) for row in rows]
+    # One whose due time cannot be read is due now.
+    return [(id_, due_at if isinstance(due_at, int | float) else now, provider) for id_, due_at, provider in rows]
 
 
 def release_all(db: "sqlite3.Connection", owner: str) -> None:

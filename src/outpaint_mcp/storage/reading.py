@@ -1,8 +1,15 @@
-"""Finding tasks and counting them. Reads rows inside the store's transactions; `owner` is this process."""
+"""Finding tasks and counting them. Reads rows inside the store's transactions; `owner` is this process.
 
+A row that cannot be read is skipped. `change < 9e15` leaves out what is no number there, by the index: to SQLite text
+is larger than every number.
+"""
+
+import json
+import logging
 from typing import TYPE_CHECKING
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.record import Counts, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, record_of
@@ -10,9 +17,16 @@ from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, record_of
 if TYPE_CHECKING:
     import sqlite3
 
+logger = logging.getLogger(__name__)
+
 
 def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None:
-    """The record of a task."""
+    """The record of a task.
+
+    Raises:
+        ConfigurationError: its rows cannot be read. It stands all the same: an order that cannot be read is no reason
+            to place it again.
+    """
     row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
     if row is None:
         return None
@@ -21,7 +35,13 @@ def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None
         (task_id,),
     ).fetchall()
     kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
-    return record_of(row, steps, kept, owner=owner)
+    try:
+        return record_of(row, steps, kept, owner=owner)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise ConfigurationError(
+            f"What is stored of the task {task_id} cannot be read.",
+            "Nothing was ordered. Have the operator look at the store, and at the vendor's site.",
+        ) from error
 
 
 def find_remote(
@@ -42,16 +62,36 @@ def recent(db: "sqlite3.Connection", client: str, limit: int, *, owner: str) -> 
     rows = db.execute(
         "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (client, limit)
     ).fetchall()
-    return [record for row in rows if (record := load(db, row[0], owner=owner)) is not None]
+    found = []
+    for (task_id,) in rows:
+        try:
+            record = load(db, task_id, owner=owner)
+        except ConfigurationError as error:
+            logger.warning("%s", error)
+            continue
+        if record is not None:
+            found.append(record)
+    return found
 
 
 def changes(db: "sqlite3.Connection", since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
     """What changed after a change number; as `Store.changes`."""
     rows = db.execute(
-        "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? ORDER BY change", (since,)
+        "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? AND change < 9e15 ORDER BY change",
+        (since,),
     ).fetchall()
-    newest = rows[-1][0] if rows else since
-    return newest, [(id_, client, provider, Status(status)) for _, id_, client, provider, status in rows]
+    changed = []
+    for _, task_id, client, provider, word in rows:
+        try:
+            changed.append((task_id, client, provider, Status(word)))
+        except ValueError:
+            logger.warning("the status of the task %s cannot be read", task_id)
+    return (rows[-1][0] if rows else since), changed
+
+
+def last_change(db: "sqlite3.Connection") -> int:
+    """The newest change number."""
+    return int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks WHERE change < 9e15").fetchone()[0])
 
 
 def counts(db: "sqlite3.Connection", day: str) -> Counts:
@@ -75,5 +115,10 @@ def counts(db: "sqlite3.Connection", day: str) -> Counts:
 
 def open_sources(db: "sqlite3.Connection") -> set[str]:
     """The hashes of the images that open tasks are made from."""
-    rows = db.execute("SELECT json_extract(plan, '$.source.sha256') FROM tasks WHERE due_at IS NOT NULL")
-    return {row[0] for row in rows if row[0] is not None}
+    found = set()
+    for task_id, plan in db.execute("SELECT id, plan FROM tasks WHERE due_at IS NOT NULL"):
+        try:
+            found.add(json.loads(plan).get("source", {}).get("sha256"))
+        except (ValueError, TypeError, AttributeError):
+            logger.warning("the order of the task %s cannot be read", task_id)
+    return {sha256 for sha256 in found if isinstance(sha256, str)}

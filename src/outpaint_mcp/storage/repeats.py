@@ -17,13 +17,14 @@ def standing(
     """The id of the newest task that answers for an order of one of these identities, made again.
 
     One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows what
-    became, until a newer one has succeeded.
+    became (or whose status cannot be read), until a newer one has succeeded.
     """
     row = db.execute(
         "WITH same AS (SELECT rowid, id, status, created_at, finished_at FROM tasks"
         " WHERE caller = ?1 AND order_hash IN (SELECT value FROM json_each(?2)))"
         " SELECT id FROM same WHERE status IN ('queued', 'running')"
-        " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status = 'unknown' AND NOT EXISTS"
+        " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status NOT IN"
+        " ('queued', 'running', 'succeeded', 'failed', 'cancelled') AND NOT EXISTS"
         " (SELECT 1 FROM same AS later WHERE later.status = 'succeeded' AND later.rowid > same.rowid)))"
         " ORDER BY created_at DESC, rowid DESC LIMIT 1",
         (client, json.dumps(list(identities)), repeat, now - REUSE_SECONDS),

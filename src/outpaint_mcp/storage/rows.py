@@ -52,7 +52,7 @@ def record_of(
         ),
         reference=row[4],
         is_grid=None if row[5] is None else bool(row[5]),
-        due_at=row[6],
+        due_at=None if row[6] is None else float(row[6]),
         copies={
             index: StoredImage(sha256, mime_type, *sizes.get(index, (None, None)))
             for index, sha256, mime_type in copies

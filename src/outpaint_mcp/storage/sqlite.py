@@ -92,7 +92,8 @@ class Database:
                         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                         return work(db)
                     except sqlite3.OperationalError as error:
-                        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                        code = getattr(error, "sqlite_errorcode", 0)  # the module's own errors have none
+                        if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                             raise
                     time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
 

@@ -114,7 +114,7 @@ class Store(Database):
         db.execute(
             "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
             " created_at, finished_at, due_at, owner, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-            " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks))",
+            " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15))",
             (
                 task.id,
                 record.client,
@@ -179,7 +179,8 @@ class Store(Database):
             with transaction(db):
                 written = db.execute(
                     "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
-                    " due_at = ?6, owner = ?8, change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks)"
+                    " due_at = ?6, owner = ?8,"
+                    " change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15)"
                     " WHERE id = ?7 AND (owner = ?8 OR (?9 AND EXISTS (SELECT 1 FROM orders"
                     " WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
                     (
@@ -301,7 +302,7 @@ class Store(Database):
         return await self._run(lambda db: reading.changes(db, since))
 
     async def last_change(self) -> int:
-        return await self._run(lambda db: int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks").fetchone()[0]))
+        return await self._run(reading.last_change)
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
