@@ -82,6 +82,19 @@ async def test_a_lost_order_from_the_future_is_not_asked_for_again(tmp_path: Pat
     assert sent == [], "the vendor may have forgotten the key: its age is not known"
 
 
+async def test_a_lost_order_is_as_old_as_it_is_though_the_clock_was_set_back(tmp_path: Path, clock: MovedClock) -> None:
+    vendor = IdempotentProvider()
+    losing(vendor)
+    asked_at: list[float] = []
+    vendor.before_start = lambda _: asked_at.append(clock.monotonic())
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        await service.outpaint(request())
+        await clock.move(12 * HOUR)
+        clock.ahead = -10 * HOUR
+        await clock.move(30 * HOUR)
+    assert 22 * HOUR < asked_at[-1] - asked_at[0] < 23 * HOUR
+
+
 @pytest.mark.parametrize("answer_is_lost", [True, False])
 async def test_a_lost_order_that_a_process_left_behind_is_not_sent_days_later(
     tmp_path: Path, clock: MovedClock, answer_is_lost: bool

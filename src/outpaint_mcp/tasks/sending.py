@@ -259,11 +259,12 @@ class OrderSender:
         """Whether an order whose answer was lost can be sent again without placing it twice.
 
         Not if its key may have been forgotten: the age of an order from the future, by a clock that was set back since,
-        is not known.
+        is not known, and one that was placed here is as old as this process has known it.
         """
         provider = self._providers[record.task.provider]
         age = self._clock.now() - record.task.created_at.timestamp()
-        return provider.idempotent and (0 <= age < KEY_VALID_SECONDS or not provider.costs_money)
+        is_young = age >= 0 and max(age, self._ledger.age(record)) < KEY_VALID_SECONDS
+        return provider.idempotent and (is_young or not provider.costs_money)
 
     async def send_again(self, record: Record, position: int) -> float | None:
         """Send an order again whose answer was lost, under the same key, where that cannot place it twice."""
