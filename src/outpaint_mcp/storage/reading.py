@@ -1,4 +1,4 @@
-"""Finding tasks and counting them. Reads rows inside the store's transactions; `owner` is this process.
+"""Finding tasks. Reads rows inside the store's transactions; `owner` is this process.
 
 A row that cannot be read is skipped. `change < 9e15` leaves out what is no number there, by the index: to SQLite text
 is larger than every number.
@@ -8,9 +8,8 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import ConfigurationError
-from outpaint_mcp.domain.record import Counts, Record
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, record_of
 
@@ -92,25 +91,6 @@ def changes(db: "sqlite3.Connection", since: int) -> tuple[int, list[tuple[str, 
 def last_change(db: "sqlite3.Connection") -> int:
     """The newest change number."""
     return int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks WHERE change < 9e15").fetchone()[0])
-
-
-def counts(db: "sqlite3.Connection", day: str) -> Counts:
-    """How much there is of what, and what counts to a day's limits."""
-    # What was imported has no identity: nobody ordered it here.
-    orders = db.execute(
-        "SELECT orders.provider, state, COUNT(*) FROM orders JOIN tasks ON tasks.id = task_id"
-        " WHERE order_hash IS NOT NULL GROUP BY orders.provider, state"
-    )
-    tasks = db.execute("SELECT provider, status, COUNT(*) FROM tasks GROUP BY provider, status")
-    used = db.execute(
-        "SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND reserved = 1 GROUP BY caller",
-        (day,),
-    )
-    return Counts(
-        {(provider, state): count for provider, state, count in orders},
-        {(provider, status): count for provider, status, count in tasks},
-        {client: DailyLimits(usd, count) for client, usd, count in used},
-    )
 
 
 def open_sources(db: "sqlite3.Connection") -> set[str]:

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.order import Order
+from outpaint_mcp.storage import counters
 from outpaint_mcp.storage.sqlite import Migration
 
 if TYPE_CHECKING:
@@ -95,5 +96,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     """,
     # What holds its default was part of the identity before, and so was the white space of a prompt.
     rehash,
+    # For the metrics, which scanned the whole store.
+    counters.begin,
 )
 """What takes a file from each schema version to the next."""

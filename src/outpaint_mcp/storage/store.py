@@ -15,7 +15,7 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import copies, leases, reading, repeats
+from outpaint_mcp.storage import copies, counters, leases, reading, repeats
 from outpaint_mcp.storage.rows import (
     day_of,
     finished_at,
@@ -306,7 +306,7 @@ class Store(Database):
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""
-        return await self._run(lambda db: reading.counts(db, day_of(now)))
+        return await self._look_up(lambda db: counters.counts(db, day_of(now)))
 
     async def open_sources(self) -> set[str]:
         """The hashes of the images that open tasks are made from."""
