@@ -66,14 +66,14 @@ _BROKEN: Final = (
 )
 
 
-def open_image(data: bytes | Path) -> Image.Image:
+def open_image(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> Image.Image:
     """The decoded image, upright, in the mode that the file has; of an animation the first frame. ``info`` keeps the
     ICC profile, and ``format`` is lost where the image had to be rotated.
 
     Raises:
-        InvalidImageError: not a complete image of a known format, of at most `MAX_INPUT_PIXELS`.
+        InvalidImageError: not a complete image of a known format, of at most `max_pixels`.
     """
-    return _decode(data)[1]
+    return _decode(data, max_pixels)[1]
 
 
 def measure(data: bytes | Path) -> tuple[str, int, int]:

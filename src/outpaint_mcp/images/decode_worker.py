@@ -2,7 +2,8 @@
 
 A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
-and size, ``preview`` a small JPEG in base64. Each is answered with one line: ``{"done": ...}``, or ``{"error":
+and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file, and
+gives its type and length. Each is answered with one line: ``{"done": ...}``, or ``{"error":
 {message, advice}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one,
 so that whatever a file did to it does not last.
 """
@@ -32,7 +33,7 @@ def main() -> int:
             break
         _limit_time()
         job = json.loads(line)
-        message = _message(job["action"], Path(job["file"]))
+        message = _message(job["action"], Path(job["file"]), Path(job.get("to", "")))
         sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
         sys.stdout.buffer.flush()
         if "error" in message:
@@ -48,11 +49,11 @@ def _next_line() -> bytes:
     return sys.stdin.buffer.readline()
 
 
-def _message(action: str, file: Path) -> dict[str, Any]:
+def _message(action: str, file: Path, to: Path) -> dict[str, Any]:
     from outpaint_mcp.domain.errors import InvalidImageError
 
     try:
-        return {"done": _do(action, file)}
+        return {"done": _do(action, file, to)}
     except InvalidImageError as error:
         return {"error": {"message": error.message, "advice": error.advice}}
     except MemoryError:
@@ -60,7 +61,7 @@ def _message(action: str, file: Path) -> dict[str, Any]:
         return {"error": {"message": message, "advice": "Give a smaller image."}}
 
 
-def _do(action: str, file: Path) -> Any:
+def _do(action: str, file: Path, to: Path) -> Any:
     from outpaint_mcp.images.decode import measure, preview_jpeg
 
     match action:
@@ -68,6 +69,11 @@ def _do(action: str, file: Path) -> Any:
             return base64.b64encode(preview_jpeg(file)).decode()
         case "size":
             return _size(file)
+        case "clean":
+            from outpaint_mcp.images.clean_copy import clean_copy
+
+            data, mime_type = clean_copy(file)
+            return mime_type, to.write_bytes(data)
         case _:
             return measure(file)
 

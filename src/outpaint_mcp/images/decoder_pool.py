@@ -61,10 +61,21 @@ class DecoderPool:
         """
         return base64.b64decode(await self._run("preview", file, client))
 
-    async def _run(self, action: Literal["measure", "size", "preview"], file: Path, client: str) -> Any:
+    async def clean(self, file: Path, to: Path, client: str) -> tuple[str, int]:
+        """Write a copy of an image that may leave this machine; returns its MIME type and its length in bytes.
+
+        Raises:
+            OutpaintError: as for `measure`.
+        """
+        mime_type, size = await self._run("clean", file, client, to=str(to))
+        return mime_type, size
+
+    async def _run(
+        self, action: Literal["measure", "size", "preview", "clean"], file: Path, client: str, **more: str
+    ) -> Any:
         place = self._queue.join(client)
         try:
-            last = await self._processes.run({"action": action, "file": str(file)}, place=place)
+            last = await self._processes.run({"action": action, "file": str(file), **more}, place=place)
         except TimeoutError:
             raise InvalidImageError(
                 f"The image takes longer than {self._timeout:g} s to decode.",

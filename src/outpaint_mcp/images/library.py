@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -146,9 +147,9 @@ class ImageLibrary:
         async with self._reads.join(client):
             stored = await self._add(fill, self._sources, self._inputs, client)
         url = ref if scheme in ("http", "https") else None
-        width, height = stored.width or 0, stored.height or 0
-        path = self._sources / _file_name(stored.sha256, stored.mime_type)
-        return InputImage(stored.sha256, stored.mime_type, width, height, str(path), url, stored.size)
+        path = str(self._sources / _file_name(stored.sha256, stored.mime_type))
+        size = stored.width or 0, stored.height or 0
+        return InputImage(stored.sha256, stored.mime_type, *size, path, url, stored.size)
 
     def _fill_from(self, ref: str, scheme: str | None, paths_allowed: bool) -> Fill:
         """What writes the image that a reference names into a file.
@@ -182,7 +183,7 @@ class ImageLibrary:
             InvalidImageError: they are not an image.
             ConfigurationError: our own folder cannot be written.
         """
-        return await self._add(lambda part: _in_thread(_write, part, data), self._images, self._results, client)
+        return await self._add(lambda part: _in_thread(_append, part, data), self._images, self._results, client)
 
     async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
         """Store an image that this program drew itself for `client`, at `path`; the file there stays.
@@ -236,6 +237,14 @@ class ImageLibrary:
                 continue
         return None
 
+    @asynccontextmanager
+    async def clean_copy(self, image: InputImage, *, client: str = "") -> AsyncIterator[InputImage]:
+        """The image as it may leave this machine, while the block lasts. Raises as `read` does."""
+        async with self._part() as part:
+            mime_type, size = await self._inputs.clean(Path(image.path), part, client)
+            yield replace(image, path=str(part), mime_type=mime_type, size=size)
+            await _in_thread(_delete, part)
+
     async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
         """A small JPEG of a stored result, for `client`.
 
@@ -284,14 +293,17 @@ class ImageLibrary:
                 path = folder / _file_name(sha256, mime_type)
                 await _in_thread(_move, part, path)
         except OSError as error:
-            raise ConfigurationError(f"The server cannot store images ({error.strerror or 'disk error'}).") from error
+            raise _cannot_store(error) from error
         return StoredImage(sha256, mime_type, width, height, size)
 
     @asynccontextmanager
     async def _part(self) -> AsyncIterator[Path]:
         """A unique name for a new file, which the block moves away; if the block fails, the file is deleted."""
         part = self._incoming / secrets.token_hex(16)
-        await _in_thread(_make_part, part)
+        try:
+            await _in_thread(_make_part, part)
+        except OSError as error:
+            raise _cannot_store(error) from error
         try:
             yield part
         except BaseException:
@@ -300,13 +312,13 @@ class ImageLibrary:
             raise
 
 
+def _cannot_store(error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"The server cannot store images ({error.strerror or 'disk error'}).")
+
+
 def _make_part(part: Path) -> None:
     make_folder(part.parent)
     os.close(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-
-
-def _write(part: Path, data: bytes) -> None:
-    part.write_bytes(data)
 
 
 def _write_data(part: Path, ref: str, max_bytes: int) -> None:

@@ -174,7 +174,8 @@ class OrderSender:
         if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
             return None
         try:
-            update = await provider.start(order)
+            async with self._as_it_may_leave(order, provider) as leaving:
+                update = await provider.start(leaving)
         except OrderUnconfirmedError as error:
             return await self.settle_unconfirmed(record, position, error)
         except OutpaintError as error:
@@ -201,6 +202,21 @@ class OrderSender:
             record = replace(record, due_at=self._clock.now() + first)
         await self._ledger.save(record, settling=True)
         return record.due_at
+
+    @contextlib.asynccontextmanager
+    async def _as_it_may_leave(self, order: Order, provider: Provider) -> AsyncIterator[Order]:
+        """The order with a clean copy of the input image, if the provider is sent its bytes.
+
+        Raises:
+            OutpaintError: there can be none. Nothing was sent.
+        """
+        operation = provider.operations.get(order.source.kind)
+        by_url = operation is not None and operation.max_url is not None
+        if not isinstance(order.source, InputImage) or not provider.leaves_machine or by_url:
+            yield order
+            return
+        async with self._images.clean_copy(order.source, client=order.client) as clean:
+            yield replace(order, source=clean)
 
     def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
         """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""

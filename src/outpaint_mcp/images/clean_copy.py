@@ -1,0 +1,77 @@
+"""What of an image may leave this machine: its upright pixels and their colour profile, and nothing else.
+
+Files of cameras and editors hold more: the place, the owner, texts, thumbnails, a motion photo's video. A list of what
+to take out would always miss something, so the pixels are written into a new file.
+"""
+
+import io
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, JpegImagePlugin
+
+from outpaint_mcp.images.containers import contents_of
+from outpaint_mcp.images.decode import MAX_OUTPUT_PIXELS, open_image
+from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
+
+_PNG_MODES: Final = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
+_LOSSY: Final = frozenset({"HEIF", "AVIF", "JPEG2000"})
+"""Formats of photographs that few vendors read; as PNG they would grow tenfold."""
+_QUALITY: Final = 95
+_PNG_LEVEL: Final = 3
+_PROFILES: Final = {"CMYK": b"CMYK", "RGB": b"RGB ", "RGBA": b"RGB ", "P": b"RGB ", "L": b"GRAY", "LA": b"GRAY"}
+"""The kind of colours that a profile must be for, by the image's mode."""
+
+
+def clean_copy(path: Path) -> tuple[bytes, str]:
+    """A new file of the image at `path`, and its MIME type. Of an animation it holds the first frame.
+
+    JPEG and WebP stay what they are, other photographs become JPEG, and the rest PNG. A JPEG keeps its quantisation and
+    subsampling, so that it loses next to nothing and does not grow.
+
+    Raises:
+        InvalidImageError: as for `open_image`, for at most `MAX_OUTPUT_PIXELS`.
+    """
+    image = open_image(path, MAX_OUTPUT_PIXELS)
+    data = path.read_bytes()
+    with open_untrusted(contents_of(data).data) as original:
+        file_format, options = _format(original, image, data)
+    profile = image.info.get("icc_profile")
+    if file_format == "PNG":
+        image = _fit_for_png(image)
+    clear = image.info.get("transparency")
+    image.info = {} if clear is None else {"transparency": clear}
+    if isinstance(profile, bytes) and profile[16:20] == _PROFILES.get(image.mode):
+        options["icc_profile"] = profile
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue(), MIME_TYPES[file_format]
+
+
+def _format(original: Image.Image, image: Image.Image, data: bytes) -> tuple[str, dict[str, Any]]:
+    if isinstance(original, JpegImagePlugin.JpegImageFile):
+        return "JPEG", _as_before(original)
+    if original.format == "WEBP":
+        return "WEBP", {"lossless": b"VP8L" in data[:4096], "quality": _QUALITY, "method": 2, "exact": True}
+    if original.format in _LOSSY and image.mode in ("L", "RGB"):
+        return "JPEG", {"quality": _QUALITY, "subsampling": 0}
+    return "PNG", {"compress_level": _PNG_LEVEL}
+
+
+def _as_before(original: JpegImagePlugin.JpegImageFile) -> dict[str, Any]:
+    """How a JPEG is written with the losses that it has already."""
+    tables = original.quantization
+    subsampling = JpegImagePlugin.get_sampling(original)
+    if not tables or sorted(tables) != list(range(len(tables))) or max(map(max, tables.values())) > 255:
+        return {"quality": _QUALITY, "subsampling": 0}
+    return {"qtables": tables, "subsampling": max(subsampling, 0)}
+
+
+def _fit_for_png(image: Image.Image) -> Image.Image:
+    if image.mode in _PNG_MODES:
+        return image
+    if image.mode.startswith("I;16"):
+        return image.convert("I").convert("I;16")
+    if image.mode == "I":
+        return image.convert("I;16")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
