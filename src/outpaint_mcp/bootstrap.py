@@ -225,6 +225,7 @@ def build_service(
             poll=settings.poll_seconds,
             task_timeout=settings.task_timeout,
             keep_images_days=settings.keep_images_days,
+            keep_tasks_days=settings.keep_tasks_days,
             keep_images_bytes=int(settings.keep_images_gb * 10**9),
             public_url=public_url,
         ),

@@ -117,6 +117,13 @@ class Settings(BaseSettings):
         description="Over HTTP: the largest request; a `data:` image is a third larger than its file.",
     )
     keep_images_days: float = Field(default=30, gt=0, le=1e6, description="How long images are kept.")
+    keep_tasks_days: float = Field(
+        default=365,
+        ge=0,
+        le=1e6,
+        description="How long final tasks are kept: at least 1 day, or 0 to keep all. Those that are open or `unknown` "
+        "stay in any case.",
+    )
     keep_images_gb: float = Field(
         default=5, gt=0, le=1e6, description="How much space all images may take; the oldest are deleted first."
     )
@@ -164,6 +171,14 @@ class Settings(BaseSettings):
                     return float(text.removesuffix(unit)) * seconds
                 except ValueError:
                     raise ValueError("must be a number of seconds, or like 30min or 2h") from None
+        return value
+
+    @field_validator("keep_tasks_days")
+    @classmethod
+    def _a_day_or_all(cls, value: float) -> float:
+        # Within a day, tasks count to the daily limits and answer for the same order made again.
+        if 0 < value < 1:
+            raise ValueError("must be at least 1, or 0 to keep all")
         return value
 
     @field_validator("poll_seconds", mode="before")

@@ -224,6 +224,13 @@ class Provider(ABC):
             OutpaintError: the state could not be fetched.
         """
 
+    async def tidy(self) -> None:  # noqa: B027 - most keep nothing
+        """Delete what it keeps on this machine and no longer needs; called a few times a day.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+
 
 def _for(kind: SourceKind) -> str:
     return " for your own image" if kind is SourceKind.IMAGE else ""

@@ -98,5 +98,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     rehash,
     # For the metrics, which scanned the whole store.
     counters.begin,
+    # For finding the tasks that are old enough to be deleted.
+    "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
 )
 """What takes a file from each schema version to the next."""

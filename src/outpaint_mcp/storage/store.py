@@ -15,7 +15,7 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import copies, counters, leases, reading, repeats
+from outpaint_mcp.storage import copies, counters, leases, pruning, reading, repeats
 from outpaint_mcp.storage.rows import (
     day_of,
     finished_at,
@@ -224,6 +224,20 @@ class Store(Database):
                 return found
 
         return await self._run(work)
+
+    async def prune(self, *, finished_before: float) -> None:
+        """Delete the final tasks that nothing depends on any more.
+
+        Args:
+            finished_before: in seconds since the epoch. No earlier than yesterday: today's count to the limits.
+        """
+
+        def work(db: "sqlite3.Connection") -> int:
+            with transaction(db):
+                return pruning.prune(db, finished_before)
+
+        while await self._run(work) == pruning.AT_ONCE:
+            pass
 
     async def own(self, task_id: str, *, now: float) -> bool:
         """Make a task this process's if its owner is gone (or it is this process's already)."""

@@ -14,6 +14,7 @@ class ServiceOptions:
     `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out images that have no URL.
     `import_tasks` says whether a provider's own id that is not known here is fetched and imported.
     `paths_allowed`: clients share this machine's files: `image` may be a path, and an image's URL a ``file:`` one.
+    `keep_tasks_days` is how long final tasks are kept, in days; 0 is for ever.
     `public_url` is where vendors can call back.
     """
 
@@ -26,5 +27,6 @@ class ServiceOptions:
     poll: tuple[float, float] | None = None
     task_timeout: float = 1800.0
     keep_images_days: float = 30.0
+    keep_tasks_days: float = 365.0
     keep_images_bytes: int = 5 * 10**9
     public_url: str | None = None

@@ -32,6 +32,7 @@ from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.source_finder import SourceFinder
+from outpaint_mcp.tasks.tidying import tidy
 from outpaint_mcp.tasks.view import percent, view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
 
@@ -366,12 +367,8 @@ class Service:
             self.events.publish(TaskEvent(task_id, client, provider, status))
 
     async def tidy(self) -> None:
-        """Delete images that are older than the operator keeps them, and the oldest beyond the size limit."""
-        await self._images.prune(
-            older_than_days=self._options.keep_images_days,
-            max_bytes=self._options.keep_images_bytes,
-            keep=await self._store.open_sources(),
-        )
+        """Delete images and final tasks that are older than the operator keeps them, and images beyond the limit."""
+        await tidy(self._store, self._images, self._providers.values(), self._options, now=self._clock.now())
 
     async def _wait(self, task_id: str, seconds: float, progress: Progress) -> Record | None:
         """Wait until a task ends a wait, for at most `seconds`, reporting progress."""

@@ -236,6 +236,9 @@ class LocalProvider(Provider):
             return
         del self._drawing[remote_id]
 
+    async def tidy(self) -> None:
+        await anyio.to_thread.run_sync(_tidy, self._jobs)
+
     async def _read(self, remote_id: str, what: str, model: type[ModelT]) -> ModelT | None:
         if not (remote_id.startswith("draw-") and remote_id.removeprefix("draw-").isalnum()):
             return None
@@ -291,3 +294,19 @@ async def _write(path: Path, text: str) -> None:
         part.replace(path)
 
     await anyio.to_thread.run_sync(write)
+
+
+def _tidy(jobs: Path) -> None:
+    """Delete the files of the jobs of which neither the image nor what was drawn is left."""
+    for file in jobs.glob("*.job.json"):
+        result = file.with_name(file.name.replace(".job.", ".result."))
+        try:
+            images = [_Job.model_validate_json(file.read_bytes()).source]
+            if result.exists():
+                images += [path for path, *_ in _Result.model_validate_json(result.read_bytes()).images]
+        except (OSError, ValidationError):
+            # Nobody can use it.
+            images = []
+        if not any(path.exists() for path in images):
+            result.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
