@@ -452,7 +452,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a PNG that claims all that can be": lambda: png_of(2**31 - 1, 2**31 - 1),
     "a PNG of one endless line": lambda: png_of(2**31 - 1, 1),
     "a PNG without pixels": lambda: png_of(0, 0),
-    "a PNG just above the limit": lambda: png_of(8000, 5001),
+    "a PNG just above the limit": lambda: png_of(12_000, 10_001),
     "a GIF that claims all that can be": gif_bomb,
     "a PNG that is cut short": lambda: PNG[: len(PNG) // 2],
     "a PNG with a broken sum": lambda: PNG[:60] + b"\x00\x01\x02" + PNG[63:],

@@ -106,11 +106,25 @@ def test_a_truncated_file_is_refused(image_format: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(9000, 9000), (40_001, 1000), (2**31 - 1, 2**31 - 1), (100_000, 100_000)]
+    ("width", "height"), [(12_001, 10_000), (120_001, 1000), (2**31 - 1, 2**31 - 1), (100_000, 100_000)]
 )
 def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
     with pytest.raises(InvalidImageError, match="pixels"):
         measure(png_header_of(width, height))
+
+
+def test_a_refusal_names_the_size_that_is_taken() -> None:
+    with pytest.raises(InvalidImageError) as refusal:
+        measure(png_header_of(16_000, 9_000))
+    assert refusal.value.advice == "Scale it down to 14605x8215 or less."
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (12_000, 8000)), (6, (8000, 12_000))])
+def test_of_a_large_image_only_the_header_is_read(orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = file_of(Image.new("L", (12_000, 8000)), "JPEG", exif=exif)
+    assert measure(photo[:2000]) == ("image/jpeg", *size)
 
 
 def test_the_limit_itself_is_allowed() -> None:

@@ -28,6 +28,8 @@ from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 MAX_INPUT_PIXELS: Final = 40_000_000
 MAX_OUTPUT_PIXELS: Final = 80_000_000
+MAX_MEASURED_PIXELS: Final = 120_000_000
+"""Of an image of which a vendor may need no more than the size."""
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +41,7 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 """By EXIF orientation, what makes the image upright."""
+_SIDEWAYS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _MISSING_ROWS: Final = 16
 """One row of blocks, in which a few may be missing."""
 _NO_DATA: Final = bytes(place * 89 % 251 for place in range(2000))
@@ -79,13 +82,17 @@ def open_image(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> Image.
 def measure(data: bytes | Path) -> tuple[str, int, int]:
     """The MIME type, width and height of an image, in pixels as a viewer shows it (EXIF orientation applied).
 
-    It is decoded as a whole, so that a truncated file is found here and not when it is drawn.
+    It is decoded as a whole, so that a truncated file is found here and not when it is drawn. Above `MAX_INPUT_PIXELS`
+    only the header is read.
 
     Raises:
-        InvalidImageError: as for `open_image`.
+        InvalidImageError: as for `open_image`, for at most `MAX_MEASURED_PIXELS`.
     """
-    name, image = _decode(data)
-    return MIME_TYPES[name], image.width, image.height
+    name, image = _decode(data, MAX_MEASURED_PIXELS, whole=MAX_INPUT_PIXELS)
+    width, height = image.size
+    if width * height > MAX_INPUT_PIXELS and _turn(image) in _SIDEWAYS:
+        width, height = height, width
+    return MIME_TYPES[name], width, height
 
 
 def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> bytes:
@@ -111,8 +118,10 @@ def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> b
         side = side * 2 // 3
 
 
-def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str, Image.Image]:
-    """The format's name and the upright image."""
+def _decode(
+    data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS, *, whole: int | None = None
+) -> tuple[str, Image.Image]:
+    """The format's name and the upright image; as it lies in the file and not decoded above `whole` pixels."""
     try:
         encoded = data if isinstance(data, bytes) else data.read_bytes()
     except OSError as error:
@@ -123,15 +132,18 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
     _check_parts(contents)
     try:
         with warnings.catch_warnings():
+            # Pillow's own warning of many pixels too: `_check_size` knows better.
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = _loaded(contents, max_pixels)
-            upright = _upright(image)
+            image = upright = open_untrusted(contents.data)
+            _check_size(image.width, image.height, max_pixels)
+            if whole is None or image.width * image.height <= whole:
+                image = _loaded(contents, image)
+                upright = _upright(image)
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
         raise InvalidImageError("The file is not an image, or in no format that is read here.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise InvalidImageError(f"The image has more than {max_pixels:,} pixels.") from error
     except _BROKEN as error:
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
@@ -140,10 +152,8 @@ def _decode(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> tuple[str
     return image.format or "", upright
 
 
-def _loaded(contents: Contents, max_pixels: int) -> Image.Image:
+def _loaded(contents: Contents, image: Image.Image) -> Image.Image:
     """The decoded pixels, as they lie in the file."""
-    image = open_untrusted(contents.data)
-    _check_size(image.width, image.height, max_pixels)
     try:
         image.load()
     except OSError:
@@ -173,11 +183,15 @@ def _loaded_without_end(data: bytes) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as a viewer shows it: EXIF orientation applied. What else EXIF holds may be broken."""
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _BROKEN:
-        turn = None
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN:
+        return None
 
 
 def _check_parts(contents: Contents) -> None:
@@ -194,7 +208,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise InvalidImageError("The image has no pixels.")
     if width * height > max_pixels:
         megapixels = math.ceil(width * height / 1e5) / 10
+        part = math.sqrt(max_pixels / (width * height))
         raise InvalidImageError(
             f"The image has {megapixels} megapixels ({width}x{height}), the limit is {max_pixels // 1_000_000}.",
-            "Give a smaller image.",
+            f"Scale it down to {max(1, int(width * part))}x{max(1, int(height * part))} or less.",
         )

@@ -1,5 +1,6 @@
 """The local engine as a provider: its options and limits, and jobs that outlive the process that drew them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from outpaint_mcp.domain.errors import InvalidRequestError, UnexpectedResponseError, UnknownTaskError
+from outpaint_mcp.domain.errors import (
+    InvalidRequestError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.request import OutpaintRequest, SourceKind
+from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.providers.local.provider import MAX_OUTPUT_PIXELS, LocalProvider
 
@@ -124,6 +130,27 @@ def test_a_canvas_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
     provider.check_image(image, Frame(8000, MAX_OUTPUT_PIXELS // 8000, 0, 0, 8000, 5000))
     with pytest.raises(InvalidRequestError, match="80 megapixels"):
         provider.check_image(image, Frame(8000, MAX_OUTPUT_PIXELS // 8000 + 1, 0, 0, 8000, 5000))
+
+
+@pytest.mark.parametrize("ratio", [None, AspectRatio(16, 9)])
+def test_a_refusal_names_the_largest_zoom_that_is_drawn(tmp_path: Path, ratio: AspectRatio | None) -> None:
+    def check(zoom: float) -> None:
+        frame = Frame.around(5712, 4284, zoom=zoom, aspect_ratio=ratio)
+        LocalProvider(tmp_path).check_image(input_image(5712, 4284), frame)
+
+    with pytest.raises(InvalidRequestError) as refusal:
+        check(2)
+    found = re.search(r"a zoom of at most ([0-9.]+),", refusal.value.advice)
+    assert found is not None
+    check(float(found[1]))
+    with pytest.raises(InvalidRequestError):
+        check(float(found[1]) + 0.01)
+
+
+def test_an_image_too_large_for_the_engine_is_refused_with_the_size_that_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFeatureError) as refusal:
+        LocalProvider(tmp_path).check_image(input_image(8064, 6048), Frame.around(8064, 6048, zoom=1.1))
+    assert refusal.value.advice == "Scale it down to 7302x5477 or less."
 
 
 def test_a_task_is_not_what_it_draws(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ what came of it. So a job survives the process that drew it, and is drawn again 
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
@@ -16,12 +16,18 @@ import anyio.to_thread
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from outpaint_mcp.domain import values
-from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnexpectedResponseError, UnknownTaskError
+from outpaint_mcp.domain.errors import (
+    InvalidRequestError,
+    OutpaintError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.private_files import make_folder, open_private
 from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
@@ -33,6 +39,7 @@ Quality = Literal["fast", "balanced", "best"]
 Format = Literal["png", "jpeg", "webp"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+MAX_INPUT_PIXELS = 40_000_000
 MAX_OUTPUT_PIXELS = 80_000_000
 
 
@@ -126,11 +133,24 @@ class LocalProvider(Provider):
         return {} if file_format is None else {"format": file_format}
 
     def check_image(self, image: InputImage, frame: Frame) -> None:
+        if image.width * image.height > MAX_INPUT_PIXELS:
+            part = (MAX_INPUT_PIXELS / (image.width * image.height)) ** 0.5
+            raise UnsupportedFeatureError(
+                f"The local engine extends images of up to {MAX_INPUT_PIXELS // 10**6} megapixels; "
+                f"this one has {image.width}x{image.height} pixels.",
+                f"Scale it down to {max(1, int(image.width * part))}x{max(1, int(image.height * part))} or less.",
+            )
         if frame.canvas_width * frame.canvas_height > MAX_OUTPUT_PIXELS:
+            ratio = AspectRatio(frame.canvas_width, frame.canvas_height)
+            # One more, since the ratio of a rounded canvas is not quite the one that was asked for.
+            zoom = _largest_zoom(
+                frame, ratio, lambda one: (one.canvas_width + 1) * (one.canvas_height + 1) <= MAX_OUTPUT_PIXELS
+            )
             raise InvalidRequestError(
                 f"The new image would have {frame.canvas_width}x{frame.canvas_height} pixels; "
                 f"the local engine draws at most {MAX_OUTPUT_PIXELS // 10**6} megapixels.",
-                "Give a smaller zoom, an aspect_ratio nearer to the image's, or a smaller image.",
+                (f"Give a zoom of at most {zoom:g}, " if zoom else "Give ")
+                + "an aspect_ratio nearer to the image's, or a smaller image.",
             )
 
     def check_order(self, order: Order) -> None:
@@ -138,11 +158,12 @@ class LocalProvider(Provider):
         if frame is None or max(frame.canvas_width, frame.canvas_height) <= LARGEST_SIDE[options.format]:
             return
         longest = max(frame.canvas_width, frame.canvas_height)
-        formats = " or ".join(name for name, most in LARGEST_SIDE.items() if longest <= most)
-        zoom = _largest_zoom(order, LARGEST_SIDE[options.format])
+        formats = " or ".join(name for name, side in LARGEST_SIDE.items() if longest <= side)
+        most = LARGEST_SIDE[options.format]
+        zoom = _largest_zoom(frame, order.aspect_ratio, lambda one: max(one.canvas_width, one.canvas_height) <= most)
         raise InvalidRequestError(
             f"The new image would be {frame.canvas_width}x{frame.canvas_height}; "
-            f"a {options.format} file has at most {LARGEST_SIDE[options.format]:,} pixels on a side.",
+            f"a {options.format} file has at most {most:,} pixels on a side.",
             f"Use the format {formats}" + (f", or a zoom of at most {zoom:g}." if zoom else "."),
         )
 
@@ -259,13 +280,12 @@ def _read_options(options: Mapping[str, Any]) -> LocalOptions:
         ) from None
 
 
-def _largest_zoom(order: Order, longest: int) -> float | None:
-    """The largest zoom, in hundredths, with which no side is longer than so many pixels; None if there is none."""
-    frame = order.frame
+def _largest_zoom(frame: Frame, ratio: AspectRatio | None, fits: Callable[[Frame], bool]) -> float | None:
+    """The largest zoom, in hundredths, with which the canvas fits and is larger than the image; None if none does."""
     for hundredths in range(200, 99, -1):
         zoom = hundredths / 100
-        smaller = frame and Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=order.aspect_ratio)
-        if smaller and smaller.grows and max(smaller.canvas_width, smaller.canvas_height) <= longest:
+        smaller = Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=ratio)
+        if smaller.grows and fits(smaller):
             return zoom
     return None
 
