@@ -19,6 +19,11 @@ def renew(db: "sqlite3.Connection", owner: str, alive_until: float) -> None:
     )
 
 
+def is_idle(db: "sqlite3.Connection") -> bool:
+    """Whether no task of any process is open: then no lease is needed."""
+    return db.execute("SELECT 1 FROM tasks WHERE due_at IS NOT NULL LIMIT 1").fetchone() is None
+
+
 def take_over(db: "sqlite3.Connection", task_id: str, owner: str, now: float) -> bool:
     """Make a task this owner's, if it is its already or its owner is gone."""
     taken = db.execute(

@@ -32,6 +32,9 @@ SQLite's own waiting ends at looks 0.1 s apart, which find a busy process betwee
 keep all others out for longer than they wait; and it does not wait at all while the file is being made.
 """
 
+SETTLED_SECONDS = 2.0
+"""How long after it was last written a file's time tells whether it was written since."""
+
 
 class Database:
     """An SQLite file in WAL mode; made on first use.
@@ -98,6 +101,24 @@ class Database:
                     time.sleep(random.uniform(*BUSY_PAUSE_SECONDS))  # noqa: S311
 
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+
+    def _state(self) -> "tuple[object, ...] | None":
+        """What differs as soon as any process has written to the file; None while it may be written just now.
+
+        Looking at the files' times costs no query: a program with nothing to do is to leave the disk alone.
+        """
+        found: list[object] = []
+        for path in (self._path, self._path.with_name(self._path.name + "-wal")):
+            try:
+                status = path.stat()
+            except OSError:
+                found.append(None)
+                continue
+            # A second write within one tick of the file system's clock would not show.
+            if time.time() - status.st_mtime < SETTLED_SECONDS:
+                return None
+            found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(found) if os.name == "posix" else None
 
     def _check_place(self) -> None:
         """Raises ConfigurationError if another file, or none, is where the open one was."""

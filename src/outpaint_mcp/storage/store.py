@@ -53,6 +53,9 @@ class Store(Database):
         self._owner = owner
         self.lapses = 0
         self._alive_until = 0.0
+        # The file's state when no task was open in it, and when it was last looked at for changes.
+        self._idle: tuple[object, ...] | None = None
+        self._looked: tuple[object, ...] | None = None
 
     async def aclose(self) -> None:
         """Give up every task of this process and close the file."""
@@ -253,13 +256,22 @@ class Store(Database):
         """Say that this process is alive, and take over the open tasks of those that are not.
 
         A task whose first order was never sent is left alone until it is due to be released, so that the same call made
-        in any process can send it; but not if a clock that was ahead made it due.
+        in any process can send it; but not if a clock that was ahead made it due. While no task is open, nothing is
+        written, and nothing is read until a process writes to the file.
 
         Returns:
             The id, the due time and the provider of every task that was taken over.
         """
 
+        state = self._state()
+        if state is not None and state == self._idle:
+            return []
+
         def work(db: "sqlite3.Connection") -> list[tuple[str, float, str]]:
+            self._idle = None
+            if leases.is_idle(db):
+                self._idle = state
+                return []
             with transaction(db):
                 self._renew(db, now)
                 return leases.take_over_all(db, self._owner, now)
@@ -313,7 +325,12 @@ class Store(Database):
         """The newest change number, and the id, client, provider and status of every task that any process changed
         after change number `since`.
         """
-        return await self._run(lambda db: reading.changes(db, since))
+        state = self._state()
+        if state is not None and (since, *state) == self._looked:
+            return since, []
+        newest, changed = await self._run(lambda db: reading.changes(db, since))
+        self._looked = None if state is None else (newest, *state)
+        return newest, changed
 
     async def last_change(self) -> int:
         return await self._run(reading.last_change)
