@@ -5,6 +5,7 @@ is wrong with a file becomes one `InvalidImageError`. Decoding a hostile or a hu
 servers call this in a worker process.
 """
 
+import contextlib
 import io
 import math
 import struct
@@ -42,6 +43,7 @@ _TURNS: Final = {
 }
 """By EXIF orientation, what makes the image upright."""
 _SIDEWAYS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_CREDITS: Final = (ExifTags.Base.Copyright, ExifTags.Base.Artist)
 _MISSING_ROWS: Final = 16
 """One row of blocks, in which a few may be missing."""
 _NO_DATA: Final = bytes(place * 89 % 251 for place in range(2000))
@@ -71,7 +73,8 @@ _BROKEN: Final = (
 
 def open_image(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> Image.Image:
     """The decoded image, upright, in the mode that the file has; of an animation the first frame. ``info`` keeps the
-    ICC profile, and ``format`` is lost where the image had to be rotated.
+    ICC profile, the chunks of a PNG that say how its colours are meant (``colour_tags``), and what else the file holds
+    in words (``lost``); ``format`` is lost where the image had to be rotated.
 
     Raises:
         InvalidImageError: not a complete image of a known format, of at most `max_pixels`.
@@ -149,6 +152,8 @@ def _decode(
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
     if contents.profile is not None:
         upright.info["icc_profile"] = contents.profile
+    upright.info["colour_tags"] = contents.colour_tags
+    upright.info["lost"] = () if whole is not None else _lost(contents, image)
     return image.format or "", upright
 
 
@@ -185,6 +190,22 @@ def _upright(image: Image.Image) -> Image.Image:
     """The image as a viewer shows it: EXIF orientation applied. What else EXIF holds may be broken."""
     turn = _turn(image)
     return image if turn is None else image.transpose(turn)
+
+
+def _lost(contents: Contents, image: Image.Image) -> tuple[str, ...]:
+    """What the file holds beyond the 8-bit pixels of one image that its owner may miss."""
+    several, copyrighted = contents.frames > 1 and image.format == "PNG", contents.copyrighted
+    with contextlib.suppress(*_BROKEN):
+        exif = image.getexif()
+        copyrighted = copyrighted or any(exif.get(tag) for tag in _CREDITS)
+        # Of another one, since looking for a second frame moves an image.
+        several = several or getattr(open_untrusted(contents.data), "is_animated", False)
+    lost = {
+        "all frames or pages but the first": several,
+        "the bits of each channel beyond 8": contents.deep or image.mode[0] in "IF",
+        "the copyright notice": copyrighted,
+    }
+    return tuple(what for what, is_lost in lost.items() if is_lost)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -1,6 +1,7 @@
 """The local engine as a provider: its options and limits, and jobs that outlive the process that drew them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,23 @@ def test_an_image_too_large_for_the_engine_is_refused_with_the_size_that_is_take
 def test_a_task_is_not_what_it_draws(tmp_path: Path) -> None:
     with pytest.raises(UnexpectedResponseError):
         LocalProvider(tmp_path).build_job(order())
+
+
+async def test_what_a_new_image_does_not_keep_is_said_once(tmp_path: Path) -> None:
+    frames = [Image.merge("RGB", [Image.effect_noise((1600, 1400), 90) for _ in "RGB"]) for _ in range(2)]
+    exif = Image.Exif()
+    exif[0x8298] = "Somebody"
+    path = tmp_path / "source.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], exif=exif, compress_level=1)
+    source = input_image(1600, 1400, path=str(path), url=None)
+    provider = LocalProvider(tmp_path)
+    async with provider.running():
+        options = {"quality": "fast", "variants": 2}
+        frame = Frame(1640, 1400, 20, 0, 1600, 1400)
+        update = await finished(
+            provider,
+            await provider.start(replace(image_order(source, options=options), frame=frame)),
+        )
+    assert len(update.notes) == 2, update.notes
+    assert update.notes[0] == "Not kept in the new image: all frames or pages but the first; the copyright notice."
+    assert re.fullmatch(r'The new PNG has \d+ MB, .*"format": "jpeg".*', update.notes[1])

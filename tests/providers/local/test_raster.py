@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.providers.local.raster import ImageFormat, Nature, encode, to_pixels
@@ -124,3 +124,17 @@ def test_jpeg_shows_transparent_parts_on_white_and_keeps_the_rest_closely() -> N
 def test_a_side_too_long_for_the_format_is_a_value_error(image_format: ImageFormat, side: int) -> None:
     with pytest.raises(ValueError, match="at most"):
         encode(np.zeros((1, side, 3), np.uint8), PLAIN, image_format)
+
+
+@pytest.mark.parametrize("profile", [None, SRGB])
+def test_a_png_keeps_its_resolution_and_what_its_colours_mean(profile: bytes | None) -> None:
+    tags = PngImagePlugin.PngInfo()
+    if profile is None:
+        tags.add(b"cICP", bytes((12, 13, 0, 1)))
+        tags.add(b"gAMA", (45_455).to_bytes(4, "big"))
+    source = file_of(Image.new("RGB", (8, 6), "teal"), "PNG", pnginfo=tags, dpi=(300, 300), icc_profile=profile)
+    with Image.open(io.BytesIO(encode(*to_pixels(open_image(source))))) as back:
+        back.load()
+        assert [round(one) for one in back.info["dpi"]] == [300, 300]
+        assert back.info.get("icc_profile") == profile
+        assert back.info.get("gamma") == (0.45455 if profile is None else None)

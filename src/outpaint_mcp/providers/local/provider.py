@@ -70,6 +70,7 @@ class _Result(BaseModel):
 
     images: tuple[tuple[Path, str, int, int], ...] = ()
     failure: Failure | None = None
+    notes: tuple[str, ...] = ()
 
 
 class LocalProvider(Provider):
@@ -229,14 +230,17 @@ class LocalProvider(Provider):
         def progressed(fraction: float) -> None:
             self._drawing[remote_id] = TaskUpdate(Status.RUNNING, remote_id, progress=round(100 * min(fraction, 1), 1))
 
+        notes: list[str] = []
         try:
             drawn = await self._workers.draw(
                 DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format),
                 progressed,
                 started,
                 place=place,
+                on_note=notes.append,
             )
-            result = _Result(images=tuple((image.path, image.mime_type, image.width, image.height) for image in drawn))
+            images = tuple((image.path, image.mime_type, image.width, image.height) for image in drawn)
+            result = _Result(images=images, notes=tuple(notes))
         except DrawError as error:
             result = _Result(failure=Failure(code="provider_unavailable", message=str(error), retryable=True))
         except OutpaintError as error:
@@ -300,6 +304,7 @@ def _finished(remote_id: str, result: _Result) -> TaskUpdate:
         images=tuple(ResultImage(path.as_uri(), mime, width, height) for path, mime, width, height in result.images),
         cost=Cost(amount=0, unit="USD", usd=0),
         is_grid=len(result.images) > 1,
+        notes=result.notes,
     )
 
 

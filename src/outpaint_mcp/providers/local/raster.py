@@ -7,7 +7,7 @@ values keep their upper 8 bits, a palette becomes its colours, and CMYK becomes 
 
 import io
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -25,11 +25,13 @@ class Nature:
 
     grey: bool
     icc_profile: bytes | None
+    colour_tags: bytes = b""
+    dpi: tuple[float, float] | None = None
 
 
 def to_pixels(image: Image.Image) -> tuple[Pixels, Nature]:
     """The picture as height x width x 3 (RGB) or 4 (RGBA, alpha not multiplied in), and what to restore later."""
-    profile = image.info.get("icc_profile")
+    profile, tags, dpi = (image.info.get(name) for name in ("icc_profile", "colour_tags", "dpi"))
     image = _eight_bits(image)
     grey = image.mode in ("L", "LA")
     if image.mode == "CMYK":
@@ -37,7 +39,15 @@ def to_pixels(image: Image.Image) -> tuple[Pixels, Nature]:
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     # A profile for another kind of colours than the file's would be refused, or worse, obeyed.
     fits = isinstance(profile, bytes) and profile[16:20] == (b"GRAY" if grey else b"RGB ")
-    return np.array(image), Nature(grey, profile if fits else None)
+    return np.array(image), Nature(grey, profile if fits else None, tags or b"", _plausible(dpi))
+
+
+def _plausible(dpi: object) -> tuple[float, float] | None:
+    """Pixels per inch, if a file of any format can hold them."""
+    if not isinstance(dpi, tuple) or len(dpi) != 2:
+        return None
+    across, down = float(dpi[0]), float(dpi[1])
+    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -85,15 +95,19 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
     if image_format == "webp" and nature.grey:
         profile = None  # WebP knows RGB only, to which a grey profile does not apply
     buffer = io.BytesIO()
+    options: dict[str, Any] = {} if nature.dpi is None else {"dpi": nature.dpi}
     if image_format == "png":
-        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile)
-    elif image_format == "jpeg":
-        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile or b"")
+        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile, **options)
+        data = buffer.getvalue()
+        return data[:_PNG_HEADER] + nature.colour_tags + data[_PNG_HEADER:] if profile is None else data
+    if image_format == "jpeg":
+        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile or b"", **options)
     else:
         image.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=2, icc_profile=profile or b"")
     return buffer.getvalue()
 
 
+_PNG_HEADER = 33  # bytes: the signature and the first chunk, behind which the tags of colours belong
 _PNG_LEVEL = 3  # 6, the default, takes three times as long for files smaller by a few per cent
 
 

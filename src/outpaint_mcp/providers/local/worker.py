@@ -1,8 +1,9 @@
 """The process that draws: ``python -m outpaint_mcp.providers.local.worker``.
 
 One JSON line with the job comes in on standard input; JSON lines go out on standard output: ``{"progress": 0.4}``,
-one ``{"image": {...}}`` per seed, and at the end ``{"done": true}`` or ``{"error": {"code": ..., "message": ...}}``.
-It exits by itself when standard input closes, which is how it learns that its parent has died.
+``{"note": "..."}`` for the client, one ``{"image": {...}}`` per seed, and at the end ``{"done": true}`` or
+``{"error": {"code": ..., "message": ...}}``. It exits by itself when standard input closes, which is how it learns that
+its parent has died.
 """
 
 import contextlib
@@ -20,6 +21,9 @@ from outpaint_mcp.images.decode_worker import NICENESS
 # Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[_variable] = "1"
+
+_LARGE = 4_000_000
+"""Bytes of a PNG from which on a JPEG is advised."""
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -99,7 +103,11 @@ def _draw(job: dict[str, Any], say: Say) -> None:
             f"The new image would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
             "Ask for png.",
         )
-    pixels, nature = to_pixels(open_image(Path(job["source"])))
+    image = open_image(Path(job["source"]))
+    lost = image.info["lost"]
+    pixels, nature = to_pixels(image)
+    if lost:
+        say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
     reported = -1.0
 
     for done, seed in enumerate(seeds):
@@ -113,6 +121,9 @@ def _draw(job: dict[str, Any], say: Say) -> None:
 
         drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
         encoded = encode(drawn, nature, image_format)
+        if done == 0 and image_format == "png" and len(encoded) > _LARGE:
+            size = f"The new PNG has {len(encoded) / 10**6:.0f} MB, since it keeps every pixel exactly"
+            say({"note": f'{size}; provider_options {{"format": "jpeg"}} makes it small.'})
         path = _store(encoded, Path(job["out_dir"]), image_format)
         say(
             {

@@ -86,11 +86,12 @@ class Workers:
         on_start: Callable[[], None] | None = None,
         *,
         place: Place | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> tuple[DrawnImage, ...]:
         """Draw all of `job`, one image per seed in their order. Cancelling kills the worker.
 
         `on_start` is called when the job's turn has come, `on_progress` with rising numbers up to 1 over all images.
-        `place` is the job's in `queue`.
+        `place` is the job's in `queue`. `on_note` hears what the client should know.
 
         Raises:
             InvalidImageError: the source cannot be decoded, or is too large to extend.
@@ -101,6 +102,8 @@ class Workers:
         def on_message(message: dict[str, Any]) -> None:
             if "progress" in message:
                 on_progress(message["progress"])
+            elif "note" in message and on_note is not None:
+                on_note(message["note"])
             elif "image" in message:
                 images.append(DrawnImage(**message["image"] | {"path": Path(message["image"]["path"])}))
 
