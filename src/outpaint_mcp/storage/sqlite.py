@@ -118,7 +118,8 @@ class Database:
             if time.time() - status.st_mtime < SETTLED_SECONDS:
                 return None
             found.append((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found) if os.name == "posix" else None
+        # A file that is not there must be missed by whoever looks next.
+        return tuple(found) if os.name == "posix" and found[0] is not None else None
 
     def _check_place(self) -> None:
         """Raises ConfigurationError if another file, or none, is where the open one was."""
