@@ -18,9 +18,11 @@ from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.scheduler import Scheduler
+from outpaint_mcp.tasks.service import Service
 
 from ..counting import (
     GRID,
+    SINGLE,
     CountingProvider,
     IdempotentProvider,
     MovedClock,
@@ -64,6 +66,12 @@ def store(tmp_path: Path) -> FillingStore:
     return FillingStore(tmp_path / "store.db", "one")
 
 
+async def with_source(service: Service, clock: MovedClock) -> None:
+    """Import what is to be extended, and have it done with."""
+    await service.get_task(SINGLE, provider="counting")
+    await clock.move(1)
+
+
 async def test_an_accepted_order_whose_answer_cannot_be_stored_is_kept_until_it_can(
     tmp_path: Path, clock: MovedClock, store: FillingStore
 ) -> None:
@@ -72,8 +80,9 @@ async def test_an_accepted_order_whose_answer_cannot_be_stored_is_kept_until_it_
     async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
 
         async def call() -> None:
-            answered.append(await service.outpaint(request()))
+            answered.append(await service.outpaint(request(), at_least=60))
 
+        await with_source(service, clock)
         store.full = True
         async with anyio.create_task_group() as client:
             client.start_soon(call)
@@ -137,10 +146,11 @@ async def test_a_refusal_and_a_lost_answer_are_kept_until_they_can_be_stored_too
 
         async def call() -> None:
             try:
-                heard.append(await service.outpaint(request()))
+                heard.append(await service.outpaint(request(), at_least=60))
             except InsufficientCreditsError as refusal:
                 heard.append(refusal)
 
+        await with_source(service, clock)
         store.full = True
         async with anyio.create_task_group() as client:
             client.start_soon(call)
@@ -150,7 +160,11 @@ async def test_a_refusal_and_a_lost_answer_are_kept_until_they_can_be_stored_too
             store.full = False
             await clock.move(1)
         (task,) = [task for task in await service.recent() if task.status is status]
-    assert heard == [error] if status is Status.FAILED else isinstance(heard[0], Task) and heard[0].id == task.id
+    if status is Status.FAILED:
+        assert [str(one) for one in heard] == [str(error)]
+    else:
+        assert isinstance(heard[0], Task)
+        assert heard[0].id == task.id
     assert len(vendor.orders) == 1
 
 

@@ -1,5 +1,6 @@
 """The use cases at their own door: pictures that come and go, clients kept apart, a service that stops."""
 
+import io
 import os
 from collections.abc import Iterator
 from itertools import pairwise
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 
 import anyio
 import pytest
+from PIL import Image
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
@@ -40,8 +42,13 @@ RESULT_2 = file_of(size=(44, 30))
 OTHER = "somebody-else"
 
 
+def pixels(data: bytes) -> bytes:
+    """What there is to see of an image; a vendor gets it written anew."""
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
 class PictureProvider(CountingProvider):
-    """One that takes pictures of one's own too, and reads their files as it orders."""
+    """One that takes pictures of one's own too, and reads their files as it orders. `read` has their pixels."""
 
     name = "painting"
     title = "Painting"
@@ -57,7 +64,7 @@ class PictureProvider(CountingProvider):
 
     async def start(self, order: Order) -> TaskUpdate:
         if isinstance(order.source, InputImage):
-            self.read.append(await anyio.Path(order.source.path).read_bytes())
+            self.read.append(pixels(await anyio.Path(order.source.path).read_bytes()))
         return await super().start(order)
 
 
@@ -265,7 +272,7 @@ async def test_a_finished_image_can_be_handed_to_another_vendor_whether_it_could
     (order,) = painting.orders
     assert isinstance(order.source, InputImage)
     assert (order.source.url, order.source.width, order.source.height) == (f"{images}/1.png", 44, 30)
-    assert painting.read == [RESULT_2]
+    assert painting.read == [pixels(RESULT_2)]
 
 
 async def test_what_is_left_to_copy_is_copied_by_the_process_whose_reader_took_the_task_over(
@@ -299,7 +306,7 @@ async def test_a_finished_image_that_was_deleted_here_is_fetched_again_for_anoth
         handed_on = request(task_id=task.id, provider="painting")
         if lives:
             assert (await service.outpaint(handed_on)).status is Status.QUEUED
-            assert painting.read == [RESULT]
+            assert painting.read == [pixels(RESULT)]
         else:
             bodies.clear()
             with pytest.raises(InvalidImageError):
@@ -334,7 +341,7 @@ async def test_a_pictures_url_reaches_the_vendor_whole_and_after_a_restart_our_c
     (order,) = vendor.orders
     assert isinstance(order.source, InputImage)
     assert order.source.url == (None if restarted else signed)
-    assert vendor.read == [RESULT, RESULT]
+    assert vendor.read == [pixels(RESULT)] * 2
     assert b"planted" not in stored_bytes(tmp_path)
 
 

@@ -125,9 +125,11 @@ class OrderSender:
             OutpaintError: the provider refused the order.
         """
         flight = self._ledger.known_flight(task_id)
-        if flight is not None and flight.placing is not None:
-            with anyio.move_on_after(seconds):
-                await flight.placing.wait()
+        if flight is not None:
+            if flight.placing is not None:
+                with anyio.move_on_after(seconds):
+                    await flight.placing.wait()
+            # It may have been refused before anybody waited.
             if flight.refusal is not None:
                 raise flight.refusal.again()
 
