@@ -43,12 +43,12 @@ __all__ = ["LOCAL_CLIENT", "OnProgress", "ProviderInfo", "Service", "ServiceOpti
 LOCAL_CLIENT: Final = "local"
 """The client on stdio and on the command line."""
 
-PLACING_SECONDS: Final = 1.5
-"""How long a call may always take, so that a quick refusal of the provider reaches a client that does not wait."""
 WRITING_SECONDS: Final = 0.4
 """How long writing the order down may take though the call's time is up: without it the client has no id."""
-READING_SECONDS: Final = 3.0
-"""How long a call may always take that has no task to show for it yet."""
+LEAST_SECONDS: Final = 3.0
+"""How long a call may always take until the source is read and the provider has answered the order: who does not wait
+hears of a refusal too.
+"""
 LAST_ANSWER_SECONDS: Final = 3.0
 """How long a call still waits for the provider's answer to its order when the server stops."""
 
@@ -178,7 +178,7 @@ class Service:
             request: what is asked for.
             client: who asks; the same order is the same only for the same client.
             wait_seconds: how long to wait for the task to become final. Whatever is slow, the call returns after this
-                time (or `PLACING_SECONDS`, or `READING_SECONDS` without a task); the order goes on.
+                time or `LEAST_SECONDS`; the order goes on.
             advised_wait: the `wait_seconds` that the task advises to ask for it with.
             at_least: how long the call may take in any case until the provider has answered the order.
             on_progress: told percent and a message while waiting.
@@ -194,17 +194,17 @@ class Service:
             def left(least: float) -> float:
                 return max(0.0, max(wait_seconds, least) - (self._clock.monotonic() - began))
 
-            reading = self._orders.read(request, client, left(max(at_least, READING_SECONDS)))
+            reading = self._orders.read(request, client, left(max(at_least, LEAST_SECONDS)))
             order, read, notes = await progress.during(reading, "reading the request")
             if self.stopping:
                 raise ProviderUnavailableError(
                     "The server is stopping.", "Nothing was ordered. Call again in a minute."
                 )
-            writing = max(WRITING_SECONDS, left(at_least))
+            writing = max(WRITING_SECONDS, left(max(at_least, LEAST_SECONDS)))
             record, may_send = await self._orders.take(order, (*read, *notes), client, writing, repeat=request.repeat)
             task_id = record.task.id
             with self._waits.until_stopped(grace=LAST_ANSWER_SECONDS):
-                answered = self._sender.placed(task_id, left(max(at_least, PLACING_SECONDS)))
+                answered = self._sender.placed(task_id, left(max(at_least, LEAST_SECONDS)))
                 await progress.during(answered, f"{record.task.provider}: placing the order")
             record = await self._wait(task_id, left(0), progress) or record
             if may_send:
@@ -229,7 +229,7 @@ class Service:
         """The state of a task, after waiting for it to become final for at most `wait_seconds`; see `outpaint`.
 
         Raises:
-            NotReadyError: a provider's own id was not looked up in that time (or `READING_SECONDS`).
+            NotReadyError: a provider's own id was not looked up in that time (or `LEAST_SECONDS`).
             UnknownTaskError: there is none with this id, or it is another client's.
             InvalidRequestError: there is no such provider, or the task is not its.
             OutpaintError: a provider's own id could not be looked up.
@@ -244,7 +244,7 @@ class Service:
                 record = await find()
             else:
                 record = await self._background.within(
-                    max(wait_seconds, at_least, READING_SECONDS),
+                    max(wait_seconds, at_least, LEAST_SECONDS),
                     find,
                     client=client,
                     key=f"{provider} {task_id}",
