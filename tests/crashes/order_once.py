@@ -2,7 +2,8 @@
 
 A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
 sandbox's base URL, the zoom, the boundary to die at (its name, dying when it is first passed; or its number; 0: none),
-and the vendor if it is not apimart.
+the vendor if it is not apimart, the URL of an own image in place of the sandbox's grid ("": none), by how many seconds
+the clock is ahead at the start, and by how many from the third boundary on.
 Prints each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 
 import anyio
 
+from outpaint_mcp.domain.clock import SystemClock
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
@@ -26,6 +29,7 @@ from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.vtrix import Vtrix
 from outpaint_mcp.sandbox import environment, seed_id
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
@@ -34,16 +38,30 @@ from outpaint_mcp.tasks.service import Service
 
 
 class Boundaries:
-    def __init__(self, die_at: str) -> None:
+    def __init__(self, die_at: str, clock: "SetClock", ahead: float) -> None:
         self._die_at = die_at
         self._passed = 0
+        self._clock = clock
+        self._ahead = ahead
 
     def cross(self, name: str) -> None:
         self._passed += 1
+        if self._passed == 3:
+            self._clock.ahead = self._ahead
         sys.stdout.write(f"{self._passed} {name}\n")
         sys.stdout.flush()
         if self._die_at in (name, str(self._passed)):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SetClock(SystemClock):
+    """The machine's clock as somebody has set it."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+
+    def now(self) -> float:
+        return super().now() + self.ahead
 
 
 class MortalStore(Store):
@@ -94,7 +112,13 @@ class MortalApiframe(Mortal, Apiframe):
     pass
 
 
-VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": MortalApiframe}
+class MortalVtrix(Mortal, Vtrix):
+    pass
+
+
+VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": MortalApiframe, "vtrix": MortalVtrix}
+PRICE = 0.05
+LIMITS = DailyLimits(usd=5 * PRICE, orders=5)
 
 
 class MortalPictures(ImageLibrary):
@@ -107,8 +131,18 @@ class MortalPictures(ImageLibrary):
         return kept
 
 
-async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str = "apimart") -> None:
-    boundaries = Boundaries(die_at)
+async def main(
+    folder: Path,
+    base_url: str,
+    zoom: float,
+    die_at: str,
+    name: str,
+    image: str,
+    ahead: float,
+    later: float,
+) -> None:
+    clock = SetClock(ahead)
+    boundaries = Boundaries(die_at, clock, later)
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     variables = environment(base_url)
     async with HttpClient() as client:
@@ -117,10 +151,13 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str 
             store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
             images=MortalPictures(folder, roots=(folder,), allow_private=True),
             providers={name: VENDORS[name](client, key=key, base_url=url)},
-            options=ServiceOptions(auto=(name,), poll=(0.05, 0.05)),
+            options=ServiceOptions(auto=(name,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={name: PRICE}),
+            clock=clock,
         )
-        async with service.running(), Scheduler(service, service.events).running():
+        async with service.running(), Scheduler(service, service.events, clock=clock).running():
             order = OutpaintRequest(task_id=seed_id(name, grid=True), provider=name, image_index=2, zoom=zoom)
+            if image:
+                order = OutpaintRequest(image=image, provider=name, zoom=zoom, prompt="a lake")
             try:
                 task = await service.outpaint(order)
                 with anyio.move_on_after(40):
@@ -133,4 +170,6 @@ async def main(folder: Path, base_url: str, zoom: float, die_at: str, name: str 
 
 
 if __name__ == "__main__":
-    anyio.run(main, Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4], (*sys.argv[5:], "apimart")[0])
+    folder, base_url, zoom, die_at, *rest = sys.argv[1:]
+    vendor, image, ahead, later = (*rest, *("apimart", "", "0", "0")[len(rest) :])
+    anyio.run(main, Path(folder), base_url, float(zoom), die_at, vendor, image, float(ahead), float(later))

@@ -1,30 +1,42 @@
 """Random schedules with real processes: killed at any boundary, two at once, and a vendor that goes wrong meanwhile.
 
-Each schedule comes from a seed, so that the same one can be played again; the moments at which processes meet cannot.
+The clocks of the processes jump, the data folder vanishes for a moment, a vendor (Vtrix) reports a cost of 0 until a
+task is done, and the own image that it extends has other bytes at each request. Each schedule comes from a seed, so
+that the same one can be played again; the moments at which processes meet cannot.
 """
 
+import contextlib
 import itertools
 import json
 import random
+import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import OrderState, Record
+from outpaint_mcp.domain.record import REUSE_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
 from outpaint_mcp.storage.store import Store
+
+from ..images.test_library import serving as serving_files
+from ..server.test_repeats import Stamping
+from .order_once import LIMITS, PRICE
 
 SCRIPT = Path(__file__).with_name("order_once.py")
 GROUPS, SCHEDULES = 4, 5
 ROUNDS = 2
 LAST_BOUNDARY = 24
+CLOCKS = (0, 0, -86_400, -3_600, 5, 15)
+"""By how many seconds a clock is ahead. Ahead by more, polls would come later than a test can wait."""
 FAULTS: tuple[Mapping[str, Any], ...] = (
     {"fault": "drop"},
     {"fault": "drop", "accepted": True},
@@ -38,23 +50,50 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
 )
 
 
-async def run(folder: Path, base_url: str, die_at: int, vendor: str) -> dict[str, Any] | None:
-    """What one process says of the order; None if it was killed before."""
-    command = [sys.executable, str(SCRIPT), str(folder), base_url, "1.5", str(die_at), vendor]
-    done = await anyio.run_process(command, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    found: dict[str, Any] | None = json.loads(done.stdout.decode().splitlines()[-1]) if done.returncode == 0 else None
+async def run(
+    folder: Path,
+    base_url: str,
+    die_at: int,
+    vendor: str,
+    image: str = "",
+    clock: tuple[float, float] = (0, 0),
+    away: float = 0,
+) -> dict[str, Any] | None:
+    """What one process says of the order; None if it was killed before.
+
+    `clock` is by how much its clock is ahead at first and later. The data folder is gone for `away` seconds after it
+    has taken the order.
+    """
+    ahead, later = map(str, clock)
+    command = [sys.executable, str(SCRIPT), str(folder), base_url, "1.5", str(die_at), vendor, image, ahead, later]
+    said = b""
+    async with await anyio.open_process(command, stderr=None) as process:
+        assert process.stdout is not None
+        async for text in process.stdout:
+            said += text
+            if away and b"after claim" in said:
+                hidden = await anyio.Path(folder).rename(f"{folder}-away")
+                await anyio.sleep(away)
+                # Images that it stores meanwhile are lost, which costs nothing.
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+                await hidden.rename(folder)
+                away = 0
+        await process.wait()
+    assert process.returncode in (0, -signal.SIGKILL)
+    found: dict[str, Any] | None = json.loads(said.decode().splitlines()[-1]) if process.returncode == 0 else None
     return found
 
 
 async def records_in(folder: Path) -> list[Record]:
-    """Every task that was ordered, the oldest first."""
+    """Every task that was ordered, the oldest first: the clocks of the processes say anything."""
     store = Store(folder / "store.db", "reader")
     try:
-        found = await store.recent("local", 100)
+        found = {record.task.id: record for record in await store.recent("local", 100)}
     finally:
         await store.aclose()
-    return [record for record in reversed(found) if record.identity is not None]
+    with contextlib.closing(sqlite3.connect(folder / "store.db")) as db:
+        ids = [row[0] for row in db.execute("SELECT id FROM tasks ORDER BY rowid")]
+    return [found[task_id] for task_id in ids if found[task_id].identity is not None]
 
 
 def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
@@ -73,31 +112,42 @@ def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
                 assert row.reserved, row
             elif row.state is OrderState.REFUSED:
                 assert not row.reserved, row
+    reserved = [row for record in records for row in record.steps if row.reserved]
+    assert len(reserved) <= (LIMITS.orders or 0)
+    assert sum(PRICE if row.status is not Status.SUCCEEDED else row.usd or 0 for row in reserved) <= (LIMITS.usd or 0)
     for older, newer in itertools.pairwise(record.task for record in records):
-        assert older.status is Status.FAILED, "nobody said repeat, and a second task of the same order is there"
-        assert older.finished_at is not None
-        assert older.finished_at <= newer.created_at
+        # Cancelled is what was never sent.
+        over = older.status in (Status.FAILED, Status.CANCELLED)
+        if older.status is Status.SUCCEEDED and older.finished_at is not None:
+            over = (newer.created_at - older.finished_at).total_seconds() > REUSE_SECONDS
+        assert over, f"nobody said repeat, and {newer.id} is a second task of the same order"
 
 
 async def play(seed: int, folder: Path) -> None:
     chance = random.Random(seed)  # noqa: S311 (a schedule)
-    vendor = ("apimart", "apiframe")[seed % 2]
+    vendor = ("apimart", "apiframe", "vtrix")[seed % 3]
     sandbox = Sandbox(SandboxSettings(seconds_per_state=0.05, painter=PlainPainter()))
     try:
-        async with serving(sandbox) as base_url:
-            for _ in range(ROUNDS):
-                for _ in range(chance.randint(0, 2)):
-                    on = chance.choice(["submit", "upscale"])
-                    sandbox.faults.add(Fault.model_validate({"vendor": vendor, "on": on, **chance.choice(FAULTS)}))
-                async with anyio.create_task_group() as processes:
-                    for _ in range(chance.randint(1, 2)):
-                        die_at = chance.choice([0, *[chance.randint(1, LAST_BOUNDARY) for _ in range(3)]])
-                        processes.start_soon(run, folder, base_url, die_at, vendor)
-                check(sandbox, vendor, await records_in(folder))
-            sandbox.faults.clear()
-            told = await run(folder, base_url, 0, vendor)
-            records = await records_in(folder)
-            check(sandbox, vendor, records)
+        with serving_files(Stamping()) as files:
+            image = f"{files}/stamped.png" if vendor == "vtrix" else ""
+            async with serving(sandbox) as base_url:
+                for _ in range(ROUNDS):
+                    for _ in range(chance.randint(0, 2)):
+                        on = chance.choice(["submit", "upscale"])
+                        sandbox.faults.add(Fault.model_validate({"vendor": vendor, "on": on, **chance.choice(FAULTS)}))
+                    count = chance.randint(1, 2)
+                    # A second process that came meanwhile would rightly begin a new folder.
+                    away = chance.choice([0, 0.3]) if count == 1 else 0
+                    async with anyio.create_task_group() as processes:
+                        for _ in range(count):
+                            die_at = chance.choice([0, *[chance.randint(1, LAST_BOUNDARY) for _ in range(3)]])
+                            clock = chance.choice(CLOCKS), chance.choice(CLOCKS)
+                            processes.start_soon(run, folder, base_url, die_at, vendor, image, clock, away)
+                    check(sandbox, vendor, await records_in(folder))
+                sandbox.faults.clear()
+                told = await run(folder, base_url, 0, vendor, image)
+                records = await records_in(folder)
+                check(sandbox, vendor, records)
     finally:
         sandbox.close()
     assert told is not None
