@@ -39,17 +39,25 @@ def test_a_tiff_is_upright_once(orientation: int) -> None:
     assert measure(data)[1:] == open_image(data).size == ((64, 96) if orientation > 4 else (96, 64))
 
 
-def raw_tiff(tag: int, value: object) -> bytes:
+def tagged_tiff(**values: object) -> bytes:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[tag] = value
+    for name, value in values.items():
+        tags[TAGS[name]] = value
     return encoded("TIFF", tiffinfo=tags)
+
+
+TAGS = {"dng_version": 50706, "subfile_type": 254, "sub_ifds": 330}
+
+
+def test_a_tiff_that_says_it_is_a_reduced_image_is_read_if_it_has_no_other() -> None:
+    assert measure(tagged_tiff(subfile_type=1))[1:] == (96, 64)
 
 
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        (raw_tiff(50706, b"\x01\x04\x00\x00"), "RAW photo"),
-        (raw_tiff(254, 1), "RAW photo"),
+        (tagged_tiff(dng_version=b"\x01\x04\x00\x00"), "RAW photo"),
+        (tagged_tiff(subfile_type=1, sub_ifds=8), "RAW photo"),
         (b"II*\0\x10\0\0\0CR\2\0" + bytes(50), "RAW photo"),
         (container(b"crx ", b"crx ", b"isom"), "RAW photo"),
         (container(b"isom", b"mp42"), "a video"),

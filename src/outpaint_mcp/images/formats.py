@@ -50,8 +50,8 @@ _OTHERS: Final = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the image", "Fetch the image with git lfs pull."),
 )
 """What is not read: how it begins, what it is, and what to do."""
-_RAW_TAGS: Final[dict[int, tuple[int, ...] | None]] = {50706: None, 254: (1,), 262: (32803, 34892)}
-"""Tags that mark the first page of a camera's RAW photo in TIFF's clothes: a DNG's version, a thumbnail, raw pixels."""
+_PHOTOMETRIC, _SUBFILE_TYPE, _SUB_IFDS, _DNG_VERSION = 262, 254, 330, 50706
+_RAW_PIXELS = (32803, 34892)
 
 with contextlib.suppress(ImportError):
     importlib.import_module("pillow_heif").register_heif_opener(thumbnails=False)
@@ -78,9 +78,10 @@ def open_untrusted(data: bytes) -> Image.Image:
 
 def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Whether a TIFF is a camera's RAW photo, of which only a thumbnail would be read."""
-    return any(
-        tag in image.tag_v2 and (values is None or image.tag_v2[tag] in values) for tag, values in _RAW_TAGS.items()
-    )
+    tags = image.tag_v2
+    # A first page that says it is a reduced one hides the pixels in pages below it; alone it is an ordinary image.
+    thumbnail = tags.get(_SUBFILE_TYPE) == 1 and _SUB_IFDS in tags
+    return thumbnail or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _RAW_PIXELS
 
 
 def _named(data: bytes) -> tuple[str, str] | None:
