@@ -317,6 +317,7 @@ async def test_a_task_without_images_has_none_to_hand_on(tmp_path: Path, clock: 
     counting, painting = CountingProvider(), PictureProvider()
     async with running(service_over(tmp_path, counting, painting, clock=clock), clock) as service:
         task = await done(service, clock, counting)
+        assert task.next == "Done, but none of its images can be opened here: see the notes, or the task at counting."
         with pytest.raises(InvalidRequestError, match="no image 1"):
             await service.outpaint(request(task_id=task.id, provider="painting"))
         assert await service.preview(task.id) is None

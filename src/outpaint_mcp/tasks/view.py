@@ -32,7 +32,9 @@ def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: 
         case Status.QUEUED | Status.RUNNING:
             wait = "" if wait_seconds is None else f" and wait_seconds={wait_seconds:g}"
             return f"Not finished. Call get_task with task_id={task.id}{wait}; do not order again."
-        case Status.SUCCEEDED if task.images and task.images[0].url.startswith("outpaint:"):
+        case Status.SUCCEEDED if not task.images:
+            return f"Done, but none of its images can be opened here: see the notes, or the task at {task.provider}."
+        case Status.SUCCEEDED if task.images[0].url.startswith("outpaint:"):
             return f"Done. Read the image's resource to show it. To extend it further: outpaint with task_id={task.id}."
         case Status.SUCCEEDED if len(task.images) > 1:
             return f"Done. Show the user the URLs. Extend one further: outpaint with task_id={task.id} and image_index."
