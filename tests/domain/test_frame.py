@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.domain.request import AspectRatio
+from outpaint_mcp.domain.request import AspectRatio, Side
 
 
 def frame_of(width: int, height: int, *, zoom: float, aspect_ratio: tuple[int, int] | None) -> Frame:
@@ -41,6 +42,38 @@ def test_known_frames(
     size: tuple[int, int], zoom: float, ratio: tuple[int, int] | None, expected: tuple[int, int, int, int]
 ) -> None:
     assert frame_of(*size, zoom=zoom, aspect_ratio=ratio) == Frame(*expected, *size)
+
+
+@pytest.mark.parametrize(
+    ("sides", "zoom", "ratio", "expected"),
+    [
+        (("left",), 1.5, None, (1500, 500, 500, 0)),
+        (("right",), 1.5, None, (1500, 500, 0, 0)),
+        (("left", "right"), 1.5, None, (1500, 500, 250, 0)),
+        (("top",), 1.5, None, (1000, 750, 0, 250)),
+        (("left", "top"), 1.5, None, (1500, 750, 500, 250)),
+        (("left", "right", "top"), 1.5, None, (1500, 750, 250, 250)),
+        (("bottom",), 1.0, (1, 1), (1000, 1000, 0, 0)),
+        (("left", "bottom"), 1.2, (3, 1), (1800, 600, 800, 0)),
+        (("left", "right", "top", "bottom"), 2.0, None, (2000, 1000, 500, 250)),
+    ],
+)
+def test_all_growth_lies_on_the_named_sides(
+    sides: tuple[Side, ...], zoom: float, ratio: tuple[int, int] | None, expected: tuple[int, int, int, int]
+) -> None:
+    aspect_ratio = None if ratio is None else AspectRatio(*ratio)
+    assert Frame.around(1000, 500, zoom=zoom, aspect_ratio=aspect_ratio, sides=sides) == Frame(*expected, 1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("sides", "ratio", "missing"), [(("left",), (1, 1), "top or bottom"), (("top", "bottom"), (3, 1), "left or right")]
+)
+def test_a_ratio_that_needs_another_side_is_refused_with_that_side(
+    sides: tuple[Side, ...], ratio: tuple[int, int], missing: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=missing) as refused:
+        Frame.around(1000, 500, zoom=1, aspect_ratio=AspectRatio(*ratio), sides=sides)
+    assert refused.value.advice.startswith(f"Add {missing} to sides")
 
 
 @given(sides, sides, zooms, st.none() | ratios)

@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "frame": Frame(10, 10, 1, 1, 8, 8),
     "zoom": 2.0,
     "aspect_ratio": None,
+    "sides": ("left",),
     "prompt": "a hill",
     "speed": None,
     "options": {"seed": 8},

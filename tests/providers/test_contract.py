@@ -47,6 +47,7 @@ VALUES: dict[Feature, tuple[dict[str, Any], ...]] = {
     Feature.ASPECT_RATIO: tuple(
         {"aspect_ratio": ratio} for ratio in (None, AspectRatio(16, 9), AspectRatio(1, 1), AspectRatio(9, 16))
     ),
+    Feature.SIDES: tuple({"sides": sides} for sides in (None, ("left", "right", "top"), ("right", "top", "bottom"))),
     Feature.IMAGE_INDEX: tuple({"image_index": index} for index in (1, 2, 3, 4)),
     Feature.PROMPT: tuple({"prompt": prompt} for prompt in (None, "a lake", "a hill")),
     Feature.SPEED: tuple({"speed": speed} for speed in (None, "relax", "fast", "turbo")),
@@ -90,13 +91,18 @@ def order_for(provider: Provider, request: OutpaintRequest, kind: SourceKind) ->
     if isinstance(source, Parent):
         source = replace(source, index=request.image_index or 1)
     else:
-        frame = Frame.around(source.width, source.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio)
+        # Without `sides` a provider never sees a frame that is not centred.
+        sides = request.sides if Feature.SIDES in provider.limits(kind) else None
+        frame = Frame.around(
+            source.width, source.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio, sides=sides
+        )
     return Order(
         provider=provider.name,
         source=source,
         frame=frame,
         zoom=request.zoom,
         aspect_ratio=request.aspect_ratio,
+        sides=request.sides,
         prompt=request.prompt,
         speed=request.speed,
         options=request.provider_options,
@@ -129,7 +135,9 @@ def accepts(provider: Provider, request: OutpaintRequest, kind: SourceKind) -> b
     try:
         provider.check(request, kind)
         if isinstance(source, InputImage):
-            frame = Frame.around(source.width, source.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio)
+            frame = Frame.around(
+                source.width, source.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio, sides=request.sides
+            )
             provider.check_image(source, frame)
             return frame.grows
     except OutpaintError:
@@ -261,6 +269,7 @@ def test_a_reserved_option_is_refused_and_the_argument_named_that_stands_for_it(
 
 ASKED: dict[Feature, dict[str, Any]] = {
     Feature.ASPECT_RATIO: {"aspect_ratio": AspectRatio(16, 9)},
+    Feature.SIDES: {"sides": ("left",)},
     Feature.IMAGE_INDEX: {"image_index": 2},
     Feature.PROMPT: {"prompt": "a lake"},
     Feature.SPEED: {"speed": "turbo"},

@@ -26,6 +26,15 @@ from .test_app import text_of
             + [{"zoom": 1.5, **one} for one in ({"provider": "`Local`"}, {"repeat": "False"}, {"wait_seconds": "9 s"})],
         ),
         (
+            {"zoom": 1.5, "sides": ["left", "top"]},
+            [
+                {"sides": one}
+                for one in ("top, left", ["Top", "LEFT", "left"], "left and top", '["left", "top"]', "upper, west")
+            ],
+        ),
+        ({"zoom": 1.5, "sides": ["left", "right"]}, [{"sides": one} for one in ("horizontal", "left+right")]),
+        ({"zoom": 1.5}, [{"sides": one} for one in ("all", [], "", ["bottom", "top", "right", "left"], "all sides")]),
+        (
             {"zoom": 1.5, "provider_options": {"format": "jpeg", "quality": "fast", "seed": 7}},
             [
                 {"zoom": 1.5, "provider_options": one}
@@ -67,6 +76,7 @@ async def test_every_way_to_write_a_value_is_the_same_order(
         ({"zoom": 0.5}, "give 2."),
         ({"image_index": "second"}, "a whole number from 1 to 4, such as 1"),
         ({"image_index": 1.5}, "a whole number from 1 to 4, such as 1"),
+        ({"sides": "inside"}, 'sides must be a list of left, right, top or bottom, such as ["left"].'),
         ({"speed": "quick"}, "relax, fast or turbo"),
         ({"repeat": "maybe"}, "true or false"),
         ({"wait_seconds": 60}, "a number from 0 to 45, such as 25"),
@@ -75,8 +85,8 @@ async def test_every_way_to_write_a_value_is_the_same_order(
         ({"provider_options": {"format": "gif"}}, "format (png, jpeg, webp)"),
         ({"prompt": ["a", "lake"]}, "prompt must be text."),
         # Unknown arguments, each with the argument that there is instead.
-        ({"direction": "left"}, "zoom 1 with an aspect_ratio grows only left and right"),
-        ({"expandLeft": 200}, "zoom 1 with an aspect_ratio grows only left and right"),
+        ({"direction": "left"}, 'sides says where the new area lies, such as ["left"]'),
+        ({"expandLeft": 200}, 'sides says where the new area lies, such as ["left"]'),
         ({"width": 1920, "height": 1080}, "'width' and 'height'. zoom and aspect_ratio set the size"),
         ({"seed": 5}, "goes into provider_options"),
         ({"n": 2}, "goes into provider_options"),

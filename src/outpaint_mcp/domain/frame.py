@@ -1,11 +1,13 @@
 """The geometry of an outpaint: the canvas of the new image, and where the original lies on it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 from typing import Self
 
-from outpaint_mcp.domain.request import AspectRatio
+from outpaint_mcp.domain.errors import InvalidRequestError
+from outpaint_mcp.domain.request import SIDES, AspectRatio, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +26,64 @@ class Frame:
     height: int
 
     @classmethod
-    def around(cls, width: int, height: int, *, zoom: float, aspect_ratio: AspectRatio | None = None) -> Self:
+    def around(
+        cls,
+        width: int,
+        height: int,
+        *,
+        zoom: float,
+        aspect_ratio: AspectRatio | None = None,
+        sides: Collection[Side] | None = None,
+    ) -> Self:
         """The frame for an original of `width` x `height` pixels.
 
-        `zoom` is how many times wider and taller the canvas is. With `aspect_ratio` it is the smallest canvas of that
-        ratio that holds the zoomed one: one side stays, the other grows to the nearest whole pixel. The original is
-        centred, half a pixel up and to the left where it cannot be.
+        `zoom` is how many times wider and taller the canvas is; along an axis that has none of the `sides` it does not
+        grow. With `aspect_ratio` it is the smallest canvas of that ratio that holds the zoomed one: one side stays, the
+        other grows to the nearest whole pixel. All growth lies on the named sides; where both of an axis are named, the
+        original is centred, half a pixel up and to the left where it cannot be.
 
         Raises:
             ValueError: a size or a part of the ratio is below 1, or `zoom` is below 1 or not finite.
+            InvalidRequestError: the ratio needs growth along an axis without a named side.
         """
+        named = frozenset(SIDES if sides is None else sides)
+        wider, taller = not named.isdisjoint(("left", "right")), not named.isdisjoint(("top", "bottom"))
         parts = (1, 1) if aspect_ratio is None else (aspect_ratio.width, aspect_ratio.height)
         if min(width, height, *parts) < 1 or not 1 <= zoom < float("inf"):
             raise ValueError("width, height, both parts of the ratio and zoom must be at least 1")
         # Fractions, since 1.1 * 10 is a little above 11 as floats: equal orders must give equal frames.
         factor = Fraction(str(zoom))
-        canvas_width, canvas_height = _nearest(width * factor), _nearest(height * factor)
+        canvas_width = _nearest(width * factor) if wider else width
+        canvas_height = _nearest(height * factor) if taller else height
         if aspect_ratio is not None:
             ratio = Fraction(aspect_ratio.width, aspect_ratio.height)
             if canvas_width < canvas_height * ratio:
                 canvas_width = _nearest(canvas_height * ratio)
             else:
                 canvas_height = _nearest(canvas_width / ratio)
-        return cls(
-            canvas_width, canvas_height, (canvas_width - width) // 2, (canvas_height - height) // 2, width, height
-        )
+            for grows, growth, missing in (
+                (wider, canvas_width - width, "left or right"),
+                (taller, canvas_height - height, "top or bottom"),
+            ):
+                if growth and not grows:
+                    raise InvalidRequestError(
+                        f"An aspect_ratio of {aspect_ratio} needs new area at the {missing} of this image "
+                        f"({width}x{height}), which sides does not name.",
+                        f"Add {missing} to sides, or give another aspect_ratio.",
+                    )
+        x = _before(canvas_width - width, "left" in named, "right" in named)
+        y = _before(canvas_height - height, "top" in named, "bottom" in named)
+        return cls(canvas_width, canvas_height, x, y, width, height)
 
     @property
     def grows(self) -> bool:
         """Whether there is anything to paint."""
         return (self.canvas_width, self.canvas_height) != (self.width, self.height)
+
+
+def _before(growth: int, before: bool, after: bool) -> int:
+    """How much of an axis' growth lies before the original."""
+    return growth // 2 if before and after else growth if before else 0
 
 
 def _nearest(size: Fraction) -> int:

@@ -65,8 +65,9 @@ class InputImage:
 class Order(ProviderArguments):
     """One outpaint as it is ordered of one provider. Everything is resolved and known to be possible.
 
-    For an input image `frame` is the geometry, and `zoom` and `aspect_ratio` only say how it was asked for; for a
-    task's image these two are sent. `zoom` is None where the provider does not send it. `options` are normalised.
+    For an input image `frame` is the geometry, and `zoom`, `aspect_ratio` and `sides` only say how it was asked for;
+    for a task's image the first two are sent. `zoom` is None where the provider does not send it. `options` are
+    normalised.
 
     `task_id`, `image` and `image_index` are how the source was named, fit to be shown: no data, no query of a URL.
     `key`, `client`, `step` and `webhook` are of one request to the vendor: see `for_step`.
@@ -108,7 +109,7 @@ class Order(ProviderArguments):
             fields["prompt"] = folded(self.prompt)
         if self.frame is not None:
             # The same frame written in two ways is one order.
-            fields = _without(fields, {"zoom", "aspect_ratio"})
+            fields = _without(fields, {"zoom", "aspect_ratio", "sides"})
         return _hash({"client": client, **fields})
 
     def source_hash(self, client: str) -> str | None:
@@ -125,7 +126,9 @@ class Order(ProviderArguments):
         """The same order of another image."""
         frame = self.frame
         if frame is not None and self.zoom is not None and (image.width, image.height) != (frame.width, frame.height):
-            frame = Frame.around(image.width, image.height, zoom=self.zoom, aspect_ratio=self.aspect_ratio)
+            frame = Frame.around(
+                image.width, image.height, zoom=self.zoom, aspect_ratio=self.aspect_ratio, sides=self.sides
+            )
         return replace(self, source=image, frame=frame)
 
     def shown(self) -> dict[str, Any]:
@@ -139,6 +142,7 @@ class Order(ProviderArguments):
             "zoom": self.zoom,
             **self.provider_arguments(),
             "aspect_ratio": str(self.aspect_ratio) if self.aspect_ratio else None,
+            "sides": list(self.sides) if self.sides else None,
             "webhook_url": without_query(webhook.url) if webhook and webhook.url else None,
             "webhook_events": list(webhook.events) if webhook and webhook.events else None,
             "provider_options": dict(self.options) or None,

@@ -5,16 +5,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 AUTO = "auto"
 """In place of a provider's name: whoever fits."""
 MIN_ZOOM, MAX_ZOOM = 1.0, 2.0
 DEFAULT_ZOOM = 2.0
+"""Where no `aspect_ratio` is given; with one it is `MIN_ZOOM`."""
 MAX_PROMPT = 8192
 MAX_IMAGE_INDEX = 4
 MAX_WAIT_SECONDS = 45
 DEFAULT_WAIT_SECONDS = 25
+
+
+def default_zoom(aspect_ratio: object) -> float:
+    """The zoom of a request that names none: a ratio alone adds no more than it needs."""
+    return DEFAULT_ZOOM if aspect_ratio is None else MIN_ZOOM
 
 
 def folded(text: str) -> str:
@@ -34,6 +40,7 @@ class Feature(StrEnum):
 
     ZOOM = "zoom"
     ASPECT_RATIO = "aspect_ratio"
+    SIDES = "sides"
     IMAGE_INDEX = "image_index"
     PROMPT = "prompt"
     SPEED = "speed"
@@ -45,6 +52,8 @@ class Feature(StrEnum):
 
 Speed = Literal["relax", "fast", "turbo"]
 WebhookEvent = Literal["progress", "completed", "failed"]
+Side = Literal["left", "right", "top", "bottom"]
+SIDES: Final[tuple[Side, ...]] = get_args(Side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,8 @@ class ProviderArguments:
     """
 
     aspect_ratio: AspectRatio | None = None
+    sides: tuple[Side, ...] | None = None
+    """Where the new area may lie, in the order of `SIDES`; None for all four."""
     prompt: str | None = None
     speed: Speed | None = None
 

@@ -31,6 +31,17 @@ _WORDS: Final = {
 """What a word says of a ratio: wider, square or taller."""
 _WORD: Final = re.compile(rf"\b(?:{'|'.join(_WORDS)}|aspect|ratio|format)\b")
 _MAX_PART: Final = 9999
+_SIDES: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("up", "above", "upper", "upwards", "north", "over"), ("top",)),
+    **dict.fromkeys(("down", "below", "lower", "downwards", "south", "under"), ("bottom",)),
+    "west": ("left",),
+    "east": ("right",),
+    **dict.fromkeys(("horizontal", "horizontally"), ("left", "right")),
+    **dict.fromkeys(("vertical", "vertically"), ("top", "bottom")),
+    **dict.fromkeys(("all", "everywhere", "every", "around"), ("left", "right", "top", "bottom")),
+    **dict.fromkeys(("side", "sides", "only"), ()),
+}
+"""Other words for the sides."""
 _FLAGS: Final = {
     "true": True,
     "yes": True,
@@ -49,6 +60,18 @@ def zoom(value: Any) -> Any:
     percent = re.search(r" ?(?:%|percent|per cent)$", text)
     found = _number(re.sub(r"^[x\u00d7] ?| ?[x\u00d7]$| ?times$", "", text[: percent.start()] if percent else text))
     return _no_flag(value) if found is None else float(found / 100 if percent else found)
+
+
+def sides(value: Any) -> Any:
+    """``left``, ``"left, right"``, ``top and bottom`` and ``horizontal`` as lists of sides; ``all`` as none given."""
+    if isinstance(value, str):
+        found = re.split(r" ?[,;+&/|] ?| and | ", re.sub(r"[\[\](){}\"']", " ", _bare(value)).strip())
+    elif isinstance(value, list | tuple):
+        found = [_bare(one) for one in value]
+    else:
+        return value
+    named = [side for one in found if one for side in _SIDES.get(one, (one,))]
+    return named or (None if any(found) else value)
 
 
 def seconds(value: Any) -> Any:

@@ -115,7 +115,7 @@ class Operation:
             *((one.wire, feature.value) for feature, one in self.arguments.items()),
         ]
         if self.frame is not None:
-            placing = [Feature.ZOOM] + [Feature.ASPECT_RATIO] * (Feature.ASPECT_RATIO in self.arguments)
+            placing = [Feature.ZOOM] + [one for one in (Feature.ASPECT_RATIO, Feature.SIDES) if one in self.arguments]
             wires += [(wire, feature.value) for wire in self.frame.wires for feature in placing]
         fields: dict[str, list[str]] = {_top(wire): [] for wire in self.constants}
         for wire, argument in wires:

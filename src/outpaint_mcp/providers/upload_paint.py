@@ -92,6 +92,7 @@ def paint_operation(path: str, *, prompt: Argument, webhook: Argument, options: 
         source=Argument(wire="imgUrl"),
         arguments={
             Feature.ASPECT_RATIO: Argument(f"any; both sides of the new image {MIN_SIDE} to {MAX_SIDE} pixels"),
+            Feature.SIDES: Argument("any"),
             Feature.PROMPT: replace(prompt, limits=f"{prompt.limits}, required", required=True),
             Feature.WEBHOOK_URL: webhook,
             Feature.PROVIDER_OPTIONS: options,

@@ -14,18 +14,20 @@ from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.references import bare
 from outpaint_mcp.domain.request import (
     AUTO,
-    DEFAULT_ZOOM,
     MAX_IMAGE_INDEX,
     MAX_PROMPT,
     MAX_WAIT_SECONDS,
     MAX_ZOOM,
     MIN_ZOOM,
     PROVIDER_ARGUMENTS,
+    SIDES,
     AspectRatio,
     OutpaintRequest,
+    Side,
     Speed,
     Webhook,
     WebhookEvent,
+    default_zoom,
 )
 from outpaint_mcp.server.refusals import refusal
 
@@ -125,10 +127,15 @@ class OutpaintArguments(ToolArguments):
         BeforeValidator(values.whole),
     ] = None
     zoom: Annotated[
-        float,
-        Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="How many times wider and taller the new image is", examples=[1.5]),
+        float | None,
+        Field(
+            ge=MIN_ZOOM,
+            le=MAX_ZOOM,
+            description="How many times wider and taller the new image is; default 2, or 1 with aspect_ratio",
+            examples=[1.5],
+        ),
         BeforeValidator(values.zoom),
-    ] = DEFAULT_ZOOM
+    ] = None
     aspect_ratio: Annotated[
         str | None,
         Field(
@@ -137,6 +144,15 @@ class OutpaintArguments(ToolArguments):
             examples=["16:9, 1:1 or 9:16"],
         ),
         BeforeValidator(values.aspect_ratio),
+    ] = None
+    sides: Annotated[
+        tuple[Side, ...] | None,
+        Field(
+            max_length=len(SIDES),
+            description='Where to add area, such as ["left"]; default all four. zoom then grows only along these',
+            examples=[["left"]],
+        ),
+        BeforeValidator(values.sides),
     ] = None
     prompt: Annotated[
         str | None, Field(min_length=1, max_length=MAX_PROMPT, description="What to paint in the new area")
@@ -199,12 +215,15 @@ class OutpaintArguments(ToolArguments):
             raise InvalidRequestError("webhook_secret and webhook_events go with webhook_url.")
         passed = {name: getattr(self, name) for name in PROVIDER_ARGUMENTS}
         passed["aspect_ratio"] = None if self.aspect_ratio is None else AspectRatio.parse(self.aspect_ratio)
+        if self.sides is not None:
+            named = tuple(side for side in SIDES if side in self.sides)
+            passed["sides"] = None if named == SIDES else named
         return OutpaintRequest(
             task_id=None if self.task_id is None else _id(self.task_id),
             image=None if self.image is None else self.image.strip(),
             provider=self.provider,
             image_index=self.image_index,
-            zoom=float(self.zoom),
+            zoom=default_zoom(self.aspect_ratio) if self.zoom is None else float(self.zoom),
             webhook=webhook,
             provider_options=self.provider_options,
             repeat=self.repeat,

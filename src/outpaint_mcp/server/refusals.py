@@ -29,9 +29,8 @@ _ELSEWHERE: Final[tuple[tuple[str, str, str], ...]] = (
         "direction directions side sides edge edges anchor position gravity align alignment placement left right top "
         "bottom up down north south east west horizontal vertical center centre offset x y padding pad margin margins "
         "border borders expand extend expansion extension crop",
-        "aspect_ratio",
-        "The image stays in the middle: zoom grows all sides alike, and zoom 1 with an aspect_ratio grows only left "
-        "and right, or only top and bottom.",
+        "sides",
+        'sides says where the new area lies, such as ["left"]; zoom says how much.',
     ),
     (
         "seed quality n count num number variants variations samples batch format style steps guidance cfg strength "

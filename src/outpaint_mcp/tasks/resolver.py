@@ -15,17 +15,25 @@ from outpaint_mcp.domain.errors import (
     OutpaintError,
     UnsupportedFeatureError,
 )
-from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName, without_query
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.checks import (
+    as_image,
+    by_own_id,
+    check_growth,
+    check_own_image,
+    check_task,
+    check_usual_images,
+    checking,
+    frame_of,
+)
 from outpaint_mcp.tasks.ways_out import Check, least_left_out, left_out, listed, named, sift
 
 MAX_OPTIONS_BYTES = 8192
-_USUAL_SIZES = ((800, 600), (600, 800))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +88,17 @@ class Resolver:
                 if SourceKind.TASK in provider.operations:
                     self._check(provider, request, SourceKind.TASK)
                 else:
-                    self._check(provider, _as_image(request), SourceKind.IMAGE)
+                    self._check(provider, as_image(request), SourceKind.IMAGE)
             return
         if request.image_index is not None:
             raise InvalidRequestError("image_index chooses an image of a task; it does not go with image.")
-        _check_growth(request)
+        check_growth(request)
         if request.provider != AUTO:
             self._check(self._providers[request.provider], request, SourceKind.IMAGE)
             return
-        able, refusals = sift(self._auto, request, _check_own_image)
+        able, refusals = sift(self._auto, request, check_own_image)
         if all(one.needs for one in able):
-            raise self._nobody(request, able, refusals, _check_usual_images)
+            raise self._nobody(request, able, refusals, check_usual_images)
 
     def image_needed(self, request: OutpaintRequest, parent: Record) -> int | None:
         """Which image of the parent, from 1, must be read before `resolve`; None if the parent's id is enough.
@@ -101,7 +109,7 @@ class Resolver:
         provider, at = self._from_parent(request, parent)
         if self._extends_task(provider, parent):
             return None
-        self._check(provider, _as_image(request, parent), SourceKind.IMAGE)
+        self._check(provider, as_image(request, parent), SourceKind.IMAGE)
         count = len(parent.task.images)
         if request.image_index is not None and at.index > count:
             raise InvalidRequestError(f"The task {parent.task.id} has {count} images; image_index is {at.index}.")
@@ -123,7 +131,7 @@ class Resolver:
             if source.image is None:
                 raise TypeError("the parent's image is needed")
             # Another provider's image, or one of a provider that takes no tasks: it is handed over like your own.
-            self._check_image(provider, _as_image(request, source.parent), source.image)
+            self._check_image(provider, as_image(request, source.parent), source.image)
             return self._order(request, provider, source.image), provider.notes_for(request)
         self._check(provider, request, SourceKind.TASK, source.parent)
         notes = provider.notes_for(request)
@@ -137,7 +145,7 @@ class Resolver:
         order = Order(
             provider=provider.name,
             source=source,
-            frame=_frame(request, source) if isinstance(source, InputImage) else None,
+            frame=frame_of(request, source) if isinstance(source, InputImage) else None,
             zoom=float(request.zoom) if provider.sends_zoom(request) else None,
             **request.provider_arguments(),
             options=provider.normalised_options(
@@ -190,7 +198,7 @@ class Resolver:
             provider = self._providers[request.provider]
             self._check_image(provider, request, image)
             return provider
-        check = _checking(image)
+        check = checking(image)
         able, refusals = sift(self._auto, request, check)
         stays = self._stays(request)
         for one in able:
@@ -249,31 +257,29 @@ class Resolver:
     ) -> None:
         """Refuse what the named provider cannot do, naming those that can."""
         # A task belongs to its provider; another one can only take its image.
-        asked = _as_image(request, parent) if kind is SourceKind.TASK else request
-        possible, sure = (
-            (_check_own_image, _check_usual_images) if kind is SourceKind.IMAGE else (_check_task, _check_task)
-        )
+        asked = as_image(request, parent) if kind is SourceKind.TASK else request
+        possible, sure = (check_own_image, check_usual_images) if kind is SourceKind.IMAGE else (check_task, check_task)
         try:
             possible(provider, request)
         except UnsupportedFeatureError as error:
             names = left_out(provider, request, kind, sure)
-            raise self._naming_others(error, provider, asked, _check_usual_images, names) from None
+            raise self._naming_others(error, provider, asked, check_usual_images, names) from None
         if provider.needs:
             others = [one for one in self._providers.values() if not one.needs]
-            able, _ = sift(others, asked, _check_usual_images)
-            other, names = least_left_out(others, asked, _check_usual_images)
+            able, _ = sift(others, asked, check_usual_images)
+            other, names = least_left_out(others, asked, check_usual_images)
             advice = "Have the operator set it"
             if able:
-                advice += f", or name a provider that is ready{_by_own_id(request)} ({listed(o.name for o in able)})"
+                advice += f", or name a provider that is ready{by_own_id(request)} ({listed(o.name for o in able)})"
             elif other is not None:
-                advice += f", or leave {listed(names)} out and name {other.name}{_by_own_id(request)}"
+                advice += f", or leave {listed(names)} out and name {other.name}{by_own_id(request)}"
             raise ConfigurationError(
                 f"{provider.title} needs the environment variable {', '.join(provider.needs)}.", f"{advice}."
             )
 
     def _check_image(self, provider: Provider, request: OutpaintRequest, image: InputImage) -> None:
         """Refuse an image that the named provider cannot extend, naming those that can."""
-        check = _checking(image)
+        check = checking(image)
         try:
             check(provider, request)
         except UnsupportedFeatureError as error:
@@ -294,7 +300,7 @@ class Resolver:
         if names:
             ways.append(f"Leave {listed(names)} out.")
         if able:
-            ways.append(f"Providers that can{_by_own_id(request)}: {named(able)}.")
+            ways.append(f"Providers that can{by_own_id(request)}: {named(able)}.")
         elif not ways:
             ways.append("Change the arguments (list_providers shows the limits).")
         return UnsupportedFeatureError(error.message, " ".join(ways))
@@ -305,77 +311,6 @@ class Resolver:
         return (
             f"{provider.title} extends upscaled images only: image {index} is upscaled first, as a paid step ({price})."
         )
-
-
-def _as_image(request: OutpaintRequest, parent: Record | None = None) -> OutpaintRequest:
-    """The request as it is made of a provider that gets the task's image and not the task.
-
-    `image` is then the parent's, where it is known: not every provider takes one without a public URL.
-    """
-    if parent is None:
-        return replace(request, image_index=None)
-    index = request.image_index or 1
-    url = next((image.url for image in parent.task.images if image.index == index), None)
-    return replace(request, image_index=None, image=url)
-
-
-def _check_growth(request: OutpaintRequest) -> None:
-    """Refuse what makes no image larger."""
-    if request.zoom == 1 and request.aspect_ratio is None:
-        raise InvalidRequestError(
-            "With zoom 1 and no aspect_ratio the image would not grow.", "Give a zoom above 1, or an aspect_ratio."
-        )
-
-
-def _check_task(provider: Provider, request: OutpaintRequest) -> None:
-    provider.check(request, SourceKind.TASK)
-
-
-def _check_own_image(provider: Provider, request: OutpaintRequest) -> None:
-    """What is known before the image is read."""
-    _check_growth(request)
-    provider.check(request, SourceKind.IMAGE)
-
-
-def _check_usual_images(provider: Provider, request: OutpaintRequest) -> None:
-    """Before the image is read: whether the provider could extend it if it has a usual shape."""
-    # A vendor's image, of which nothing is known yet, has a URL.
-    url = "https:" if request.image is None else request.image
-    for width, height in _USUAL_SIZES:
-        image = InputImage("", "image/png", width, height, url=url if scheme_of(url) in ("http", "https") else None)
-        _checking(image)(provider, request)
-
-
-def _checking(image: InputImage) -> Check:
-    """What is known once it is read."""
-
-    def check(provider: Provider, request: OutpaintRequest) -> None:
-        frame = _frame(request, image)
-        provider.check(request, SourceKind.IMAGE)
-        provider.check_image(image, frame)
-
-    return check
-
-
-def _by_own_id(request: OutpaintRequest) -> str:
-    """A provider's own id means nothing to another provider."""
-    known = request.task_id is None or request.task_id.startswith("op-")
-    return "" if known else ", given the op-... id that get_task shows"
-
-
-def _frame(request: OutpaintRequest, image: InputImage) -> Frame:
-    """The geometry of the new image.
-
-    Raises:
-        InvalidRequestError: it would be no larger.
-    """
-    frame = Frame.around(image.width, image.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio)
-    if not frame.grows:
-        raise InvalidRequestError(
-            f"The new image would be no larger than the old one ({image.width}x{image.height}).",
-            "Give a zoom above 1, or another aspect_ratio.",
-        )
-    return frame
 
 
 def _shown_image(image: str | None, source: Parent | InputImage) -> str | None:

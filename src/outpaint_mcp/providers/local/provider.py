@@ -97,6 +97,7 @@ class LocalProvider(Provider):
         SourceKind.IMAGE: Operation(
             arguments={
                 Feature.ASPECT_RATIO: Argument("any; the new image has at most 80 megapixels"),
+                Feature.SIDES: Argument("any"),
                 Feature.PROVIDER_OPTIONS: Argument("seed, quality, variants, format"),
             }
         )
