@@ -71,10 +71,10 @@ class UploadingEasel(Easel):
 
 
 class Shelf:
-    """Stores images as the program does, after refusing a number of times."""
+    """Stores images as the program does, after refusing a number of times; `decoder` as of `ImageLibrary`."""
 
-    def __init__(self, folder: Path, refusals: int = 0) -> None:
-        self._images = ImageLibrary(folder, roots=())
+    def __init__(self, folder: Path, refusals: int = 0, **decoder: Any) -> None:
+        self._images = ImageLibrary(folder, roots=(), **decoder)
         self._refusals = refusals
         self.handed: list[bytes] = []
 

@@ -1,6 +1,7 @@
 """A vendor whose answer is the image: a pretend one, over a queue of answers, on loopback and behind the service."""
 
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,6 +306,31 @@ async def test_a_task_succeeds_with_its_image_on_disk_and_its_copy_recorded(tmp_
         await clock.move(24 * 3600)
     assert [one.url.path for one in queue.requests] == ["/upload", "/paint"], "nothing is polled or sent again"
     assert shelf.handed == [PNG]
+
+
+FAILS_AT_PIXELS = 'import os; print(\'{"done": ["image/png", 48, 36]}\') if \'"size"\' in input() else os.abort()'
+
+
+@pytest.mark.parametrize(
+    ("decoder", "seconds", "size"),
+    [(FAILS_AT_PIXELS, 60, (48, 36)), ("import time; time.sleep(600)", 0.2, (None, None))],
+    ids=["its pixels cannot be decoded", "nothing answers in time"],
+)
+async def test_a_paid_image_that_cannot_be_decoded_here_is_kept_as_it_came_and_can_be_extended(
+    decoder: str, seconds: float, size: tuple[int | None, int | None], tmp_path: Path, clock: MovedClock
+) -> None:
+    shelf = Shelf(tmp_path, decoder=(sys.executable, "-S", "-c", decoder), decode_timeout=seconds)
+    provider, queue = easel(shelf.keep, UPLOADED, painted(), UPLOADED, painted(LARGER), one=UploadingEasel)
+    async with running(service_over(tmp_path, provider, clock=clock), clock) as service:
+        task = await service.outpaint(request(tmp_path))
+        (made,) = task.images
+        assert (task.status, made.mime_type, (made.width, made.height)) == (api.Status.SUCCEEDED, "image/png", size)
+        assert file_at(made.url) == PNG
+        assert task.notes == ("Some images could not be checked here, and are kept as the provider gave them.",)
+        assert await service.image(task.id, 1) == (PNG, "image/png")
+        further = await service.outpaint(api.OutpaintRequest(image=f"outpaint://tasks/{task.id}/images/1", zoom=2))
+        assert further.status is api.Status.SUCCEEDED
+        assert b"48" not in queue.requests[-1].content
 
 
 async def test_a_task_is_not_final_before_its_image_is_on_disk(tmp_path: Path, clock: MovedClock) -> None:

@@ -12,6 +12,7 @@
     │   ├── BudgetExceededError           budget_exceeded
     │   ├── ForbiddenUrlError             forbidden_url
     │   └── InvalidImageError             invalid_image
+    │       └── UndecidedImageError           (the same code)
     └── ProviderError                 the provider said no, or nothing that can be understood
         ├── AuthenticationError           authentication_failed
         ├── InsufficientCreditsError      insufficient_credits
@@ -106,6 +107,10 @@ class ForbiddenUrlError(RefusedError):
 class InvalidImageError(RefusedError):
     code = "invalid_image"
     default_advice = "Give a whole JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image."
+
+
+class UndecidedImageError(InvalidImageError):
+    """Decoding the image took more time or memory than there was, which says nothing of whether it is whole."""
 
 
 class ProviderError(OutpaintError):

@@ -107,7 +107,7 @@ class StoredImage:
     """Our checked copy of an image, named by its content and never by a path of one machine.
 
     Width and height in pixels as displayed, None where an older store did not keep them; `size` in bytes, or 0 where
-    nobody counted them.
+    nobody counted them. `unchecked` if it could not be decoded here, and is kept as it came.
     """
 
     sha256: str
@@ -115,6 +115,7 @@ class StoredImage:
     width: int | None = None
     height: int | None = None
     size: int = 0
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

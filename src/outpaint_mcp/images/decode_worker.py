@@ -4,8 +4,8 @@ A hostile file then costs a process, never the server. Each line of standard inp
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
 and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file, and
 gives its type and length. Each is answered with one line: ``{"done": ...}``, or ``{"error":
-{message, advice}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one,
-so that whatever a file did to it does not last.
+{message, advice, undecided}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS`
+without one, so that whatever a file did to it does not last.
 """
 
 import base64
@@ -55,10 +55,10 @@ def _message(action: str, file: Path, to: Path) -> dict[str, Any]:
     try:
         return {"done": _do(action, file, to)}
     except InvalidImageError as error:
-        return {"error": {"message": error.message, "advice": error.advice}}
+        return {"error": {"message": error.message, "advice": error.advice, "undecided": False}}
     except MemoryError:
         message = "There is not enough memory to open this image."
-        return {"error": {"message": message, "advice": "Give a smaller image."}}
+        return {"error": {"message": message, "advice": "Give a smaller image.", "undecided": True}}
 
 
 def _do(action: str, file: Path, to: Path) -> Any:

@@ -1,16 +1,38 @@
 """Has images decoded by child processes, since a hostile file must not harm the server. Opens no image itself."""
 
 import base64
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
-from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError
+import anyio
+
+from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, UndecidedImageError
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
 from outpaint_mcp.images.fair_queue import FairQueue
 
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.images.decode_worker")
+
+_STARTS: Final = {
+    "image/jpeg": rb"\xff\xd8\xff",
+    "image/png": rb"\x89PNG\r\n\x1a\n",
+    "image/webp": rb"RIFF.{4}WEBP",
+    "image/gif": rb"GIF8[79]a",
+    "image/avif": rb".{4}ftypavi[fs]",
+    "image/tiff": rb"II\*\x00|MM\x00\*",
+}
+"""How the files begin that are kept though no process could open them."""
+
+
+class Measured(NamedTuple):
+    """What an image's file says of it, sizes in pixels; `unchecked` if nobody could decode it, so it may be damaged."""
+
+    mime_type: str
+    width: int | None
+    height: int | None
+    unchecked: bool = False
 
 
 class DecoderPool:
@@ -42,16 +64,41 @@ class DecoderPool:
     async def __aexit__(self, *error: object) -> None:
         await self._processes.__aexit__(*error)
 
-    async def measure(self, file: Path, client: str, *, trusted: bool = False) -> tuple[str, int, int]:
-        """The MIME type, width and height of an image; of a `trusted` one, which we drew, by its header alone.
+    async def measure(self, file: Path, client: str) -> Measured:
+        """The MIME type, width and height of an image, which is decoded as a whole.
 
         Raises:
-            InvalidImageError: it cannot be decoded, or that takes too long.
+            InvalidImageError: it cannot be decoded.
+            UndecidedImageError: that takes more time or memory than there is.
             RateLimitedError: too many images of this client wait already.
             ConfigurationError: no process can be started.
         """
-        mime_type, width, height = await self._run("size" if trusted else "measure", file, client)
-        return mime_type, width, height
+        return Measured(*await self._run("measure", file, client))
+
+    async def size(self, file: Path, client: str) -> Measured:
+        """As `measure`, by the header alone."""
+        return Measured(*await self._run("size", file, client))
+
+    async def measure_result(self, file: Path, client: str) -> Measured:
+        """As `measure`, of an image that was paid for: what cannot be decoded here may be opened by its owner.
+
+        Raises:
+            InvalidImageError: it is damaged, or no image.
+            ConfigurationError: no process can be started.
+        """
+        try:
+            return await self.measure(file, client)
+        except UndecidedImageError as error:
+            undecided = error
+        try:
+            return (await self.size(file, client))._replace(unchecked=True)
+        except InvalidImageError:
+            async with await anyio.open_file(file, "rb") as opened:
+                start = await opened.read(16)
+            for mime_type, pattern in _STARTS.items():
+                if re.match(pattern, start, re.DOTALL):
+                    return Measured(mime_type, None, None, unchecked=True)
+            raise undecided from None
 
     async def preview(self, file: Path, client: str) -> bytes:
         """A small JPEG of an image.
@@ -77,14 +124,18 @@ class DecoderPool:
         try:
             last = await self._processes.run({"action": action, "file": str(file), **more}, place=place)
         except TimeoutError:
-            raise InvalidImageError(
+            raise UndecidedImageError(
                 f"The image takes longer than {self._timeout:g} s to decode.",
                 "Give a smaller one, or save it anew as an ordinary JPEG or PNG.",
             ) from None
         except ChildEndedError:
-            raise InvalidImageError("The image cannot be decoded: its decoder failed.", "Give another image.") from None
+            raise UndecidedImageError(
+                "The image cannot be decoded: its decoder failed.", "Give another image."
+            ) from None
         except OSError as error:
             raise ConfigurationError(f"The server can start no process ({error.strerror or error}).") from error
         if "error" in last:
-            raise InvalidImageError(**last["error"])
+            found = last["error"]
+            kind = UndecidedImageError if found["undecided"] else InvalidImageError
+            raise kind(found["message"], found["advice"])
         return last["done"]

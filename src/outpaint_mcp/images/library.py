@@ -25,7 +25,7 @@ from outpaint_mcp.domain.private_files import make_folder, narrow, open_private
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.domain.values import INVISIBLE, QUOTES
 from outpaint_mcp.images.child_processes import usable_cores
-from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool
+from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool, Measured
 from outpaint_mcp.images.documents import refuse_document
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
@@ -46,6 +46,7 @@ _GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a ta
 _WRITE_BYTES: Final = 1 << 20
 
 Fill = Callable[[Path], Awaitable[None]]
+Measure = Callable[[Path, str], Awaitable[Measured]]
 
 
 class ImageLibrary:
@@ -145,7 +146,7 @@ class ImageLibrary:
         scheme = scheme_of(ref)
         fill = self._fill_from(ref, scheme, paths_allowed)
         async with self._reads.join(client):
-            stored = await self._add(fill, self._sources, self._inputs, client)
+            stored = await self._add(fill, self._sources, self._inputs.measure, client)
         url = ref if scheme in ("http", "https") else None
         path = str(self._sources / _file_name(stored.sha256, stored.mime_type))
         size = stored.width or 0, stored.height or 0
@@ -169,12 +170,12 @@ class ImageLibrary:
         return lambda part: _in_thread(copy_user_file, path, part, self._roots, self._max_bytes)
 
     async def keep(self, url: str, *, client: str = "") -> StoredImage:
-        """Download a result of `client`'s from its http(s) URL, check it and store it.
+        """Download a result of `client`'s from its http(s) URL, check it as far as that is possible, and store it.
 
         Raises:
             OutpaintError: as for `read`.
         """
-        return await self._add(self._download(url), self._images, self._results, client)
+        return await self._add(self._download(url), self._images, self._results.measure_result, client)
 
     async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
         """Check the bytes of a result of `client`'s and store it.
@@ -183,7 +184,9 @@ class ImageLibrary:
             InvalidImageError: they are not an image.
             ConfigurationError: our own folder cannot be written.
         """
-        return await self._add(lambda part: _in_thread(_append, part, data), self._images, self._results, client)
+        return await self._add(
+            lambda part: _in_thread(_append, part, data), self._images, self._results.measure_result, client
+        )
 
     async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
         """Store an image that this program drew itself for `client`, at `path`; the file there stays.
@@ -193,9 +196,7 @@ class ImageLibrary:
         Raises:
             InvalidImageError: the file is gone, or is not an image.
         """
-        return await self._add(
-            lambda part: _in_thread(_link, path, part), self._images, self._results, client, trusted=True
-        )
+        return await self._add(lambda part: _in_thread(_link, path, part), self._images, self._results.size, client)
 
     def path_of(self, sha256: str, mime_type: str) -> Path:
         """Where a stored result is, or would be.
@@ -281,20 +282,18 @@ class ImageLibrary:
 
         return fill
 
-    async def _add(
-        self, fill: Fill, folder: Path, decoders: DecoderPool, client: str, *, trusted: bool = False
-    ) -> StoredImage:
+    async def _add(self, fill: Fill, folder: Path, measure: Measure, client: str) -> StoredImage:
         """Fill a new file, check it, and move it into `folder` under the name of its content."""
         try:
             async with self._part() as part:
                 await fill(part)
                 sha256, size = await _in_thread(_hash, part)
-                mime_type, width, height = await decoders.measure(part, client, trusted=trusted)
-                path = folder / _file_name(sha256, mime_type)
+                found = await measure(part, client)
+                path = folder / _file_name(sha256, found.mime_type)
                 await _in_thread(_move, part, path)
         except OSError as error:
             raise _cannot_store(error) from error
-        return StoredImage(sha256, mime_type, width, height, size)
+        return StoredImage(sha256, found.mime_type, found.width, found.height, size, found.unchecked)
 
     @asynccontextmanager
     async def _part(self) -> AsyncIterator[Path]:

@@ -131,9 +131,11 @@ class ImageCopies:
         if image is None:
             raise InvalidRequestError(f"The task {record.task.id} has no image {index}.")
         copy = record.copies.get(index)
-        here = copy is not None and await anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)).exists()
-        if copy is None or not here or copy.width is None or copy.height is None:
+        kept = None if copy is None else self._images.path_of(copy.sha256, copy.mime_type)
+        if copy is None or kept is None or not await anyio.Path(kept).exists():
             copy = await self.copy_of(record, image.url)
+        elif copy.width is None or copy.height is None:
+            copy = await self._images.keep_file(kept, client=record.client)
         path = anyio.Path(self._images.path_of(copy.sha256, copy.mime_type))
         url = image.url if image.url.startswith(("http://", "https://")) else None
         width, height = copy.width or 0, copy.height or 0

@@ -17,6 +17,7 @@ from outpaint_mcp.providers.base import Provider
 MAX_COST: Final = 100_000
 """More than any order costs, in USD or in a vendor's units."""
 MAX_NOTES: Final = 20
+UNCHECKED_NOTE: Final = "Some images could not be checked here, and are kept as the provider gave them."
 
 
 def new_id() -> str:
@@ -208,10 +209,18 @@ def _image(index: int, image: ResultImage, before: tuple[Image, ...]) -> Image:
 def with_copies(record: Record, found: Mapping[int, StoredImage]) -> Record:
     """The record with cached copies of its images, and what these tell of type and size."""
     images = tuple(
-        image.model_copy(update={"mime_type": copy.mime_type, "width": copy.width, "height": copy.height})
+        image.model_copy(
+            update={
+                "mime_type": copy.mime_type,
+                "width": copy.width or image.width,
+                "height": copy.height or image.height,
+            }
+        )
         if (copy := found.get(image.index)) is not None
         else image
         for image in record.task.images
     )
+    if any(copy.unchecked for copy in found.values()):
+        record = with_note(record, UNCHECKED_NOTE)
     task = record.task.model_copy(update={"images": images})
     return replace(record, task=task, copies={**record.copies, **found})
