@@ -1,9 +1,11 @@
 """What is counted as it changes is what a count of everything would give."""
 
 import random
+import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -14,7 +16,6 @@ from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
 from outpaint_mcp.domain.record import Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import day_of
-from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
 
 from .claim_many import NOW, record
@@ -36,8 +37,8 @@ def counted_anew(path: Path, day: str) -> Counts:
     return Counts(dict(orders), dict(tasks), used)
 
 
-async def same(store: Store, path: Path) -> None:
-    for now in (NOW, NOW + DAY):
+async def same(store: Store, path: Path, *times: float) -> None:
+    for now in times or (NOW, NOW + DAY):
         found, wanted = await store.counts(now), counted_anew(path, day_of(now))
         assert (found.orders, found.tasks, found.used.keys()) == (wanted.orders, wanted.tasks, wanted.used.keys())
         for client, used in wanted.used.items():
@@ -101,17 +102,9 @@ async def test_the_counters_are_a_full_count_after_any_operations_and_what_was_r
 
 
 async def test_what_an_older_store_holds_is_counted_when_it_is_opened(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    older = Store(path, "one", migrations=MIGRATIONS[:-1])
-    for number in range(5):
-        await older.claim(
-            record(f"{number}", owner="one"), now=NOW, repeat=False, limits=DailyLimits(), count_orders=number > 1
-        )
-    await older.import_task(replace(record("x", owner="one"), identity=None), now=NOW)
-    await older.aclose()
+    path = Path(shutil.copy(Path(__file__).with_name("version_1.db"), tmp_path / "store.db"))
     store = Store(path, "two")
-    await same(store, path)
-    assert (await store.counts(NOW)).used["local"].orders == 3
+    await same(store, path, datetime(2027, 1, 15, tzinfo=UTC).timestamp())
     await store.aclose()
 
 

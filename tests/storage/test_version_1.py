@@ -6,19 +6,23 @@ steps at Apiframe whose upscale is under way, one for your own image at Legnext,
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.record import LEASE_SECONDS
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
+from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service
 
@@ -107,6 +111,36 @@ async def test_the_same_call_made_again_after_the_update_gives_the_same_task(fol
     )
     async with running(service_at(folder, clock, vendors), clock) as service:
         assert (await service.outpaint(again)).id == TASK
+    assert vendors.orders == []
+
+
+RENEWAL = "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2) ON CONFLICT (owner) DO UPDATE SET alive_until = ?2"
+"""With what that version begins everything that may place an order."""
+
+
+async def test_a_process_of_that_version_that_still_runs_can_place_no_order_after_the_update(
+    folder: Path, clock: MovedClock
+) -> None:
+    old = sqlite3.connect(folder / "store.db", isolation_level=None)
+    old.execute(RENEWAL, ("old", clock.now() + LEASE_SECONDS))
+    old.execute("UPDATE tasks SET owner = 'old'")
+    async with running(service_at(folder, clock, Vendors()), clock) as service:
+        assert (await service.get_task(TASK)).status is Status.QUEUED
+        with pytest.raises(sqlite3.IntegrityError, match="this server must be restarted"):
+            old.execute(RENEWAL, ("old", clock.now() + LEASE_SECONDS))
+        old.close()
+        await clock.move(LEASE_SECONDS + 1)
+        assert TASK in [task_id for task_id, *_ in await service.renew()], "its tasks are taken over"
+
+
+async def test_a_process_that_was_open_before_the_next_update_orders_nothing(folder: Path, clock: MovedClock) -> None:
+    vendors = Vendors()
+    async with running(service_at(folder, clock, vendors), clock) as service:
+        newer = Store(folder / "store.db", "newer", migrations=(*MIGRATIONS, "CREATE TABLE more (id TEXT)"))
+        await newer.renew(now=clock.now())
+        with pytest.raises(ConfigurationError, match=r"newer outpaint-mcp .*restart it"):
+            await service.outpaint(OutpaintRequest(task_id="grid-1", provider="legnext", image_index=4, zoom=2.0))
+        await newer.aclose()
     assert vendors.orders == []
 
 

@@ -1,4 +1,9 @@
-"""Which process a task belongs to. Reads and writes rows inside the store's transactions."""
+"""Which process a task belongs to. Reads and writes rows inside the store's transactions.
+
+Only a process of the version that the file was migrated to may renew its lease, without which it can place no order: an
+older one would not recognise the orders of a newer one, nor write its own as that one looks for them. Others take its
+tasks over.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -11,10 +16,20 @@ LONGEST_LEASE: Final = 2 * LEASE_SECONDS
 """A lease that is further ahead does not count: it is of a clock that was set back since."""
 
 
-def renew(db: "sqlite3.Connection", owner: str, alive_until: float) -> None:
-    """Say until when a process is alive, in seconds since the epoch."""
+def refuse_older_versions(db: "sqlite3.Connection") -> None:
+    """Make the versions fail that do not look at the file's version when they renew their lease."""
+    db.execute("ALTER TABLE owners ADD COLUMN looks INTEGER")
     db.execute(
-        "INSERT INTO owners (owner, alive_until) VALUES (?1, ?2) ON CONFLICT (owner) DO UPDATE SET alive_until = ?2",
+        "CREATE TRIGGER owners_look BEFORE INSERT ON owners WHEN NEW.looks IS NULL BEGIN SELECT RAISE(ABORT,"
+        " 'outpaint-mcp was updated meanwhile, and this server must be restarted'); END"
+    )
+
+
+def renew(db: "sqlite3.Connection", owner: str, alive_until: float) -> None:
+    """Say until when a process is alive, in seconds since the epoch, having looked at the file's version."""
+    db.execute(
+        "INSERT INTO owners (owner, alive_until, looks) VALUES (?1, ?2, 1)"
+        " ON CONFLICT (owner) DO UPDATE SET alive_until = ?2",
         (owner, alive_until),
     )
 

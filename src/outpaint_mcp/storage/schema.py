@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.order import Order
-from outpaint_mcp.storage import counters
+from outpaint_mcp.storage import counters, leases
 from outpaint_mcp.storage.sqlite import Migration
 
 if TYPE_CHECKING:
@@ -100,5 +100,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     counters.begin,
     # For finding the tasks that are old enough to be deleted.
     "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
+    # An older version that still runs would place orders that this one does not recognise.
+    leases.refuse_older_versions,
 )
 """What takes a file from each schema version to the next."""

@@ -200,20 +200,26 @@ class Database:
             return
         with transaction(db):
             # Read again inside the transaction: another process may have migrated the file meanwhile.
-            version = _version(db)
-            if version > len(self._migrations):
-                raise ConfigurationError(
-                    f"The store {self._path.name} was written by a newer outpaint-mcp (schema {version}, "
-                    f"this one knows {len(self._migrations)}).",
-                    "Update outpaint-mcp, or give it another OUTPAINT_DATA_DIR.",
-                )
-            for step in self._migrations[version:]:
+            self._check_version(db)
+            for step in self._migrations[_version(db) :]:
                 if callable(step):
                     step(db)
                     continue
                 for statement in step.split(";"):
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {len(self._migrations)}")
+
+    def _check_version(self, db: "sqlite3.Connection") -> None:
+        """Raises ConfigurationError if a newer version of the program has migrated the file, maybe since it was opened.
+
+        To be asked in the transaction that depends on it.
+        """
+        if (version := _version(db)) > len(self._migrations):
+            raise ConfigurationError(
+                f"The store {self._path.name} was written by a newer outpaint-mcp (schema {version}, "
+                f"this one knows {len(self._migrations)}).",
+                "Nothing was ordered. Update outpaint-mcp and restart it, or give it another OUTPAINT_DATA_DIR.",
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -279,6 +279,7 @@ class Store(Database):
         return await self._run(work, in_place=True)
 
     def _renew(self, db: "sqlite3.Connection", now: float) -> None:
+        self._check_version(db)
         self.lapses += not now < self._alive_until <= now + leases.LONGEST_LEASE
         self._alive_until = now + LEASE_SECONDS
         leases.renew(db, self._owner, self._alive_until)
