@@ -99,11 +99,18 @@ class OffsetField:
 
 
 def complete(
-    pixels: Pixels, canvas: Canvas, *, work_side: int, seed: int, progress: Callable[[float], None]
+    pixels: Pixels,
+    canvas: Canvas,
+    *,
+    usable: Flags | None = None,
+    work_side: int,
+    seed: int,
+    progress: Callable[[float], None],
 ) -> OffsetField:
     """The offset field of the finest level, whose canvas has a longer side of about `work_side` cells.
 
-    `pixels` is the original (height x width x channels, both sides at least 12), `progress` hears 0 to 1.
+    `pixels` is the original (height x width x channels, both sides at least 12), `usable` says which of its pixels
+    may be copied (None: all), `progress` hears 0 to 1.
     """
     height, width = pixels.shape[:2]
     rng = np.random.default_rng(seed)
@@ -111,6 +118,7 @@ def complete(
     sides = open_sides(height, width, canvas)
     subject = np.clip((subject_map(pixels, sides) - SUBJECT_RANGE[0]) / (SUBJECT_RANGE[1] - SUBJECT_RANGE[0]), 0, 1)
     texture = texture_map(pixels)
+    holes = None if usable is None or usable.all() else np.where(usable, 0, 255).astype(np.uint8)[..., None]
     effort = np.cumsum([scale**2 * (3 + iterations_on(level)) for level, scale in enumerate(scales)])
     field: OffsetField | None = None
     grids = [grid_of(height, width, canvas, scale) for scale in scales]
@@ -122,6 +130,8 @@ def complete(
         search = PatchSearch(
             shrink(base, grid.width, grid.height).astype(np.float32), grid, subject, texture, prior, reach(grid), rng
         )
+        if holes is not None:
+            search.avoid(shrink(holes, grid.width, grid.height)[..., 0])
         if field is None:
             search.guess()
         else:
@@ -299,6 +309,12 @@ class PatchSearch:
         y, x = np.clip(self.y, p, grid.height - 1 - p), np.clip(self.x, p, grid.width - 1 - p)
         self.busy = self.busy.ravel()
         self.busy_here = self.busy[y * grid.width + x]
+
+    def avoid(self, holes: Pixels) -> None:
+        """Make sources dear that hold cells of these (255: wholly), dearer than any difference in colour."""
+        size = 2 * self.grid.radius + 1
+        touched = np.asarray(Image.fromarray(holes).filter(ImageFilter.MaxFilter(size))).astype(np.float32)
+        self.penalty += self.unit * touched.ravel() ** 2
 
     # The first choice.
 

@@ -10,11 +10,12 @@ from typing import Final, Literal
 
 import numpy as np
 
-from outpaint_mcp.providers.local.complete import complete
+from outpaint_mcp.providers.local.complete import Flags, complete
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.recolour import colour_correction
 from outpaint_mcp.providers.local.render import render
 from outpaint_mcp.providers.local.subject import Pixels
+from outpaint_mcp.providers.local.transparency import continued_alpha, trusted, without_hidden_colours
 
 Quality = Literal["fast", "balanced", "best"]
 
@@ -37,33 +38,90 @@ def extend(pixels: Pixels, canvas: Canvas, *, quality: Quality, seed: int, progr
     height, width, channels = pixels.shape
     if min(canvas.x, canvas.y) < 0 or canvas.x + width > canvas.width or canvas.y + height > canvas.height:
         raise ValueError("the original must lie wholly on the canvas")
-    if channels == 4 and pixels[..., 3].min() == 255:
-        opaque = np.full((canvas.height, canvas.width, 4), 255, np.uint8)
-        opaque[..., :3] = extend(pixels[..., :3], canvas, quality=quality, seed=seed, progress=progress)
-        return opaque
-    drawn = _without_hidden_colours(pixels) if channels == 4 else np.ascontiguousarray(pixels)
-    steps = list(_steps(height, width, canvas))
-    for done, step in enumerate(steps):
-
-        def progress_of_all(part: float, done: int = done) -> None:
-            progress((done + part) / len(steps))
-
-        drawn = _extend_once(drawn, step, WORK_SIDE[quality], seed, progress_of_all)
-    if not steps:
-        drawn = drawn.copy()
+    if channels == 4:
+        drawn = _extend_with_alpha(pixels, canvas, WORK_SIDE[quality], seed, progress)
+    else:
+        drawn = _extend_in_steps(np.ascontiguousarray(pixels), canvas, None, WORK_SIDE[quality], seed, progress)
     drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
     progress(1.0)
     return drawn
 
 
-def _extend_once(
+def _extend_with_alpha(
     pixels: Pixels, canvas: Canvas, work_side: int, seed: int, progress: Callable[[float], None]
+) -> Pixels:
+    """The colours are drawn where the new area is visible; the alpha goes on by itself, unless it is a texture."""
+    if pixels[..., 3].min() == 255:
+        drawn = np.full((canvas.height, canvas.width, 4), 255, np.uint8)
+        colours = np.ascontiguousarray(pixels[..., :3])
+        drawn[..., :3] = _extend_in_steps(colours, canvas, None, work_side, seed, progress)
+        return drawn
+    alpha = continued_alpha(pixels[..., 3], canvas)
+    usable = trusted(pixels[..., 3], alpha)
+    plain = without_hidden_colours(pixels)
+    if alpha is None:
+        return _extend_in_steps(plain, canvas, usable, work_side, seed, progress)
+    drawn = np.zeros((canvas.height, canvas.width, 4), np.uint8)
+    top, bottom, left, right = _visible(alpha, canvas, pixels.shape[0], pixels.shape[1])
+    part = Canvas(right - left, bottom - top, canvas.x - left, canvas.y - top)
+    colours = np.ascontiguousarray(plain[..., :3])
+    area = drawn[top:bottom, left:right]
+    area[..., :3] = _extend_in_steps(colours, part, usable, work_side, seed, progress)
+    area[..., :3] *= (alpha[top:bottom, left:right] > 0)[..., None]
+    drawn[..., 3] = alpha
+    return drawn
+
+
+def _visible(alpha: Pixels, canvas: Canvas, height: int, width: int) -> tuple[int, int, int, int]:
+    """The first and the end of the rows, and of the columns, that hold the original and all that is to be seen."""
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    return (
+        min([canvas.y, *rows[:1]]),
+        max([canvas.y + height, *(rows[-1:] + 1)]),
+        min([canvas.x, *columns[:1]]),
+        max([canvas.x + width, *(columns[-1:] + 1)]),
+    )
+
+
+def _extend_in_steps(
+    pixels: Pixels,
+    canvas: Canvas,
+    usable: Flags | None,
+    work_side: int,
+    seed: int,
+    progress: Callable[[float], None],
+) -> Pixels:
+    """`usable` says which pixels may be copied, None that all may."""
+    steps = list(_steps(pixels.shape[0], pixels.shape[1], canvas))
+    drawn = pixels
+    for done, step in enumerate(steps):
+
+        def progress_of_all(part: float, done: int = done) -> None:
+            progress((done + part) / len(steps))
+
+        height, width = drawn.shape[:2]
+        drawn = _extend_once(drawn, step, usable, work_side, seed, progress_of_all)
+        if usable is not None:
+            below, beyond = step.height - step.y - height, step.width - step.x - width
+            usable = np.pad(usable, ((step.y, below), (step.x, beyond)), constant_values=True)
+    return drawn if steps else drawn.copy()
+
+
+def _extend_once(
+    pixels: Pixels,
+    canvas: Canvas,
+    usable: Flags | None,
+    work_side: int,
+    seed: int,
+    progress: Callable[[float], None],
 ) -> Pixels:
     height, width = pixels.shape[:2]
     if min(height, width) < _SMALLEST:
         below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
         return np.pad(pixels, ((canvas.y, below), (canvas.x, beyond), (0, 0)), mode="edge")
-    field = complete(pixels, canvas, work_side=work_side, seed=seed, progress=lambda part: progress(0.7 * part))
+    field = complete(
+        pixels, canvas, usable=usable, work_side=work_side, seed=seed, progress=lambda part: progress(0.7 * part)
+    )
     correction = colour_correction(field)
     return render(pixels, canvas, field, correction, lambda part: progress(0.75 + 0.25 * part))
 
@@ -89,32 +147,3 @@ def _next(side: int, before: int, final: int, steps: int) -> tuple[int, int]:
         return before, final
     longer = ceil(side * (final / side) ** (1 / steps))
     return (longer - side) * before // max(1, final - side), longer
-
-
-def _without_hidden_colours(pixels: Pixels) -> Pixels:
-    """The picture with the colours of wholly transparent pixels replaced by those of visible ones nearby.
-
-    What a file holds there is arbitrary, mostly black, and would bleed into what is copied next to it.
-    """
-    hidden = pixels[..., 3] == 0
-    if not hidden.any():
-        return pixels
-    if hidden.all():
-        return np.zeros_like(pixels)
-    # Push and pull: average the visible colours over ever larger blocks, then fill each hole from the finest one.
-    levels = [pixels.astype(np.float32)]
-    levels[0][..., :3] *= (~hidden)[..., None]
-    levels[0][..., 3] = ~hidden
-    while levels[-1].shape[0] > 1 or levels[-1].shape[1] > 1:
-        finer = levels[-1]
-        padded = np.pad(finer, ((0, finer.shape[0] % 2), (0, finer.shape[1] % 2), (0, 0)))
-        levels.append(padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2])
-    filled = levels[-1][..., :3] / levels[-1][..., 3:]
-    for level in reversed(levels[:-1]):
-        height, width = level.shape[:2]
-        filled = filled.repeat(2, 0)[:height].repeat(2, 1)[:, :width]
-        seen = level[..., 3] > 0
-        filled[seen] = level[seen, :3] / level[seen, 3:]
-    result = pixels.copy()
-    result[hidden, :3] = np.clip(filled[hidden] + 0.5, 0, 255).astype(np.uint8)
-    return result

@@ -90,9 +90,11 @@ def _draw_or_report(job: dict[str, Any], say: Say) -> None:
 def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
     from outpaint_mcp.images.decode import MAX_OUTPUT_PIXELS, open_image
+    from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
     from outpaint_mcp.providers.local.plan import LARGEST_SIDE, Canvas
     from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels
+    from outpaint_mcp.providers.local.transparency import remarks
 
     canvas, image_format, seeds = Canvas(**job["canvas"]), job["image_format"], job["seeds"]
     if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
@@ -108,6 +110,10 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     pixels, nature = to_pixels(image)
     if lost:
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
+    pixels, filled = fill_corners(pixels, canvas)
+    if filled:
+        which = ", ".join(filled)
+        say({"note": f"The rounded corners were transparent and have been filled with what lies beside them: {which}."})
     reported = -1.0
 
     for done, seed in enumerate(seeds):
@@ -121,6 +127,9 @@ def _draw(job: dict[str, Any], say: Say) -> None:
 
         drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
         encoded = encode(drawn, nature, image_format)
+        if done == 0:
+            for note in remarks(pixels, drawn, image_format):
+                say({"note": note})
         if done == 0 and image_format == "png" and len(encoded) > _LARGE:
             size = f"The new PNG has {len(encoded) / 10**6:.0f} MB, since it keeps every pixel exactly"
             say({"note": f'{size}; provider_options {{"format": "jpeg"}} makes it small.'})

@@ -1,0 +1,227 @@
+"""Fills the transparent corners of an image whose border is otherwise opaque: the rounded corners of a screenshot, an
+icon, a video still.
+
+Where such an image grows, its corners come to lie inside the new one, where a hole is no rounding any more. A filled
+corner is what its surroundings make likely: a plane through their colours, what they deviate from it on average nearby,
+and their grain, mirrored at the edge of the corner.
+"""
+
+from typing import Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.subject import Floats, Pixels
+
+Flags = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+PlaneT = TypeVar("PlaneT", Flags, Pixels)
+
+FAINT: Final = 8
+"""An alpha up to which nobody sees a pixel."""
+TOLERANCE: Final = 4  # levels of alpha by which an even border may vary
+_OPAQUE_SIDE: Final = 0.9  # of what a side has between its corners
+_SMALL_CORNER: Final = 0.25  # of a side; larger ones must be roundings, smaller ones can have any shape
+_STRAIGHT: Final = (
+    3.0  # times the root of an arc's radius; the arc itself lies on the border for twice the root at most
+)
+_ROUNDING: Final = 0.4  # of its box that a rounding leaves open at most: an arc 1 - pi / 4, its pixels' edges some more
+_BLUR: Final = 2  # pixels at the edge of an image that resampling may have made translucent
+_SAMPLES: Final = 20_000  # pixels that a plane is fitted to
+_ROUNDS: Final = 6
+_UNLIKE: Final = 3.0  # usual distances from the plane
+_LUMPS: Final = 3.0  # deviations: stronger detail is an object, and is not mirrored
+
+Flip = tuple[slice, slice]
+_ONWARD, _BACK = slice(None), slice(None, None, -1)
+_CORNERS: Final[dict[str, Flip]] = {
+    "top left": (_ONWARD, _ONWARD),
+    "top right": (_ONWARD, _BACK),
+    "bottom left": (_BACK, _ONWARD),
+    "bottom right": (_BACK, _BACK),
+}
+"""How an image is turned so that this corner is the first."""
+
+
+class _Corner(NamedTuple):
+    """An open corner, turned to be the first: which pixels of its box are open."""
+
+    name: str
+    flip: Flip
+    open: Flags
+
+
+def fill_corners(pixels: Pixels, canvas: Canvas) -> tuple[Pixels, tuple[str, ...]]:
+    """The image with its transparent corners filled, and which ones those are. The array itself is not written to.
+
+    Only corners are filled beside which the image grows, and only if the border is opaque (or evenly translucent) apart
+    from them. No other pixel changes, except that a blurred outermost row of an opaque image becomes opaque.
+    """
+    if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
+        return pixels, ()
+    alpha = pixels[..., 3]
+    level = _level(alpha)
+    solid = _solid(alpha, level)
+    found = {name: _open_box(solid[flip]) for name, flip in _CORNERS.items()}
+    corners = [_Corner(name, _CORNERS[name], box) for name, box in found.items() if box is not None]
+    fades = level < 255 - TOLERANCE and (alpha > level + TOLERANCE).mean() > 1 - _OPAQUE_SIDE
+    if level <= FAINT or fades or not _opaque_between(solid, corners):
+        return pixels, ()
+    height, width = alpha.shape
+    grows_down = {"top": canvas.y > 0, "bottom": canvas.y + height < canvas.height}
+    grows_across = {"left": canvas.x > 0, "right": canvas.x + width < canvas.width}
+    filled = pixels.copy()
+    names = []
+    for corner in corners:
+        row, column = corner.name.split()
+        if grows_down[row] or grows_across[column]:
+            _fill(filled[corner.flip], solid[corner.flip], corner.open, level)
+            names.append(corner.name)
+    raised = solid & (filled[..., 3] < level - TOLERANCE)
+    if not names and not raised.any():
+        return pixels, ()
+    filled[raised, 3] = level
+    return filled, tuple(names)
+
+
+def from_all_sides(plane: PlaneT) -> tuple[PlaneT, PlaneT, PlaneT, PlaneT]:
+    """Views whose first row is the plane's top, bottom, left and right side."""
+    return plane, plane[::-1], plane.T, plane.T[::-1]
+
+
+def border(plane: PlaneT) -> PlaneT:
+    """The outermost values, the corners twice."""
+    return np.concatenate([view[0] for view in from_all_sides(plane)])
+
+
+def _level(alpha: Pixels) -> int:
+    """The alpha that the visible border mostly has. It is read behind the outermost pixels, which may be blurred."""
+    inner = alpha[_BLUR:-_BLUR, _BLUR:-_BLUR] if min(alpha.shape) > 4 * _BLUR else alpha
+    counts = np.bincount(border(inner), minlength=256)
+    counts[: FAINT + 1] = 0
+    return int(counts.argmax())
+
+
+def _solid(alpha: Pixels, level: int) -> Flags:
+    """Where the image is as opaque as its border, or is but for a blurred edge."""
+    solid = alpha >= level - TOLERANCE
+    if min(alpha.shape) <= 4 * _BLUR:
+        return solid
+    faint = alpha <= FAINT
+    for lines, out_of_sight in zip(from_all_sides(solid), from_all_sides(faint), strict=True):
+        for depth in range(_BLUR):
+            blurred = ~lines[depth] & ~out_of_sight[depth] & lines[_BLUR]
+            if blurred.mean() > 0.5:
+                lines[depth] |= blurred
+    return solid
+
+
+def _open_box(solid: Flags) -> Flags | None:
+    """The open pixels of the first corner, as a box of flags; None if that is no open corner but something larger."""
+    height, width = solid.shape
+    if solid[0, 0]:
+        return None
+    quarter = ~solid[: (height + 1) // 2, : (width + 1) // 2]
+    from_side, from_top = np.logical_and.accumulate(quarter, axis=1), np.logical_and.accumulate(quarter, axis=0)
+    high, wide = int(from_side[:, 0].argmin()), int(from_top[0].argmin())
+    if high == 0 or wide == 0:
+        return None  # open as far as the middle
+    box = from_side[:high, :wide] & from_top[:high, :wide]
+    small = high <= _SMALL_CORNER * height and wide <= _SMALL_CORNER * width
+    return box if small or box.mean() <= _ROUNDING else None
+
+
+def _opaque_between(solid: Flags, corners: list[_Corner]) -> bool:
+    """Whether the border is opaque but for these corners, and straight on some side: that of a disc is not."""
+    closed = solid.copy()
+    for corner in corners:
+        closed[corner.flip][: corner.open.shape[0], : corner.open.shape[1]] = True
+    if any(view[0].mean() < _OPAQUE_SIDE for view in from_all_sides(closed)):
+        return False
+    for name, view in zip(("top", "bottom", "left", "right"), from_all_sides(solid), strict=True):
+        boxes = [corner.open.shape for corner in corners if name in corner.name]
+        arcs = [wide / high**0.5 if name in ("top", "bottom") else high / wide**0.5 for high, wide in boxes]
+        if view[0].sum() > _STRAIGHT * max(arcs, default=0):
+            return True
+    return False
+
+
+def _fill(pixels: Pixels, solid: Flags, is_open: Flags, level: int) -> None:
+    """Fill the first corner in place."""
+    high, wide = is_open.shape
+    around = max(8, max(high, wide) // 2)
+    window = pixels[: high + around, : wide + around]
+    known = solid[: high + around, : wide + around]
+    colours = window[..., :3].astype(np.float32)
+    size = max(high, wide)
+    edge = np.zeros((*known.shape, 1), np.float32)
+    edge[:high, :wide, 0] = is_open
+    beside = known & (_spread(edge, max(1, size // 12))[..., 0] > 0)
+    plane, likeness = _plane(colours, known, beside if beside.any() else known)
+    colours -= plane
+    ground = _mean(colours, likeness, max(2, size // 6))
+    detail = (colours - ground) * likeness[..., None]
+    lumps = _LUMPS * 1.48 * np.median(np.abs(detail[likeness > 0.5]), axis=0)
+    np.clip(detail, -lumps, lumps, out=detail)
+    y, x = np.nonzero(is_open)
+    mirror_y, mirror_x = _mirrored(is_open, y, x)
+    mirrored = detail[np.minimum(mirror_y, known.shape[0] - 1), np.minimum(mirror_x, known.shape[1] - 1)]
+    window[y, x, :3] = np.clip(plane[y, x] + ground[y, x] + mirrored + 0.5, 0, 255)
+    window[y, x, 3] = level
+    nearly = window[: high + 1, : wide + 1, 3]
+    nearly[known[: high + 1, : wide + 1] & (nearly < level)] = level  # the last traces of the corner's soft edge
+
+
+def _plane(colours: Floats, known: Flags, beside: Flags) -> tuple[Floats, Floats]:
+    """For each channel the plane through the known pixels that look like those `beside` the corner, and how much each
+    pixel does (0 to 1): what lies off the plane is another thing, and has no say."""
+    places = np.stack(np.broadcast_arrays(1, *np.ogrid[: known.shape[0], : known.shape[1]]), -1).astype(np.float32)
+    places[..., 1:] /= max(known.shape)
+    weights = beside.astype(np.float32)
+    plane = colours
+    for round_ in range(_ROUNDS):
+        y, x = np.nonzero(weights)
+        chosen = slice(None, None, max(1, len(y) // _SAMPLES))
+        near, values, weight = places[y, x][chosen], colours[y, x][chosen], weights[y, x][chosen, None]
+        plane = places @ np.linalg.lstsq(near * weight, values * weight, rcond=None)[0]
+        distance = np.abs(colours - plane).mean(-1)
+        if round_ == 0:
+            usual = max(1.0, float(np.median(distance[beside])))
+        weights = known / (1 + (distance / (_UNLIKE * usual)) ** 2) ** 2
+    return plane, weights
+
+
+def _mean(values: Floats, weights: Floats, radius: int) -> Floats:
+    """A soft weighted mean around each pixel, 0 where nothing within three times `radius` has weight."""
+    spread = _spread(np.concatenate([values * weights[..., None], weights[..., None]], -1, dtype=np.float32), radius)
+    mean: Floats = np.where(spread[..., 3:] > 1e-5, spread[..., :3] / np.maximum(spread[..., 3:], 1e-5), 0)
+    return mean
+
+
+def _spread(values: Floats, radius: int) -> Floats:
+    """Blurred, as far as three times `radius`."""
+    for _ in range(3):
+        for axis in (0, 1):
+            values = _running_mean(values, radius, axis)
+    return values
+
+
+def _running_mean(values: Floats, radius: int, axis: int) -> Floats:
+    padding = [(0, 0)] * 3
+    padding[axis] = (radius + 1, radius)
+    sums = np.cumsum(np.pad(values, padding), axis, dtype=np.float64)
+    ends = np.arange(2 * radius + 1, sums.shape[axis])
+    return ((sums.take(ends, axis) - sums.take(ends - 2 * radius - 1, axis)) / (2 * radius + 1)).astype(np.float32)
+
+
+def _mirrored(is_open: Flags, y: Ints, x: Ints) -> tuple[Ints, Ints]:
+    """Where the open pixels come to lie when they are mirrored at the edge of the corner.
+
+    The edge is taken for the line from where it is met going right to where it is met going down.
+    """
+    right = (is_open.sum(1)[y] - x).astype(np.float32)
+    down = (is_open.sum(0)[x] - y).astype(np.float32)
+    both = right**2 + down**2
+    beyond_y, beyond_x = np.rint(2 * down * right**2 / both), np.rint(2 * right * down**2 / both)
+    return y + beyond_y.astype(np.intp), x + beyond_x.astype(np.intp)
