@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.images.decode import MAX_INPUT_PIXELS, measure, open_image, preview_jpeg
+from outpaint_mcp.images.decode import MAX_CHECKED_PIXELS, MAX_INPUT_PIXELS, measure, open_image, preview_jpeg
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
@@ -128,8 +128,28 @@ def test_of_a_large_image_only_the_header_is_read(orientation: int, size: tuple[
 
 
 def test_the_limit_itself_is_allowed() -> None:
-    large = file_of(Image.new("1", (8000, MAX_INPUT_PIXELS // 8000)), "PNG")
+    large = file_of(Image.new("1", (8000, MAX_CHECKED_PIXELS // 8000)), "PNG")
     assert measure(large) == ("image/png", 8000, 5000)
+
+
+@pytest.mark.parametrize(("at_least", "size"), [((100, 60), (100, 60)), ((51, 30), (100, 60)), ((50, 25), (50, 30))])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("end", [None, -2])
+def test_a_jpeg_is_decoded_no_larger_than_it_must_be(
+    at_least: tuple[int, int], size: tuple[int, int], orientation: int, end: int | None
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = file_of(gradient(100, 60), "JPEG", exif=exif)[:end]
+    if orientation == 6:
+        at_least, size = (at_least[1], at_least[0]), (size[1], size[0])
+    assert open_image(photo, at_least).size == size
+
+
+def test_far_too_many_pixels_are_refused_with_how_many_are_taken() -> None:
+    with pytest.raises(InvalidImageError) as refusal:
+        measure(png_header_of(16_320, 12_240))
+    assert refusal.value.advice == "Scale it down to at most 120 megapixels."
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

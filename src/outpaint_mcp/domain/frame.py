@@ -75,6 +75,16 @@ class Frame:
         y = _before(canvas_height - height, "top" in named, "bottom" in named)
         return cls(canvas_width, canvas_height, x, y, width, height)
 
+    def scaled(self, scale: float | Fraction, canvas_width: int, canvas_height: int) -> Self:
+        """The frame on a canvas of about `scale` times the size, with the original at the same place on it and scaled
+        likewise, but never so far that it fills an axis that grows.
+        """
+        width = _scaled(self.width, self.canvas_width, scale, canvas_width)
+        height = _scaled(self.height, self.canvas_height, scale, canvas_height)
+        x = _start(self.x, self.canvas_width - self.width, canvas_width - width)
+        y = _start(self.y, self.canvas_height - self.height, canvas_height - height)
+        return type(self)(canvas_width, canvas_height, x, y, width, height)
+
     @property
     def grows(self) -> bool:
         """Whether there is anything to paint."""
@@ -84,6 +94,17 @@ class Frame:
 def _before(growth: int, before: bool, after: bool) -> int:
     """How much of an axis' growth lies before the original."""
     return growth // 2 if before and after else growth if before else 0
+
+
+def _scaled(side: int, canvas: int, scale: float | Fraction, scaled_canvas: int) -> int:
+    return max(1, min(round(side * scale), scaled_canvas - (canvas > side)))
+
+
+def _start(start: int, growth: int, scaled_growth: int) -> int:
+    """Where the image begins along an axis that grows by `scaled_growth` in place of `growth` pixels."""
+    # Half a pixel beside the middle only comes of whole pixels: scaled, it would be many.
+    share = Fraction(1, 2) if abs(growth - 2 * start) <= 1 else Fraction(start, growth)
+    return floor(share * scaled_growth)
 
 
 def _nearest(size: Fraction) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from PIL import Image, JpegImagePlugin
 
 from outpaint_mcp.images.containers import contents_of
-from outpaint_mcp.images.decode import MAX_MEASURED_PIXELS, open_image
+from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 _PNG_MODES: Final = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
@@ -30,9 +30,9 @@ def clean_copy(path: Path) -> tuple[bytes, str]:
     subsampling, so that it loses next to nothing and does not grow.
 
     Raises:
-        InvalidImageError: as for `open_image`, for at most `MAX_MEASURED_PIXELS`.
+        InvalidImageError: as for `open_image`.
     """
-    image = open_image(path, MAX_MEASURED_PIXELS)
+    image = open_image(path)
     data = path.read_bytes()
     with open_untrusted(contents_of(data).data) as original:
         file_format, options = _format(original, image, data)

@@ -27,10 +27,9 @@ from outpaint_mcp.images.containers import (
 )
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
-MAX_INPUT_PIXELS: Final = 40_000_000
-MAX_OUTPUT_PIXELS: Final = 80_000_000
-MAX_MEASURED_PIXELS: Final = 120_000_000
-"""Of an image of which a vendor may need no more than the size."""
+MAX_INPUT_PIXELS: Final = 120_000_000
+MAX_CHECKED_PIXELS: Final = 40_000_000
+"""Above this many a vendor may need no more than the size, so that `measure` does not decode the image."""
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,29 +70,32 @@ _BROKEN: Final = (
 )
 
 
-def open_image(data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS) -> Image.Image:
+def open_image(data: bytes | Path, at_least: tuple[int, int] | None = None) -> Image.Image:
     """The decoded image, upright, in the mode that the file has; of an animation the first frame. ``info`` keeps the
     ICC profile, the chunks of a PNG that say how its colours are meant (``colour_tags``), and what else the file holds
     in words (``lost``); ``format`` is lost where the image had to be rotated.
 
+    A JPEG is decoded at a half, a quarter or an eighth of its size if that is `at_least` as wide and tall, which saves
+    time and memory.
+
     Raises:
-        InvalidImageError: not a complete image of a known format, of at most `max_pixels`.
+        InvalidImageError: not a complete image of a known format, of at most `MAX_INPUT_PIXELS`.
     """
-    return _decode(data, max_pixels)[1]
+    return _decode(data, at_least=at_least)[1]
 
 
 def measure(data: bytes | Path) -> tuple[str, int, int]:
     """The MIME type, width and height of an image, in pixels as a viewer shows it (EXIF orientation applied).
 
-    It is decoded as a whole, so that a truncated file is found here and not when it is drawn. Above `MAX_INPUT_PIXELS`
-    only the header is read.
+    It is decoded as a whole, so that a truncated file is found here and not when it is drawn; above
+    `MAX_CHECKED_PIXELS` only the header is read.
 
     Raises:
-        InvalidImageError: as for `open_image`, for at most `MAX_MEASURED_PIXELS`.
+        InvalidImageError: as for `open_image`.
     """
-    name, image = _decode(data, MAX_MEASURED_PIXELS, whole=MAX_INPUT_PIXELS)
+    name, image = _decode(data, whole=MAX_CHECKED_PIXELS)
     width, height = image.size
-    if width * height > MAX_INPUT_PIXELS and _turn(image) in _SIDEWAYS:
+    if width * height > MAX_CHECKED_PIXELS and _turn(image) in _SIDEWAYS:
         width, height = height, width
     return MIME_TYPES[name], width, height
 
@@ -103,9 +105,9 @@ def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> b
     quality can reach that. Transparent parts are shown on white.
 
     Raises:
-        InvalidImageError: as for `open_image`, for at most `MAX_OUTPUT_PIXELS`.
+        InvalidImageError: as for `open_image`.
     """
-    image = _decode(path, MAX_OUTPUT_PIXELS)[1]
+    image = open_image(path, (max_side, max_side))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -122,7 +124,7 @@ def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> b
 
 
 def _decode(
-    data: bytes | Path, max_pixels: int = MAX_INPUT_PIXELS, *, whole: int | None = None
+    data: bytes | Path, *, whole: int = MAX_INPUT_PIXELS, at_least: tuple[int, int] | None = None
 ) -> tuple[str, Image.Image]:
     """The format's name and the upright image; as it lies in the file and not decoded above `whole` pixels."""
     try:
@@ -138,37 +140,44 @@ def _decode(
             # Pillow's own warning of many pixels too: `_check_size` knows better.
             warnings.simplefilter("ignore")
             image = upright = open_untrusted(contents.data)
-            _check_size(image.width, image.height, max_pixels)
-            if whole is None or image.width * image.height <= whole:
-                image = _loaded(contents, image)
+            _check_size(image.width, image.height)
+            if image.width * image.height <= whole:
+                image = _loaded(contents, image, at_least)
                 upright = _upright(image)
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
         raise InvalidImageError("The file is not an image, or in no format that is read here.") from error
     except Image.DecompressionBombError as error:
-        raise InvalidImageError(f"The image has more than {max_pixels:,} pixels.") from error
+        most = f"{MAX_INPUT_PIXELS // 1_000_000} megapixels"
+        raise InvalidImageError(f"The image has many more than {most}.", f"Scale it down to at most {most}.") from error
     except _BROKEN as error:
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
     if contents.profile is not None:
         upright.info["icc_profile"] = contents.profile
     upright.info["colour_tags"] = contents.colour_tags
-    upright.info["lost"] = () if whole is not None else _lost(contents, image)
+    upright.info["lost"] = () if whole < MAX_INPUT_PIXELS else _lost(contents, image)
     return image.format or "", upright
 
 
-def _loaded(contents: Contents, image: Image.Image) -> Image.Image:
+def _loaded(contents: Contents, image: Image.Image, at_least: tuple[int, int] | None) -> Image.Image:
     """The decoded pixels, as they lie in the file."""
     try:
-        image.load()
+        _load(image, at_least)
     except OSError:
         if image.format != "JPEG" or not names_all_scans(contents.data):
             raise
-        return _loaded_without_end(contents.data)
+        return _loaded_without_end(contents.data, at_least)
     return image
 
 
-def _loaded_without_end(data: bytes) -> Image.Image:
+def _load(image: Image.Image, at_least: tuple[int, int] | None) -> None:
+    if at_least is not None:
+        image.draft(None, at_least[::-1] if _turn(image) in _SIDEWAYS else at_least)
+    image.load()
+
+
+def _loaded_without_end(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
     """The pixels of a JPEG at whose end some bytes are missing, if at most the last row of blocks is.
 
     Where data is missing the decoder draws grey; where other data is there instead it draws that. So the first row in
@@ -178,10 +187,12 @@ def _loaded_without_end(data: bytes) -> Image.Image:
         OSError: more is missing.
     """
     image, other = open_untrusted(data + JPEG_END), open_untrusted(data + _NO_DATA + JPEG_END)
-    image.load()
-    other.load()
+    height = image.height
+    _load(image, at_least)
+    _load(other, at_least)
     differing = ImageChops.difference(image, other).getbbox()
-    if differing is not None and image.height - differing[1] > min(_MISSING_ROWS, image.height // 8):
+    most = min(_MISSING_ROWS, height // 8) * image.height / height
+    if differing is not None and image.height - differing[1] > most:
         raise OSError("the file is cut short")
     return image
 
@@ -224,13 +235,13 @@ def _check_parts(contents: Contents) -> None:
             )
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def _check_size(width: int, height: int) -> None:
     if min(width, height) < 1:
         raise InvalidImageError("The image has no pixels.")
-    if width * height > max_pixels:
+    if width * height > MAX_INPUT_PIXELS:
         megapixels = math.ceil(width * height / 1e5) / 10
-        part = math.sqrt(max_pixels / (width * height))
+        part = math.sqrt(MAX_INPUT_PIXELS / (width * height))
         raise InvalidImageError(
-            f"The image has {megapixels} megapixels ({width}x{height}), the limit is {max_pixels // 1_000_000}.",
+            f"The image has {megapixels} megapixels ({width}x{height}), the limit is {MAX_INPUT_PIXELS // 1_000_000}.",
             f"Scale it down to {max(1, int(width * part))}x{max(1, int(height * part))} or less.",
         )

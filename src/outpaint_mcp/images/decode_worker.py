@@ -20,7 +20,7 @@ from typing import Any, Final
 MAX_IMAGES: Final = 100
 IDLE_SECONDS: Final = 20.0
 NICENESS: Final = 10
-_MAX_MEMORY: Final = 3 * 1024**3
+MAX_MEMORY: Final = 3 * 1024**3
 _MAX_CPU_SECONDS: Final = 15
 
 
@@ -100,7 +100,7 @@ def _limit_memory() -> None:
 
         os.nice(NICENESS)
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+            resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
 def _limit_time() -> None:

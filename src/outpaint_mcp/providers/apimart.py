@@ -109,7 +109,7 @@ class Apimart(api.HttpProvider):
         # A button decides in place of the zoom; an empty custom_id names none.
         return not request.provider_options.get("custom_id")
 
-    def notes_for(self, request: api.OutpaintRequest) -> tuple[str, ...]:
+    def notes_for(self, request: api.OutpaintRequest, frame: api.Frame | None = None) -> tuple[str, ...]:
         if self.sends_zoom(request):
             return ()
         return ("custom_id names a button, and the button decides how far to zoom: zoom was not sent.",)

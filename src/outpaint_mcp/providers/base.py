@@ -181,8 +181,8 @@ class Provider(ABC):
         """The price in USD of each step of this very order, where it is known."""
         return self.usd
 
-    def notes_for(self, request: OutpaintRequest) -> tuple[str, ...]:
-        """What the client should know of how this request is understood here."""
+    def notes_for(self, request: OutpaintRequest, frame: Frame | None = None) -> tuple[str, ...]:
+        """What the client should know of how this request is understood here. `frame` is that of an input image."""
         return ()
 
     def takes_callback(self, url: str, kind: SourceKind) -> bool:

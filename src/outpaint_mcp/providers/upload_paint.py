@@ -7,7 +7,6 @@ inferred: no documentation says so.
 
 from dataclasses import replace
 from fractions import Fraction
-from math import floor
 from typing import Any, Final
 
 from outpaint_mcp.domain.errors import UnsupportedFeatureError
@@ -42,18 +41,7 @@ def scaled(frame: Frame) -> Frame:
     wide, tall = Fraction(frame.canvas_width), Fraction(frame.canvas_height)
     scale = min(MAX_SIDE / max(wide, tall), max(Fraction(1), MIN_SIDE / min(wide, tall)))
     canvas_width, canvas_height = (min(max(round(side * scale), MIN_SIDE), MAX_SIDE) for side in (wide, tall))
-    width = min(max(round(frame.width * scale), 1), canvas_width)
-    height = min(max(round(frame.height * scale), 1), canvas_height)
-    x = _start(frame.x, frame.canvas_width - frame.width, canvas_width - width)
-    y = _start(frame.y, frame.canvas_height - frame.height, canvas_height - height)
-    return Frame(canvas_width, canvas_height, x, y, width, height)
-
-
-def _start(start: int, growth: int, scaled_growth: int) -> int:
-    """Where the image begins along an axis that grows by `scaled_growth` in place of `growth` pixels."""
-    # Half a pixel beside the middle only comes of whole pixels: scaled, it would be many.
-    share = Fraction(1, 2) if abs(growth - 2 * start) <= 1 else Fraction(start, growth)
-    return floor(share * scaled_growth)
+    return frame.scaled(scale, canvas_width, canvas_height)
 
 
 def _paint_fields(order: Order) -> dict[str, Any]:

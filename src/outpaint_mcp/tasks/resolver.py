@@ -125,14 +125,16 @@ class Resolver:
             if source.image is None:
                 raise TypeError("a request without a source")
             provider = self._for_image(request, source.image)
-            return self._order(request, provider, source.image), provider.notes_for(request)
+            order = self._order(request, provider, source.image)
+            return order, provider.notes_for(request, order.frame)
         provider, parent = self._from_parent(request, source.parent)
         if not self._extends_task(provider, source.parent):
             if source.image is None:
                 raise TypeError("the parent's image is needed")
             # Another provider's image, or one of a provider that takes no tasks: it is handed over like your own.
             self._check_image(provider, as_image(request, source.parent), source.image)
-            return self._order(request, provider, source.image), provider.notes_for(request)
+            order = self._order(request, provider, source.image)
+            return order, provider.notes_for(request, order.frame)
         self._check(provider, request, SourceKind.TASK, source.parent)
         notes = provider.notes_for(request)
         order = self._order(request, provider, parent)

@@ -14,13 +14,13 @@ from outpaint_mcp.domain.errors import (
     InvalidRequestError,
     UnexpectedResponseError,
     UnknownTaskError,
-    UnsupportedFeatureError,
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status, TaskUpdate
-from outpaint_mcp.providers.local.provider import MAX_OUTPUT_PIXELS, LocalProvider
+from outpaint_mcp.providers.local.plan import MAX_PIXELS
+from outpaint_mcp.providers.local.provider import LocalProvider
 
 from ..through import image_order, input_image, order
 from .conftest import Landscape
@@ -125,33 +125,38 @@ def test_each_variant_has_a_seed_of_its_own(tmp_path: Path, source: InputImage) 
     assert job.seeds == (7, 8, 9)
 
 
-def test_a_canvas_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
-    provider = LocalProvider(tmp_path)
-    image = input_image(8000, 5000)
-    provider.check_image(image, Frame(8000, MAX_OUTPUT_PIXELS // 8000, 0, 0, 8000, 5000))
-    with pytest.raises(InvalidRequestError, match="80 megapixels"):
-        provider.check_image(image, Frame(8000, MAX_OUTPUT_PIXELS // 8000 + 1, 0, 0, 8000, 5000))
+@pytest.mark.parametrize(
+    ("size", "zoom", "ratio"),
+    [
+        ((5712, 4284), 2, None),
+        ((12_000, 10_000), 1, AspectRatio(6000, 5001)),
+        ((16_384, 3000), 1.01, AspectRatio(9, 16)),
+        ((120_000_000, 1), 1.5, None),
+        ((1, 60_000_000), 1.5, AspectRatio(1, 7)),
+    ],
+)
+def test_what_is_too_large_is_drawn_smaller_in_the_same_shape(
+    tmp_path: Path, size: tuple[int, int], zoom: float, ratio: AspectRatio | None
+) -> None:
+    frame = Frame.around(*size, zoom=zoom, aspect_ratio=ratio)
+    job = LocalProvider(tmp_path).build_job(replace(image_order(input_image(*size)), frame=frame))
+    width, height, x, y = job.canvas
+    assert job.size is not None
+    inner_width, inner_height = job.size
+    assert 0.99 * MAX_PIXELS < width * height <= MAX_PIXELS
+    assert 0 <= x <= width - inner_width
+    assert 0 <= y <= height - inner_height
+    assert (width, height) != job.size, "there is something to draw"
+    if min(size) > 1:
+        assert inner_width / inner_height == pytest.approx(size[0] / size[1], rel=0.001)
+        assert width / height == pytest.approx(frame.canvas_width / frame.canvas_height, rel=0.01)
+        assert inner_width / width == pytest.approx(frame.width / frame.canvas_width, rel=0.001)
 
 
-@pytest.mark.parametrize("ratio", [None, AspectRatio(16, 9)])
-def test_a_refusal_names_the_largest_zoom_that_is_drawn(tmp_path: Path, ratio: AspectRatio | None) -> None:
-    def check(zoom: float) -> None:
-        frame = Frame.around(5712, 4284, zoom=zoom, aspect_ratio=ratio)
-        LocalProvider(tmp_path).check_image(input_image(5712, 4284), frame)
-
-    with pytest.raises(InvalidRequestError) as refusal:
-        check(2)
-    found = re.search(r"a zoom of at most ([0-9.]+),", refusal.value.advice)
-    assert found is not None
-    check(float(found[1]))
-    with pytest.raises(InvalidRequestError):
-        check(float(found[1]) + 0.01)
-
-
-def test_an_image_too_large_for_the_engine_is_refused_with_the_size_that_is_taken(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFeatureError) as refusal:
-        LocalProvider(tmp_path).check_image(input_image(8064, 6048), Frame.around(8064, 6048, zoom=1.1))
-    assert refusal.value.advice == "Scale it down to 7302x5477 or less."
+def test_what_fits_is_not_scaled(tmp_path: Path) -> None:
+    frame = Frame(8000, MAX_PIXELS // 8000, 0, 0, 8000, 9999)
+    job = LocalProvider(tmp_path).build_job(replace(image_order(input_image(8000, 9999)), frame=frame))
+    assert (job.canvas, job.size) == ((8000, MAX_PIXELS // 8000, 0, 0), None)
 
 
 def test_a_task_is_not_what_it_draws(tmp_path: Path) -> None:

@@ -138,3 +138,16 @@ def test_a_png_keeps_its_resolution_and_what_its_colours_mean(profile: bytes | N
         assert [round(one) for one in back.info["dpi"]] == [300, 300]
         assert back.info.get("icc_profile") == profile
         assert back.info.get("gamma") == (0.45455 if profile is None else None)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA", "RGBA", "CMYK"])
+def test_a_large_picture_is_scaled_in_bands_as_if_it_were_done_at_once(mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2600, 2000, 4), np.uint8)
+    noise[..., 3] |= 128  # what is hardly visible has no precise colour
+    image = Image.fromarray(noise).convert(mode)
+    whole = image.convert("RGBA" if image.has_transparency_data else "RGB").resize(
+        (777, 1010), Image.Resampling.LANCZOS
+    )
+    pixels, nature = to_pixels(image, (777, 1010))
+    assert nature.grey == (mode in ("L", "LA"))
+    assert np.abs(pixels.astype(int) - np.asarray(whole)).max() <= 2

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,8 +19,10 @@ from PIL import Image
 
 from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.images.decode_worker import MAX_MEMORY
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
+from outpaint_mcp.providers.local.worker import decoding
+from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS, DrawError, DrawJob, Workers, seed_of
 
 Landscape = Callable[..., NDArray[np.uint8]]
 WORKER = [sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker"]
@@ -108,6 +112,15 @@ async def test_a_canvas_beyond_the_limit_is_refused(job: DrawJob) -> None:
         await Workers().draw(huge, lambda _part: None)
 
 
+async def test_an_image_is_scaled_before_it_is_extended(job: DrawJob) -> None:
+    smaller = replace(job, size=(48, 36), canvas=Canvas.of(Frame.around(48, 36, zoom=1.5)))
+    (image,) = await Workers().draw(smaller, lambda _part: None)
+    assert (image.width, image.height) == (72, 54)
+    kept = np.asarray(Image.open(image.path))[9:45, 12:60]
+    scaled = Image.open(job.source).resize((48, 36), Image.Resampling.LANCZOS)
+    assert np.abs(kept.astype(int) - np.asarray(scaled)).max() <= 1
+
+
 async def test_a_folder_that_cannot_be_written_is_a_draw_error(job: DrawJob, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     blocked = DrawJob(job.source, job.canvas, "fast", (0,), tmp_path / "file", "png")
@@ -135,6 +148,28 @@ async def test_cancelling_kills_the_worker_and_frees_its_place(job: DrawJob, lon
     assert not long_job.out_dir.exists()
     with anyio.fail_after(20):
         assert await workers.draw(job, lambda _part: None)
+
+
+def test_time_and_memory_are_limited_while_an_image_is_decoded() -> None:
+    limits = resource.RLIMIT_CPU, resource.RLIMIT_AS
+    before = [resource.getrlimit(limit) for limit in limits]
+    with decoding():
+        used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+        assert 0 < resource.getrlimit(resource.RLIMIT_CPU)[0] - used <= MAX_DECODE_SECONDS + 1
+        assert resource.getrlimit(resource.RLIMIT_AS)[0] == MAX_MEMORY
+    assert [resource.getrlimit(limit) for limit in limits] == before
+
+
+@needs_proc
+async def test_an_image_that_takes_too_long_to_decode_is_invalid(long_job: DrawJob) -> None:
+    before = children()
+
+    def send_what_the_limit_sends(_part: float) -> None:
+        for process in children() - before:
+            os.kill(process, signal.SIGXCPU)
+
+    with pytest.raises(InvalidImageError, match="longer than 10 s to decode"):
+        await Workers(limit=1).draw(long_job, send_what_the_limit_sends)
 
 
 @needs_proc

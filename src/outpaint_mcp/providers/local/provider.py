@@ -21,26 +21,25 @@ from outpaint_mcp.domain.errors import (
     OutpaintError,
     UnexpectedResponseError,
     UnknownTaskError,
-    UnsupportedFeatureError,
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.private_files import make_folder, open_private
 from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
-from outpaint_mcp.providers.local.plan import LARGEST_SIDE, Canvas
+from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas, fitted
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
 
 Quality = Literal["fast", "balanced", "best"]
 Format = Literal["png", "jpeg", "webp"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-MAX_INPUT_PIXELS = 40_000_000
-MAX_OUTPUT_PIXELS = 80_000_000
+_MEGAPIXELS = f"{MAX_PIXELS // 10**6} megapixels"
+_LIMIT = f"for a new image of more than {_MEGAPIXELS} the image is scaled down first"
 
 
 class LocalOptions(BaseModel):
@@ -59,6 +58,7 @@ class _Job(BaseModel):
 
     source: Path
     canvas: tuple[int, int, int, int]
+    size: tuple[int, int] | None = None
     quality: Quality
     seeds: tuple[int, ...]
     format: Format
@@ -88,7 +88,7 @@ class LocalProvider(Provider):
         "Draws on this machine, in seconds, with no key and no model: it continues textures, skies, water, foliage, "
         "walls and soft backgrounds well, and cannot invent what a frame cuts off, such as the rest of a head. "
         "provider_options: seed (a whole number), quality (fast, balanced, best), variants (1-4), "
-        "format (png, jpeg, webp)."
+        f"format (png, jpeg, webp). Every pixel of the image is kept exactly; {_LIMIT}."
     )
     price = "free"
     image_lifetime = "as long as this server keeps its images"
@@ -96,7 +96,7 @@ class LocalProvider(Provider):
     operations: ClassVar = {
         SourceKind.IMAGE: Operation(
             arguments={
-                Feature.ASPECT_RATIO: Argument("any; the new image has at most 80 megapixels"),
+                Feature.ASPECT_RATIO: Argument(f"any; {_LIMIT}"),
                 Feature.SIDES: Argument("any"),
                 Feature.PROVIDER_OPTIONS: Argument("seed, quality, variants, format"),
             }
@@ -134,35 +134,27 @@ class LocalProvider(Provider):
     def format_options(self, file_format: str | None) -> dict[str, Any]:
         return {} if file_format is None else {"format": file_format}
 
-    def check_image(self, image: InputImage, frame: Frame) -> None:
-        if image.width * image.height > MAX_INPUT_PIXELS:
-            part = (MAX_INPUT_PIXELS / (image.width * image.height)) ** 0.5
-            raise UnsupportedFeatureError(
-                f"The local engine extends images of up to {MAX_INPUT_PIXELS // 10**6} megapixels; "
-                f"this one has {image.width}x{image.height} pixels.",
-                f"Scale it down to {max(1, int(image.width * part))}x{max(1, int(image.height * part))} or less.",
-            )
-        if frame.canvas_width * frame.canvas_height > MAX_OUTPUT_PIXELS:
-            ratio = AspectRatio(frame.canvas_width, frame.canvas_height)
-            # One more, since the ratio of a rounded canvas is not quite the one that was asked for.
-            zoom = _largest_zoom(
-                frame, ratio, lambda one: (one.canvas_width + 1) * (one.canvas_height + 1) <= MAX_OUTPUT_PIXELS
-            )
-            raise InvalidRequestError(
-                f"The new image would have {frame.canvas_width}x{frame.canvas_height} pixels; "
-                f"the local engine draws at most {MAX_OUTPUT_PIXELS // 10**6} megapixels.",
-                (f"Give a zoom of at most {zoom:g}, " if zoom else "Give ")
-                + "an aspect_ratio nearer to the image's, or a smaller image.",
-            )
+    def notes_for(self, request: OutpaintRequest, frame: Frame | None = None) -> tuple[str, ...]:
+        if frame is None or (drawn := fitted(frame)) == frame:
+            return ()
+        zoom = _largest_zoom(frame, request, lambda one: fitted(one) == one)
+        way = f"a zoom of at most {zoom:g} keeps" if zoom else "no zoom keeps"
+        return (
+            f"The image is scaled down from {frame.width}x{frame.height} to {drawn.width}x{drawn.height} pixels, since "
+            f"the local engine draws at most {_MEGAPIXELS}; {way} every original pixel"
+            + (" with this aspect_ratio." if request.aspect_ratio and not zoom else "."),
+        )
 
     def check_order(self, order: Order) -> None:
-        options, frame = _read_options(order.options), order.frame
-        if frame is None or max(frame.canvas_width, frame.canvas_height) <= LARGEST_SIDE[options.format]:
+        if order.frame is None:
             return
-        longest = max(frame.canvas_width, frame.canvas_height)
+        options, frame = _read_options(order.options), fitted(order.frame)
+        longest = _longest(frame)
+        if longest <= LARGEST_SIDE[options.format]:
+            return
         formats = " or ".join(name for name, side in LARGEST_SIDE.items() if longest <= side)
         most = LARGEST_SIDE[options.format]
-        zoom = _largest_zoom(frame, order.aspect_ratio, lambda one: max(one.canvas_width, one.canvas_height) <= most)
+        zoom = _largest_zoom(order.frame, order, lambda one: _longest(fitted(one)) <= most)
         raise InvalidRequestError(
             f"The new image would be {frame.canvas_width}x{frame.canvas_height}; "
             f"a {options.format} file has at most {most:,} pixels on a side.",
@@ -171,15 +163,16 @@ class LocalProvider(Provider):
 
     def build_job(self, order: Order) -> _Job:
         """What an order asks the workers to draw."""
-        frame = order.frame
-        if not isinstance(order.source, InputImage) or frame is None:
+        if not isinstance(order.source, InputImage) or order.frame is None:
             raise UnexpectedResponseError("The local engine was handed a task in place of an image.")
+        frame = fitted(order.frame)
         options = _read_options(order.options)
         # The hash is of the image's bytes, so the same image gives the same seed.
         seed = seed_of(bytes.fromhex(order.source.sha256)) if options.seed is None else options.seed
         return _Job(
             source=Path(order.source.path),
             canvas=(frame.canvas_width, frame.canvas_height, frame.x, frame.y),
+            size=None if frame == order.frame else (frame.width, frame.height),
             quality=options.quality,
             seeds=tuple(seed + variant for variant in range(options.variants)),
             format=options.format,
@@ -234,7 +227,7 @@ class LocalProvider(Provider):
         notes: list[str] = []
         try:
             drawn = await self._workers.draw(
-                DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format),
+                DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format, job.size),
                 progressed,
                 started,
                 place=place,
@@ -285,14 +278,24 @@ def _read_options(options: Mapping[str, Any]) -> LocalOptions:
         ) from None
 
 
-def _largest_zoom(frame: Frame, ratio: AspectRatio | None, fits: Callable[[Frame], bool]) -> float | None:
+def _largest_zoom(frame: Frame, asked: ProviderArguments, fits: Callable[[Frame], bool]) -> float | None:
     """The largest zoom, in hundredths, with which the canvas fits and is larger than the image; None if none does."""
     for hundredths in range(200, 99, -1):
         zoom = hundredths / 100
-        smaller = Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=ratio)
+        try:
+            smaller = Frame.around(
+                frame.width, frame.height, zoom=zoom, aspect_ratio=asked.aspect_ratio, sides=asked.sides
+            )
+        except InvalidRequestError:
+            # The ratio needs a side that is not named.
+            continue
         if smaller.grows and fits(smaller):
             return zoom
     return None
+
+
+def _longest(frame: Frame) -> int:
+    return max(frame.canvas_width, frame.canvas_height)
 
 
 def _finished(remote_id: str, result: _Result) -> TaskUpdate:

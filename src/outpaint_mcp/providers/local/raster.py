@@ -7,6 +7,7 @@ values keep their upper 8 bits, a palette becomes its colours, and CMYK becomes 
 
 import io
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ from outpaint_mcp.providers.local.subject import Pixels
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 MIME_TYPES: Final[dict[str, str]] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+_BAND: Final = 4_000_000  # pixels of the picture that are converted at a time
+_REACH: Final = 3  # new pixels, from which on Lanczos' filter sees nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,37 @@ class Nature:
     dpi: tuple[float, float] | None = None
 
 
-def to_pixels(image: Image.Image) -> tuple[Pixels, Nature]:
-    """The picture as height x width x 3 (RGB) or 4 (RGBA, alpha not multiplied in), and what to restore later."""
+def to_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> tuple[Pixels, Nature]:
+    """The picture as height x width x 3 (RGB) or 4 (RGBA, alpha not multiplied in), and what to restore later.
+
+    It is scaled down to `size`, its width and height; None keeps its own.
+    """
     profile, tags, dpi = (image.info.get(name) for name in ("icc_profile", "colour_tags", "dpi"))
-    image = _eight_bits(image)
-    grey = image.mode in ("L", "LA")
-    if image.mode == "CMYK":
-        image, profile = _rgb_of_cmyk(image, profile), None
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    sample = _eight_bits(image.crop((0, 0, 1, 1)))
+    grey, cmyk = sample.mode in ("L", "LA"), sample.mode == "CMYK"
     # A profile for another kind of colours than the file's would be refused, or worse, obeyed.
-    fits = isinstance(profile, bytes) and profile[16:20] == (b"GRAY" if grey else b"RGB ")
-    return np.array(image), Nature(grey, profile if fits else None, tags or b"", _plausible(dpi))
+    fits = isinstance(profile, bytes) and profile[16:20] == (b"GRAY" if grey else b"RGB ") and not cmyk
+    width, height = size or image.size
+    pixels = np.empty((height, width, 4 if sample.has_transparency_data else 3), np.uint8)
+    # In bands, since what the conversions make in between takes several times the memory of the picture.
+    rows = max(1, _BAND * height // (image.width * image.height))
+    scale = image.height / height
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(_band(image, top * scale, bottom * scale, (width, bottom - top)))
+    return pixels, Nature(grey, profile if fits else None, tags or b"", _plausible(dpi))
+
+
+def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) -> Image.Image:
+    """What lies from `top` to `bottom` in RGB or RGBA, scaled down to `size`."""
+    around = 0 if size == (image.width, bottom - top) else ceil(_REACH * (bottom - top) / size[1])
+    first, last = max(0, floor(top) - around), min(image.height, ceil(bottom) + around)
+    band = _eight_bits(image.crop((0, first, image.width, last)))
+    if band.mode == "CMYK":
+        band = _rgb_of_cmyk(band, image.info.get("icc_profile"))
+    band = band.convert("RGBA" if band.has_transparency_data else "RGB")
+    box = 0, top - first, image.width, min(bottom, image.height) - first
+    return band.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def _plausible(dpi: object) -> tuple[float, float] | None:
@@ -99,7 +122,8 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
     if image_format == "png":
         image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile, **options)
         data = buffer.getvalue()
-        return data[:_PNG_HEADER] + nature.colour_tags + data[_PNG_HEADER:] if profile is None else data
+        tagged = profile is None and nature.colour_tags
+        return data[:_PNG_HEADER] + nature.colour_tags + data[_PNG_HEADER:] if tagged else data
     if image_format == "jpeg":
         image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile or b"", **options)
     else:

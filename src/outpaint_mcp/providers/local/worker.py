@@ -12,11 +12,13 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any, TextIO
 
-from outpaint_mcp.images.decode_worker import NICENESS
+from outpaint_mcp.images.decode_worker import MAX_MEMORY, NICENESS
+from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS
 
 # Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -87,27 +89,49 @@ def _draw_or_report(job: dict[str, Any], say: Say) -> None:
         say({"error": {"code": "internal", "message": f"Drawing failed ({type(error).__name__}: {error})."}})
 
 
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Bounds the block's time and memory, since a hostile image may want much of both. Where the system can."""
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soonest = ceil(usage.ru_utime + usage.ru_stime)
+    limits = {resource.RLIMIT_CPU: soonest + MAX_DECODE_SECONDS, resource.RLIMIT_AS: MAX_MEMORY}
+    before = {what: resource.getrlimit(what) for what in limits}
+    for what, limit in limits.items():
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(what, (limit, before[what][1]))
+    yield
+    for what, both in before.items():
+        resource.setrlimit(what, both)
+
+
 def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
-    from outpaint_mcp.images.decode import MAX_OUTPUT_PIXELS, open_image
+    from outpaint_mcp.images.decode import open_image
     from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
-    from outpaint_mcp.providers.local.plan import LARGEST_SIDE, Canvas
+    from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas
     from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels
     from outpaint_mcp.providers.local.transparency import remarks
 
-    canvas, image_format, seeds = Canvas(**job["canvas"]), job["image_format"], job["seeds"]
-    if canvas.width * canvas.height > MAX_OUTPUT_PIXELS:
-        limit = f"the limit is {MAX_OUTPUT_PIXELS // 1_000_000} megapixels"
+    canvas, image_format, seeds, size = Canvas(**job["canvas"]), job["image_format"], job["seeds"], job.get("size")
+    if canvas.width * canvas.height > MAX_PIXELS:
+        limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
         raise InvalidImageError(f"The new image would be {canvas.width}x{canvas.height}, {limit}.")
     if max(canvas.width, canvas.height) > LARGEST_SIDE[image_format]:
         raise InvalidImageError(
             f"The new image would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
             "Ask for png.",
         )
-    image = open_image(Path(job["source"]))
-    lost = image.info["lost"]
-    pixels, nature = to_pixels(image)
+    with decoding():
+        image = open_image(Path(job["source"]), size)
+        lost = image.info["lost"]
+        pixels, nature = to_pixels(image, size)
+        del image  # its memory is needed
     if lost:
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
     pixels, filled = fill_corners(pixels, canvas)
@@ -131,8 +155,8 @@ def _draw(job: dict[str, Any], say: Say) -> None:
             for note in remarks(pixels, drawn, image_format):
                 say({"note": note})
         if done == 0 and image_format == "png" and len(encoded) > _LARGE:
-            size = f"The new PNG has {len(encoded) / 10**6:.0f} MB, since it keeps every pixel exactly"
-            say({"note": f'{size}; provider_options {{"format": "jpeg"}} makes it small.'})
+            large = f"The new PNG has {len(encoded) / 10**6:.0f} MB, since PNG is lossless"
+            say({"note": f'{large}; provider_options {{"format": "jpeg"}} makes it small.'})
         path = _store(encoded, Path(job["out_dir"]), image_format)
         say(
             {

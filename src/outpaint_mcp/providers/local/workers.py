@@ -5,6 +5,7 @@ Must not import NumPy or Pillow: the server lives in this process.
 """
 
 import hashlib
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,10 @@ from outpaint_mcp.images.fair_queue import FairQueue, Place
 from outpaint_mcp.providers.local.plan import Canvas
 
 LAST_NICENESS: Final = 19
+MAX_DECODE_SECONDS: Final = 10
+"""Of the processor's time, for one image."""
+_TOO_SLOW: Final = -getattr(signal, "SIGXCPU", 0)
+_RESAVE: Final = "Give a smaller one, or save it anew as an ordinary JPEG or PNG."
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")
 
 
@@ -30,7 +35,10 @@ class DrawError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DrawJob:
-    """Extend the image at `source` to `canvas` once for each of `seeds` (0 or above), into files under `out_dir`."""
+    """Extend the image at `source` to `canvas` once for each of `seeds` (0 or above), into files under `out_dir`.
+
+    The image is scaled to `size` (width and height in pixels) before; None keeps its own.
+    """
 
     source: Path
     canvas: Canvas
@@ -38,6 +46,7 @@ class DrawJob:
     seeds: tuple[int, ...]
     out_dir: Path
     image_format: Literal["png", "jpeg", "webp"] = "png"
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,9 @@ class Workers:
         try:
             last = await self._processes.run(order, on_message, on_start, place=place)
         except ChildEndedError as error:
+            if error.exit_code and error.exit_code == _TOO_SLOW:
+                message = f"The image takes longer than {MAX_DECODE_SECONDS} s to decode."
+                raise InvalidImageError(message, _RESAVE) from None
             raise DrawError(_how_it_ended(error.exit_code)) from None
         except OSError as error:
             raise DrawError(f"No worker process can be started ({error.strerror or error}).") from error
