@@ -23,6 +23,8 @@ MAX_SCANS: Final = 100
 MAX_SEGMENTS: Final = 10_000
 """Of a JPEG; the largest profile has 255."""
 
+_BOXES: Final = 100_000
+"""Bytes of an AVIF or HEIC file within which it says what it is."""
 _COLOUR_TAGS: Final = {b"cICP": 4, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1}
 """How the numbers of a PNG are meant where no profile says it, with the length of each chunk."""
 _ALPHA: Final = {0: 2, 2: 6}
@@ -41,21 +43,30 @@ _APP_PREFIXES: Final = {
 """The application segments that say how the pixels are meant: how each begins, and how long it is at least."""
 
 
+COPYRIGHT: Final = "the copyright notice"
+TEXTS: Final = "texts and comments"
+DEPTH: Final = "the bits of each channel beyond 8"
+FRAMES: Final = "all frames or pages but the first"
+OTHERS: Final = "the other images of a multi-picture file (MPF)"
+_MPF_ENTRIES: Final = 0xB002
+_MPF_PREVIEWS: Final = frozenset({0x030000, 0x010001, 0x010002})
+"""The types of images in a multi-picture file that are the image itself, or smaller ones of it (CIPA DC-007)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """A file without what is neither pixels nor about them.
 
-    `data` is what is decoded. `profile` and `colour_tags` (whole PNG chunks) are a PNG's. `frames` is how many images
-    an animation or a multi-picture file has. `copyrighted` says that a notice was left out. `deep` says that the file
-    has more than 8 bits for each channel. `segments` and `scans` are a JPEG's, counted to one above their limits.
+    `data` is what is decoded. `profile` is a PNG's. `colour_tags` are chunks of a PNG, also where a file of another
+    format says the same. `left_out` are the kinds of what was, `COPYRIGHT` and those below it. `cut_off` says that a
+    PNG or a JPEG has no end. `segments` and `scans` are a JPEG's, counted to one above their limits.
     """
 
     data: bytes
     profile: bytes | None = None
     colour_tags: bytes = b""
-    frames: int = 1
-    copyrighted: bool = False
-    deep: bool = False
+    left_out: frozenset[str] = frozenset()
+    cut_off: bool = False
     segments: int = 0
     scans: int = 0
 
@@ -66,7 +77,14 @@ def contents_of(data: bytes) -> Contents:
         return _png_contents(data)
     if data.startswith(JPEG_START):
         return _jpeg_contents(data)
-    return Contents(data)
+    return Contents(data, colour_tags=_box_colours(data))
+
+
+def _box_colours(data: bytes) -> bytes:
+    """What an AVIF or HEIC image says of its colours, as a PNG says the same."""
+    found = re.search(rb"colrnclx\0(.)\0(.)", data[:_BOXES], re.DOTALL) if data[4:8] == b"ftyp" else None
+    # Whatever the file holds, the decoder gives full-range RGB.
+    return b"" if found is None or b"\2" in found.groups() else chunk(b"cICP", found[1] + found[2] + b"\0\1")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -78,13 +96,16 @@ def _png_contents(data: bytes) -> Contents:
     kept = [PNG_START]
     tags: list[bytes] = []
     profile: bytes | None = None
-    frames, copyrighted, depth, colour_type, ended = 1, False, 8, 0, False
-    for kind, start, end in _chunks(data):
+    left_out: set[str] = set()
+    colour_type, ended = 0, False
+    for kind, start, end in chunks(data):
         body = data[start:end]
         if not kind[0] & 0x20:  # a critical chunk: as it is, faults included
-            kept.append(data[start - 8 : end + 4] if end + 4 <= len(data) else _restored(data, kind, start, end))
+            # The last one, if the file ends within it, as far as it goes.
+            kept.append(data[start - 8 : end + 4] if end + 4 <= len(data) else chunk(kind, body))
             if kind == b"IHDR" and len(body) == 13:
-                depth, colour_type = body[8], body[9]
+                colour_type = body[9]
+                left_out |= {DEPTH} if body[8] > 8 else set()
             ended = kind == b"IEND"
         elif zlib.crc32(kind + body) != int.from_bytes(data[end : end + 4], "big"):
             continue
@@ -97,29 +118,24 @@ def _png_contents(data: bytes) -> Contents:
             profile = profile or _inflated_profile(body)
         elif len(body) == _COLOUR_TAGS.get(kind):
             tags.append(chunk(kind, body))
-        elif kind == b"acTL" and len(body) == 8:
-            frames = int.from_bytes(body[:4], "big")
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            copyrighted |= body.startswith(b"Copyright\0") or b"dc:rights" in body
+        elif kind == b"acTL" and len(body) == 8 and int.from_bytes(body[:4], "big") > 1:
+            left_out.add(FRAMES)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and not body.startswith((b"XML:com.adobe.xmp\0", b"Raw profile ")):
+            left_out.add(COPYRIGHT if body.startswith((b"Copyright\0", b"Author\0")) else TEXTS)
         if ended:
             break
     if not ended:
         kept.append(chunk(b"IEND", b""))
-    return Contents(b"".join(kept), profile, b"".join(tags), frames, copyrighted, depth > 8)
+    return Contents(b"".join(kept), profile, b"".join(tags), frozenset(left_out), cut_off=not ended)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Of each chunk the kind, and where its body begins and ends; the last one may end beyond the file."""
     at = len(PNG_START)
     while at + 8 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         yield data[at + 4 : at + 8], at + 8, end
         at = end + 4
-
-
-def _restored(data: bytes, kind: bytes, start: int, end: int) -> bytes:
-    """A critical chunk at which the file ends: with the checksum that was cut off, if nothing else was."""
-    return chunk(kind, data[start:end]) if end <= len(data) else data[start - 8 :]
 
 
 def _inflated_profile(body: bytes) -> bytes | None:
@@ -134,7 +150,8 @@ def _inflated_profile(body: bytes) -> bytes | None:
 
 def _jpeg_contents(data: bytes) -> Contents:
     kept = [data[:2]]
-    frames, copyrighted, segments, scans, first_scan = 1, False, 0, 0, 0
+    left_out: set[str] = set()
+    segments, scans, first_scan, end = 0, 0, 0, 0
     for marker, start, end in _segments(data):
         segments += 1
         if marker == _SCAN:
@@ -147,14 +164,33 @@ def _jpeg_contents(data: bytes) -> Contents:
         body = data[start + 4 : end]
         if _is_about_pixels(marker, body):
             kept.append(data[start:end])
-        elif marker == 0xE2 and body.startswith(b"MPF\0"):
-            frames = 2
-        elif marker in (0xE1, 0xED):  # XMP; IPTC's copyright notice
-            copyrighted |= b"dc:rights" in body or b"\x1c\x02\x74" in body
+        elif marker == 0xE2 and body.startswith(b"MPF\0") and _names_other_images(body[4:]):
+            left_out.add(OTHERS)
+        elif marker == 0xED and b"\x1c\x02\x74" in body:  # as IPTC has it
+            left_out.add(COPYRIGHT)
+        elif marker == 0xFE:
+            left_out.add(TEXTS)
+    cut_off = data.find(JPEG_END, end) < 0
     if scans:
         kept.append(data[first_scan:])
         data = b"".join(kept)
-    return Contents(data, frames=frames, copyrighted=copyrighted, segments=segments, scans=scans)
+    return Contents(data, left_out=frozenset(left_out), cut_off=cut_off, segments=segments, scans=scans)
+
+
+def _names_other_images(index: bytes) -> bool:
+    """Whether the index of a multi-picture file names an image that is not the file's own or a preview of it."""
+    order = "<" if index.startswith(b"II") else ">"
+    try:
+        (at,) = struct.unpack_from(order + "I", index, 4)
+        (count,) = struct.unpack_from(order + "H", index, at)
+        for entry in range(min(count, 100)):
+            tag, _, size, start = struct.unpack_from(order + "HHII", index, at + 2 + 12 * entry)
+            if tag == _MPF_ENTRIES:
+                images = [struct.unpack_from(order + "I", index, start + 16 * one)[0] for one in range(size // 16)]
+                return any(attributes & 0xFFFFFF not in _MPF_PREVIEWS for attributes in images)
+    except struct.error:
+        pass
+    return False
 
 
 def _is_about_pixels(marker: int, body: bytes) -> bool:
@@ -181,10 +217,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield found[1][0], start, at
 
 
-def names_all_scans(data: bytes) -> bool:
-    """Whether a JPEG has begun every scan that its pixels need, down to the last bit of every coefficient."""
+def last_scan(data: bytes) -> tuple[int, bool] | None:
+    """Where the last scan of a JPEG begins, and whether all it holds is the last bit of some coefficients.
+
+    None unless every scan has begun that the pixels need, down to the last bit of every coefficient.
+    """
     components: set[int] = set()
     scanned: dict[tuple[int, int], int] = {}  # the lowest bit known of each component's coefficients
+    at, refines = 0, False
     for marker, start, end in _segments(data):
         header = data[start + 4 : end]
         if marker in _FRAMES:
@@ -193,8 +233,10 @@ def names_all_scans(data: bytes) -> bool:
             continue
         count = header[0] if header else 0
         if len(header) != 4 + 2 * count:
-            return False
+            return None
         first, last, bits = header[-3:]
         for component in header[1 : 1 + 2 * count : 2]:
             scanned |= {(component, place): bits & 15 for place in range(first, min(last, 63) + 1)}
-    return bool(components) and all(scanned.get((one, place)) == 0 for one in components for place in range(64))
+        at, refines = start, bits == 0x10
+    whole = bool(components) and all(scanned.get((one, place)) == 0 for one in components for place in range(64))
+    return (at, refines) if whole else None

@@ -5,7 +5,6 @@ is wrong with a file becomes one `InvalidImageError`. Decoding a hostile or a hu
 servers call this in a worker process.
 """
 
-import contextlib
 import io
 import math
 import struct
@@ -14,17 +13,17 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from outpaint_mcp.domain.errors import InvalidImageError
+from outpaint_mcp.images.besides import besides
 from outpaint_mcp.images.containers import (
-    JPEG_END,
     MAX_SCANS,
     MAX_SEGMENTS,
     Contents,
     contents_of,
-    names_all_scans,
 )
+from outpaint_mcp.images.cut_off import is_cut_off, refusal, restored_jpeg, restored_png
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 MAX_INPUT_PIXELS: Final = 120_000_000
@@ -41,11 +40,9 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 """By EXIF orientation, what makes the image upright."""
+_PER_INCH: Final = {2: 1.0, 3: 2.54}
+"""By EXIF resolution unit."""
 _SIDEWAYS: Final = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
-_CREDITS: Final = (ExifTags.Base.Copyright, ExifTags.Base.Artist)
-_MISSING_ROWS: Final = 16
-"""One row of blocks, in which a few may be missing."""
-_NO_DATA: Final = bytes(place * 89 % 251 for place in range(2000))
 
 # What Pillow's decoders are known to raise on broken files, besides OSError (which UnidentifiedImageError is).
 # RuntimeError and AssertionError come from inside the PNG and GIF plug-ins. MemoryError is not among them: an image
@@ -71,9 +68,11 @@ _BROKEN: Final = (
 
 
 def open_image(data: bytes | Path, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """The decoded image, upright, in the mode that the file has; of an animation the first frame. ``info`` keeps the
-    ICC profile, the chunks of a PNG that say how its colours are meant (``colour_tags``), and what else the file holds
-    in words (``lost``); ``format`` is lost where the image had to be rotated.
+    """The decoded image, upright, in the mode that the file has; of an animation the first frame.
+
+    ``info`` keeps the ICC profile; ``colour_tags``, the chunks of a PNG that say how its colours are meant; ``dpi``,
+    None if unknown; ``lost``, what else the file holds in words; ``cut_off``, what the client should know of pixels
+    that were missing at the file's end. ``format`` is lost where the image had to be rotated.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size if that is `at_least` as wide and tall, which saves
     time and memory.
@@ -135,6 +134,7 @@ def _decode(
         raise InvalidImageError("The image is empty: it has no bytes.")
     contents = contents_of(encoded)
     _check_parts(contents)
+    cut_off = ""
     try:
         with warnings.catch_warnings():
             # Pillow's own warning of many pixels too: `_check_size` knows better.
@@ -142,7 +142,7 @@ def _decode(
             image = upright = open_untrusted(contents.data)
             _check_size(image.width, image.height)
             if image.width * image.height <= whole:
-                image = _loaded(contents, image, at_least)
+                image, cut_off = _loaded(contents, image, at_least)
                 upright = _upright(image)
     except InvalidImageError:
         raise
@@ -155,68 +155,56 @@ def _decode(
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
     if contents.profile is not None:
         upright.info["icc_profile"] = contents.profile
-    upright.info["colour_tags"] = contents.colour_tags
-    upright.info["lost"] = () if whole < MAX_INPUT_PIXELS else _lost(contents, image)
+    # Of a PNG cICP goes before the profile, elsewhere a profile before such tags.
+    tagged = image.format == "PNG" or "icc_profile" not in upright.info
+    upright.info["colour_tags"] = contents.colour_tags if tagged else b""
+    upright.info["lost"] = () if whole < MAX_INPUT_PIXELS else besides(encoded, contents, image)
+    upright.info["cut_off"] = cut_off
     return image.format or "", upright
 
 
-def _loaded(contents: Contents, image: Image.Image, at_least: tuple[int, int] | None) -> Image.Image:
-    """The decoded pixels, as they lie in the file."""
+def _loaded(contents: Contents, image: Image.Image, at_least: tuple[int, int] | None) -> tuple[Image.Image, str]:
+    """The decoded pixels, as they lie in the file, and what the client should know if the file is cut off."""
+
+    def load(image: Image.Image) -> None:
+        if at_least is not None:
+            image.draft(None, at_least[::-1] if _turn(image) in _SIDEWAYS else at_least)
+        image.load()
+
     try:
-        _load(image, at_least)
-    except OSError:
-        if image.format != "JPEG" or not names_all_scans(contents.data):
-            raise
-        return _loaded_without_end(contents.data, at_least)
-    return image
-
-
-def _load(image: Image.Image, at_least: tuple[int, int] | None) -> None:
-    if at_least is not None:
-        image.draft(None, at_least[::-1] if _turn(image) in _SIDEWAYS else at_least)
-    image.load()
-
-
-def _loaded_without_end(data: bytes, at_least: tuple[int, int] | None) -> Image.Image:
-    """The pixels of a JPEG at whose end some bytes are missing, if at most the last row of blocks is.
-
-    Where data is missing the decoder draws grey; where other data is there instead it draws that. So the first row in
-    which the two differ is the first that is missing.
-
-    Raises:
-        OSError: more is missing.
-    """
-    image, other = open_untrusted(data + JPEG_END), open_untrusted(data + _NO_DATA + JPEG_END)
-    height = image.height
-    _load(image, at_least)
-    _load(other, at_least)
-    differing = ImageChops.difference(image, other).getbbox()
-    most = min(_MISSING_ROWS, height // 8) * image.height / height
-    if differing is not None and image.height - differing[1] > most:
-        raise OSError("the file is cut short")
-    return image
+        load(image)
+    except OSError as error:
+        if contents.cut_off:
+            return restored_png(contents.data) if image.format == "PNG" else restored_jpeg(contents.data, load)
+        if is_cut_off(error):
+            raise refusal() from error
+        raise
+    return image, ""
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as a viewer shows it: EXIF orientation applied. What else EXIF holds may be broken."""
-    turn = _turn(image)
-    return image if turn is None else image.transpose(turn)
+    turn, dpi = _turn(image), _resolution(image)
+    upright = image if turn is None else image.transpose(turn)
+    upright.info["dpi"] = dpi[::-1] if dpi is not None and turn in _SIDEWAYS else dpi
+    return upright
 
 
-def _lost(contents: Contents, image: Image.Image) -> tuple[str, ...]:
-    """What the file holds beyond the 8-bit pixels of one image that its owner may miss."""
-    several, copyrighted = contents.frames > 1 and image.format == "PNG", contents.copyrighted
-    with contextlib.suppress(*_BROKEN):
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch across and down, as the image lies in the file; None if it does not say, or says nonsense."""
+    try:
         exif = image.getexif()
-        copyrighted = copyrighted or any(exif.get(tag) for tag in _CREDITS)
-        # Of another one, since looking for a second frame moves an image.
-        several = several or getattr(open_untrusted(contents.data), "is_animated", False)
-    lost = {
-        "all frames or pages but the first": several,
-        "the bits of each channel beyond 8": contents.deep or image.mode[0] in "IF",
-        "the copyright notice": copyrighted,
-    }
-    return tuple(what for what, is_lost in lost.items() if is_lost)
+        tags = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+        per_inch = _PER_INCH.get(exif.get(ExifTags.Base.ResolutionUnit, 2))
+        found = image.info.get("dpi")
+        if per_inch is not None and (found is None or image.format == "JPEG") and all(tag in exif for tag in tags):
+            # Of a JPEG also where Pillow found it there: it takes the one across for both.
+            from_exif = (float(exif[tags[0]]) * per_inch, float(exif[tags[1]]) * per_inch)
+            found = from_exif if found is None or found[0] == found[1] == from_exif[0] else found
+        across, down = map(float, found or ())
+    except _BROKEN:
+        return None
+    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

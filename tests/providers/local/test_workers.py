@@ -101,7 +101,7 @@ async def test_progress_rises_to_one_over_all_images(job: DrawJob) -> None:
 
 async def test_a_bad_image_file_is_an_invalid_image(job: DrawJob) -> None:
     job.source.write_bytes(job.source.read_bytes()[:500])
-    with pytest.raises(InvalidImageError, match="cut short") as caught:
+    with pytest.raises(InvalidImageError, match="cut off") as caught:
         await Workers().draw(job, lambda _part: None)
     assert caught.value.advice
 

@@ -11,8 +11,10 @@ from math import ceil, floor
 from typing import Any, Final, Literal
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
+from outpaint_mcp.images.colours import colours_of
+from outpaint_mcp.images.containers import PNG_START, chunk, chunks
 from outpaint_mcp.providers.local.plan import LARGEST_SIDE
 from outpaint_mcp.providers.local.subject import Pixels
 
@@ -50,7 +52,7 @@ def to_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> tuple[
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         pixels[top:bottom] = np.asarray(_band(image, top * scale, bottom * scale, (width, bottom - top)))
-    return pixels, Nature(grey, profile if fits else None, tags or b"", _plausible(dpi))
+    return pixels, Nature(grey, profile if fits else None, tags or b"", dpi)
 
 
 def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) -> Image.Image:
@@ -63,14 +65,6 @@ def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) 
     band = band.convert("RGBA" if band.has_transparency_data else "RGB")
     box = 0, top - first, image.width, min(bottom, image.height) - first
     return band.resize(size, Image.Resampling.LANCZOS, box=box)
-
-
-def _plausible(dpi: object) -> tuple[float, float] | None:
-    """Pixels per inch, if a file of any format can hold them."""
-    if not isinstance(dpi, tuple) or len(dpi) != 2:
-        return None
-    across, down = float(dpi[0]), float(dpi[1])
-    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -114,21 +108,57 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if nature.grey:
         image = _grey_again(image)
-    profile = nature.icc_profile
-    if image_format == "webp" and nature.grey:
-        profile = None  # WebP knows RGB only, to which a grey profile does not apply
     buffer = io.BytesIO()
     options: dict[str, Any] = {} if nature.dpi is None else {"dpi": nature.dpi}
     if image_format == "png":
-        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile, **options)
+        image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=nature.icc_profile, **options)
         data = buffer.getvalue()
-        tagged = profile is None and nature.colour_tags
-        return data[:_PNG_HEADER] + nature.colour_tags + data[_PNG_HEADER:] if tagged else data
+        return data[:_PNG_HEADER] + _tags_beside(nature) + data[_PNG_HEADER:]
+    profile = _profile_for(nature, image_format) or b""
     if image_format == "jpeg":
-        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile or b"", **options)
+        image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile, **options)
     else:
-        image.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=2, icc_profile=profile or b"")
+        exif = _resolution(nature)
+        image.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=2, icc_profile=profile, exif=exif)
     return buffer.getvalue()
+
+
+def unkept(nature: Nature, image_format: ImageFormat) -> tuple[str, ...]:
+    """What the picture says of its colours that a file of this format cannot."""
+    if image_format == "png" or _profile_for(nature, image_format) is not None:
+        return ()
+    if nature.icc_profile is not None:
+        return (f"the colour profile, which is for grey (a {image_format} file is RGB; png keeps it)",)
+    if colours_of(nature.colour_tags) is not None:
+        return (f"the colour tags, such as of HDR (a {image_format} file has none; png keeps them)",)
+    return ()
+
+
+def _profile_for(nature: Nature, image_format: ImageFormat) -> bytes | None:
+    """The colour profile of a file that has no colour tags."""
+    grey = nature.grey and image_format != "webp"
+    if nature.icc_profile is not None:
+        # WebP knows RGB only, to which a grey profile does not apply.
+        return nature.icc_profile if grey == nature.grey else None
+    colours = colours_of(nature.colour_tags)
+    return None if colours is None else colours.profile(grey=grey)
+
+
+def _tags_beside(nature: Nature) -> bytes:
+    """The colour tags of a PNG; beside a profile only the one that goes before it."""
+    if nature.icc_profile is None:
+        return nature.colour_tags
+    tags = PNG_START + nature.colour_tags
+    return b"".join(chunk(kind, tags[start:end]) for kind, start, end in chunks(tags) if kind == b"cICP")
+
+
+def _resolution(nature: Nature) -> Image.Exif:
+    """The one thing that EXIF is written for: WebP has no other place for it."""
+    exif = Image.Exif()
+    if nature.dpi is not None:
+        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = nature.dpi
+        exif[ExifTags.Base.ResolutionUnit] = 2
+    return exif
 
 
 _PNG_HEADER = 33  # bytes: the signature and the first chunk, behind which the tags of colours belong

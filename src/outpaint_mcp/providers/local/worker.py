@@ -115,7 +115,7 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
     from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas
-    from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels
+    from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels, unkept
     from outpaint_mcp.providers.local.transparency import remarks
 
     canvas, image_format, seeds, size = Canvas(**job["canvas"]), job["image_format"], job["seeds"], job.get("size")
@@ -129,10 +129,12 @@ def _draw(job: dict[str, Any], say: Say) -> None:
         )
     with decoding():
         image = open_image(Path(job["source"]), size)
-        lost = image.info["lost"]
+        lost, cut_off = image.info["lost"], image.info["cut_off"]
         pixels, nature = to_pixels(image, size)
         del image  # its memory is needed
-    if lost:
+    if cut_off:
+        say({"note": cut_off})
+    if lost := (*lost, *unkept(nature, image_format)):
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
     pixels, filled = fill_corners(pixels, canvas)
     if filled:
