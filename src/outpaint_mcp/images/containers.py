@@ -97,21 +97,21 @@ def _png_contents(data: bytes) -> Contents:
     tags: list[bytes] = []
     profile: bytes | None = None
     left_out: set[str] = set()
-    colour_type, ended = 0, False
+    depth, colour_type, ended = 8, 0, False
     for kind, start, end in chunks(data):
         body = data[start:end]
         if not kind[0] & 0x20:  # a critical chunk: as it is, faults included
             # The last one, if the file ends within it, as far as it goes.
             kept.append(data[start - 8 : end + 4] if end + 4 <= len(data) else chunk(kind, body))
             if kind == b"IHDR" and len(body) == 13:
-                colour_type = body[9]
-                left_out |= {DEPTH} if body[8] > 8 else set()
+                depth, colour_type = body[8], body[9]
+                left_out |= {DEPTH} if depth > 8 else set()
             ended = kind == b"IEND"
         elif zlib.crc32(kind + body) != int.from_bytes(data[end : end + 4], "big"):
             continue
         elif kind == b"tRNS":
             if len(body) == _ALPHA.get(colour_type) or (colour_type == 3 and 0 < len(body) <= 256):
-                kept.append(chunk(kind, body))
+                kept.append(chunk(kind, _transparent_as_decoded(body, colour_type, depth)))
         elif kind == b"eXIf" or (kind == b"pHYs" and len(body) == 9):
             kept.append(chunk(kind, body))
         elif kind == b"iCCP":
@@ -127,6 +127,16 @@ def _png_contents(data: bytes) -> Contents:
     if not ended:
         kept.append(chunk(b"IEND", b""))
     return Contents(b"".join(kept), profile, b"".join(tags), frozenset(left_out), cut_off=not ended)
+
+
+def _transparent_as_decoded(body: bytes, colour_type: int, depth: int) -> bytes:
+    """A tRNS chunk's body that names the transparent grey or colour as Pillow (13.0) decodes it, since Pillow does not:
+    2 and 4 bits are spread over 8, and of the 16 bits of a colour the upper 8 are left."""
+    if colour_type == 0 and depth in (2, 4):
+        return struct.pack(">H", int.from_bytes(body, "big") * 255 // ((1 << depth) - 1) & 255)
+    if colour_type == 2 and depth == 16:
+        return b"".join(b"\0" + body[at : at + 1] for at in (0, 2, 4))
+    return body
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -1,6 +1,8 @@
 """Every kind of picture goes in, and what it was besides its pixels comes out again."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
+from outpaint_mcp.images.containers import PNG_START, chunk
 from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.providers.local.raster import ImageFormat, Nature, encode, to_pixels
 
@@ -78,6 +81,34 @@ def test_a_transparent_colour_becomes_alpha(mode: str) -> None:
     assert pixels.shape == (4, 4, 4)
     assert pixels[0, 0, 3] == 0
     assert pixels[1, 1].tolist() == [255, 255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "clear", "other"),
+    [
+        (1, 0, b"\0\0", b"\0\1"),
+        (2, 0, b"\0\1", b"\0\3"),
+        (4, 0, b"\0\5", b"\0\7"),
+        (8, 0, b"\0\7", b"\0\xc8"),
+        (16, 0, b"\3\xe8", b"\x9c\x40"),
+        (8, 2, b"\0\1\0\2\0\3", b"\0\4\0\5\0\6"),
+        (16, 2, b"\3\xe8" * 3, b"\x9c\x40" * 3),
+    ],
+)
+def test_the_transparent_colour_of_a_png_of_any_depth_is_transparent(
+    depth: int, colour_type: int, clear: bytes, other: bytes
+) -> None:
+    def row(colour: bytes) -> bytes:
+        if depth == 16:
+            return b"\0" + colour * 8
+        if depth == 8:
+            return b"\0" + colour[1::2] * 8
+        return b"\0" + bytes([sum(colour[1] << place for place in range(0, 8, depth))]) * depth
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 2, depth, colour_type, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(row(clear) + row(other)))
+    pixels, _ = to_pixels(open_image(PNG_START + header + chunk(b"tRNS", clear) + data + chunk(b"IEND", b"")))
+    assert pixels[..., 3].tolist() == [[0] * 8, [255] * 8]
 
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])

@@ -81,8 +81,8 @@ async def through_the_provider(folder: Path, pixels: Pixels, **options: object) 
 def test_round_corners_of_any_radius_are_filled_with_what_lies_beside_them(radius: float) -> None:
     pixels = with_alpha(slope(), rounded(radius))
     canvas = zoomed(pixels)
-    filled, names = fill_corners(pixels, canvas)
-    assert len(names) == 4
+    filled, notes = fill_corners(pixels, canvas)
+    assert len(notes) == 1
     assert filled[..., 3].min() == 255
     assert np.abs(filled[..., :3].astype(int) - slope()).max() <= 2
     seen = pixels[..., 3] == 255
@@ -100,16 +100,16 @@ def test_round_corners_of_any_radius_are_filled_with_what_lies_beside_them(radiu
 )
 def test_only_open_corners_are_filled(corners: tuple[bool, ...], names: set[str]) -> None:
     pixels = with_alpha(slope(), rounded(15, corners))
-    filled, which = fill_corners(pixels, zoomed(pixels))
-    assert set(which) == names
+    filled, (note,) = fill_corners(pixels, zoomed(pixels))
+    assert set(note.partition(": ")[2].rstrip(".").split(", ")) == names
     assert np.abs(filled[..., :3].astype(int) - slope()).max() <= 2
 
 
 def test_a_corner_at_which_nothing_grows_stays_open() -> None:
     pixels = with_alpha(slope(), rounded(15))
     canvas = Canvas(WIDTH, HEIGHT + 40, 0, 0)
-    filled, names = fill_corners(pixels, canvas)
-    assert set(names) == {"bottom left", "bottom right"}
+    filled, (note,) = fill_corners(pixels, canvas)
+    assert note.endswith(": bottom left, bottom right.")
     assert np.array_equal(filled[:45], pixels[:45])
 
 
@@ -138,8 +138,8 @@ STICKER = with_alpha(slope(), shape("ellipse", (20, 15, 100, 75)))
 @pytest.mark.parametrize("ratio", [None, (3, 1)])
 def test_beyond_a_transparent_border_nothing_is_drawn(pixels: Pixels, ratio: tuple[int, int] | None) -> None:
     canvas = zoomed(pixels, 1.5 if ratio is None else 1, ratio)
-    filled, names = fill_corners(pixels, canvas)
-    assert not names
+    filled, notes = fill_corners(pixels, canvas)
+    assert not notes
     picture = drawn(filled, canvas)
     assert np.array_equal(original_in(picture, canvas, pixels), pixels)
     assert not around(picture, canvas, pixels).any()
@@ -159,6 +159,39 @@ def test_an_object_cut_by_one_side_goes_on_there_alone() -> None:
     assert seen[:, 1].min() > 100, "no magenta"
 
 
+def test_a_window_cut_below_goes_on_with_its_shadow_and_its_body() -> None:
+    pixels = SHADOW[:45]
+    canvas = Canvas(WIDTH + 60, 45 + 40, 30, 0)
+    picture = drawn(fill_corners(pixels, canvas)[0], canvas)
+    below, border = picture[45:, 30:-30].astype(int), pixels[-1].astype(int)
+    assert np.abs(below[..., 3] - border[:, 3])[:, border[:, 3] > 40].max() <= 4
+    assert below[..., :3][below[..., 3] > 250].min() > 240, "the body is white"
+    shadow = (border[:, 3] > 8) & (border[:, 3] < 128)
+    assert np.array_equal(below[:, shadow, :3], np.broadcast_to(border[shadow, :3], (40, shadow.sum(), 3)))
+    assert not picture[:, :20, 3].any()
+
+
+def test_round_corners_above_are_filled_where_the_image_fades_out_below() -> None:
+    fading = np.broadcast_to(np.linspace(512, 0, HEIGHT).clip(0, 255)[:, None], (HEIGHT, WIDTH)).astype(np.uint8)
+    pixels = with_alpha(slope(), np.minimum(rounded(12, (True, True, False, False)), fading))
+    canvas = zoomed(pixels)
+    picture = drawn(fill_corners(pixels, canvas)[0], canvas)
+    assert picture[: canvas.y + 40, :, 3].min() == 255
+    assert not picture[canvas.y + HEIGHT :, :, 3].any()
+    assert (np.diff(picture[canvas.y :, 0, 3].astype(int)) <= 0).all()
+
+
+def test_a_logo_cropped_to_its_outline_is_cut_by_no_side() -> None:
+    alpha = np.zeros((60, 150), np.uint8)
+    for left in (0, 50, 100):  # three letters H
+        alpha[:, left : left + 10] = alpha[:, left + 30 : left + 40] = alpha[25:35, left : left + 40] = 255
+    pixels = with_alpha(slope(150, 60), alpha)[:, :140]
+    canvas = zoomed(pixels)
+    filled, notes = fill_corners(pixels, canvas)
+    assert not notes
+    assert not around(drawn(filled, canvas), canvas, pixels).any()
+
+
 def test_a_hole_stays_and_is_nowhere_else() -> None:
     alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
     alpha[20:70, 6:40] = 0
@@ -167,9 +200,9 @@ def test_a_hole_stays_and_is_nowhere_else() -> None:
     colours[70:84, 60:110] = (0, 160, 0)
     pixels = with_alpha(colours, alpha)
     canvas = zoomed(pixels, 2)
-    filled, names = fill_corners(pixels, canvas)
+    filled, notes = fill_corners(pixels, canvas)
     picture = drawn(filled, canvas)
-    assert not names
+    assert not notes
     assert np.array_equal(original_in(picture, canvas, pixels), pixels)
     assert np.abs(around(picture, canvas, pixels).astype(int) - [230, 230, 230, 255]).max() <= 1
 

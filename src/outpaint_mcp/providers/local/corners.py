@@ -21,8 +21,9 @@ PlaneT = TypeVar("PlaneT", Flags, Pixels)
 FAINT: Final = 8
 """An alpha up to which nobody sees a pixel."""
 TOLERANCE: Final = 4  # levels of alpha by which an even border may vary
-_OPAQUE_SIDE: Final = 0.9  # of what a side has between its corners
+_OPAQUE_SIDE: Final = 0.9  # of what a side has beside a corner
 _SMALL_CORNER: Final = 0.25  # of a side; larger ones must be roundings, smaller ones can have any shape
+OPAQUE: Final = 255 - TOLERANCE
 _STRAIGHT: Final = (
     3.0  # times the root of an arc's radius; the arc itself lies on the border for twice the root at most
 )
@@ -42,6 +43,7 @@ _CORNERS: Final[dict[str, Flip]] = {
     "bottom right": (_BACK, _BACK),
 }
 """How an image is turned so that this corner is the first."""
+_SIDES: Final = ("top", "bottom", "left", "right")
 
 
 class _Corner(NamedTuple):
@@ -53,36 +55,40 @@ class _Corner(NamedTuple):
 
 
 def fill_corners(pixels: Pixels, canvas: Canvas) -> tuple[Pixels, tuple[str, ...]]:
-    """The image with its transparent corners filled, and which ones those are. The array itself is not written to.
+    """The image with its transparent corners filled, and what has been done, in sentences. The array is not written to.
 
-    Only corners are filled beside which the image grows, and only if the border is opaque (or evenly translucent) apart
-    from them. No other pixel changes, except that a blurred outermost row of an opaque image becomes opaque.
+    Only corners are filled beside which the image grows and whose sides are opaque (or evenly translucent). No other
+    pixel changes, except that the outermost ones of an opaque side become opaque if resampling has blurred them.
     """
     if pixels.shape[2] == 3 or pixels[..., 3].min() == 255:
         return pixels, ()
     alpha = pixels[..., 3]
     level = _level(alpha)
+    fades = level < OPAQUE and (alpha > level + TOLERANCE).mean() > 1 - _OPAQUE_SIDE
+    if level <= FAINT or fades:
+        return pixels, ()
     solid = _solid(alpha, level)
-    found = {name: _open_box(solid[flip]) for name, flip in _CORNERS.items()}
-    corners = [_Corner(name, _CORNERS[name], box) for name, box in found.items() if box is not None]
-    fades = level < 255 - TOLERANCE and (alpha > level + TOLERANCE).mean() > 1 - _OPAQUE_SIDE
-    if level <= FAINT or fades or not _opaque_between(solid, corners):
-        return pixels, ()
-    height, width = alpha.shape
-    grows_down = {"top": canvas.y > 0, "bottom": canvas.y + height < canvas.height}
-    grows_across = {"left": canvas.x > 0, "right": canvas.x + width < canvas.width}
-    filled = pixels.copy()
-    names = []
+    blurred = solid & (alpha < level - TOLERANCE)
+    corners = [corner for corner in _corners(solid) if _grows_beside(corner.name, alpha, canvas)]
+    notes = []
+    if corners or blurred.any():
+        pixels = pixels.copy()
+    if corners:
+        names = ", ".join(corner.name for corner in corners)
+        notes.append(f"The rounded corners were transparent and have been filled with what lies beside them: {names}.")
     for corner in corners:
-        row, column = corner.name.split()
-        if grows_down[row] or grows_across[column]:
-            _fill(filled[corner.flip], solid[corner.flip], corner.open, level)
-            names.append(corner.name)
-    raised = solid & (filled[..., 3] < level - TOLERANCE)
-    if not names and not raised.any():
-        return pixels, ()
-    filled[raised, 3] = level
-    return filled, tuple(names)
+        _fill(pixels[corner.flip], solid[corner.flip], corner.open, level)
+    if blurred.any():
+        notes.append("The outermost pixels were translucent and have been made as opaque as the image beside them.")
+        pixels[blurred, 3] = level
+    return pixels, tuple(notes)
+
+
+def _grows_beside(corner: str, alpha: Pixels, canvas: Canvas) -> bool:
+    height, width = alpha.shape
+    above, before = canvas.y > 0, canvas.x > 0
+    below, beyond = canvas.y + height < canvas.height, canvas.x + width < canvas.width
+    return (above if "top" in corner else below) or (before if "left" in corner else beyond)
 
 
 def from_all_sides(plane: PlaneT) -> tuple[PlaneT, PlaneT, PlaneT, PlaneT]:
@@ -132,19 +138,28 @@ def _open_box(solid: Flags) -> Flags | None:
     return box if small or box.mean() <= _ROUNDING else None
 
 
-def _opaque_between(solid: Flags, corners: list[_Corner]) -> bool:
-    """Whether the border is opaque but for these corners, and straight on some side: that of a disc is not."""
+def _corners(solid: Flags) -> list[_Corner]:
+    """The open corners beside which the border is opaque; none if it is nowhere straight, as a disc's is not."""
+    found = {name: _open_box(solid[flip]) for name, flip in _CORNERS.items()}
+    corners = [_Corner(name, _CORNERS[name], box) for name, box in found.items() if box is not None]
     closed = solid.copy()
     for corner in corners:
         closed[corner.flip][: corner.open.shape[0], : corner.open.shape[1]] = True
-    if any(view[0].mean() < _OPAQUE_SIDE for view in from_all_sides(closed)):
-        return False
-    for name, view in zip(("top", "bottom", "left", "right"), from_all_sides(solid), strict=True):
-        boxes = [corner.open.shape for corner in corners if name in corner.name]
-        arcs = [wide / high**0.5 if name in ("top", "bottom") else high / wide**0.5 for high, wide in boxes]
-        if view[0].sum() > _STRAIGHT * max(arcs, default=0):
-            return True
-    return False
+    if not any(_is_straight(name, view[0], corners) for name, view in zip(_SIDES, from_all_sides(solid), strict=True)):
+        return []
+    return [corner for corner in corners if _opaque_beside(closed[corner.flip], corner)]
+
+
+def _is_straight(side: str, line: Flags, corners: list[_Corner]) -> bool:
+    boxes = [corner.open.shape for corner in corners if side in corner.name]
+    arcs = [wide / high**0.5 if side in ("top", "bottom") else high / wide**0.5 for high, wide in boxes]
+    return bool(line.sum() > _STRAIGHT * max(arcs, default=0))
+
+
+def _opaque_beside(closed: Flags, corner: _Corner) -> bool:
+    """Whether both sides go on opaque after the corner, which is the first of `closed`, in which all are closed."""
+    stretches = (closed[0, corner.open.shape[1] :], closed[corner.open.shape[0] :, 0])
+    return all(line[: max(1, len(line) // 4)].mean() >= _OPAQUE_SIDE for line in stretches)
 
 
 def _fill(pixels: Pixels, solid: Flags, is_open: Flags, level: int) -> None:

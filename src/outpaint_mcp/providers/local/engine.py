@@ -11,16 +11,24 @@ from typing import Final, Literal
 import numpy as np
 
 from outpaint_mcp.providers.local.complete import Flags, complete
+from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.recolour import colour_correction
 from outpaint_mcp.providers.local.render import render
 from outpaint_mcp.providers.local.subject import Pixels
-from outpaint_mcp.providers.local.transparency import continued_alpha, trusted, without_hidden_colours
+from outpaint_mcp.providers.local.transparency import (
+    continue_shadow,
+    continued_alpha,
+    has_shadow,
+    trusted,
+    without_hidden_colours,
+)
 
 Quality = Literal["fast", "balanced", "best"]
 
 WORK_SIDE: Final[dict[str, int]] = {"fast": 256, "balanced": 384, "best": 640}  # cells of the canvas's longer side
 _SMALLEST: Final = 12  # pixels: below that there is no room for a patch and its surroundings
+_BESIDE: Final = 8  # pixels of the original beside what is continued, in which its outline lies
 _LARGEST_STEP: Final = 4  # times the width or height; beyond that one offset field would be nearly all invention
 
 
@@ -58,29 +66,53 @@ def _extend_with_alpha(
         return drawn
     alpha = continued_alpha(pixels[..., 3], canvas)
     usable = trusted(pixels[..., 3], alpha)
-    plain = without_hidden_colours(pixels)
     if alpha is None:
-        return _extend_in_steps(plain, canvas, usable, work_side, seed, progress)
+        return _extend_in_steps(without_hidden_colours(pixels), canvas, usable, work_side, seed, progress)
     drawn = np.zeros((canvas.height, canvas.width, 4), np.uint8)
-    top, bottom, left, right = _visible(alpha, canvas, pixels.shape[0], pixels.shape[1])
-    part = Canvas(right - left, bottom - top, canvas.x - left, canvas.y - top)
-    colours = np.ascontiguousarray(plain[..., :3])
-    area = drawn[top:bottom, left:right]
-    area[..., :3] = _extend_in_steps(colours, part, usable, work_side, seed, progress)
-    area[..., :3] *= (alpha[top:bottom, left:right] > 0)[..., None]
     drawn[..., 3] = alpha
+    alpha[canvas.y : canvas.y + pixels.shape[0], canvas.x : canvas.x + pixels.shape[1]] = 0
+    rows = _span(np.any(alpha, axis=1), canvas.y, pixels.shape[0])
+    columns = _span(np.any(alpha, axis=0), canvas.x, pixels.shape[1])
+    if alpha.any():
+        # Drawn is only what is visible, from the part of the original that it continues.
+        own = _within(rows, canvas.y, pixels.shape[0]), _within(columns, canvas.x, pixels.shape[1])
+        part = Canvas(
+            columns.stop - columns.start,
+            rows.stop - rows.start,
+            canvas.x + own[1].start - columns.start,
+            canvas.y + own[0].start - rows.start,
+        )
+        uneven, shadow = alpha[alpha > 0].min() < alpha.max(), has_shadow(pixels)
+        least = OPAQUE if uneven and shadow else FAINT + 1
+        plain = without_hidden_colours(pixels[own], least)
+        usable = usable[own] & (pixels[own][..., 3] >= least)
+        if shadow or not uneven:
+            plain = np.ascontiguousarray(plain[..., :3])
+        # Else the alpha is drawn as well, though not used: so what is faint is continued from what is faint.
+        area = drawn[rows, columns]
+        area[..., :3] = _extend_in_steps(plain, part, usable, work_side, seed, progress)[..., :3]
+        area[..., :3] *= area[..., 3:] > 0
+        if uneven and shadow:
+            continue_shadow(drawn, pixels, canvas)
     return drawn
 
 
-def _visible(alpha: Pixels, canvas: Canvas, height: int, width: int) -> tuple[int, int, int, int]:
-    """The first and the end of the rows, and of the columns, that hold the original and all that is to be seen."""
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    return (
-        min([canvas.y, *rows[:1]]),
-        max([canvas.y + height, *(rows[-1:] + 1)]),
-        min([canvas.x, *columns[:1]]),
-        max([canvas.x + width, *(columns[-1:] + 1)]),
-    )
+def _span(visible: Flags, start: int, length: int) -> slice:
+    """The rows (or columns) to draw: what is visible of the new area, and the original's own beside it.
+
+    Where the original's own lie all on one side of what is visible, it grows there; else it grows across them, and only
+    those are of use that are continued.
+    """
+    places = np.flatnonzero(visible)
+    first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (start, start + length)
+    if first >= start and last <= start + length:
+        return slice(max(start, first - _BESIDE), min(start + length, last + _BESIDE))
+    return slice(min(start, first), max(start + length, last))
+
+
+def _within(span: slice, start: int, length: int) -> slice:
+    """The original's own rows (or columns) among these."""
+    return slice(max(0, span.start - start), min(length, span.stop - start))
 
 
 def _extend_in_steps(

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from outpaint_mcp.providers.local.corners import FAINT, TOLERANCE, Flags, border, from_all_sides
+from outpaint_mcp.providers.local.corners import FAINT, OPAQUE, TOLERANCE, Flags, border, from_all_sides
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.subject import Floats, Pixels
 
@@ -20,6 +20,8 @@ _SLIGHT: Final = 32  # an alpha at which what fades out may end at once
 _FADES: Final = 0.9  # of its alpha at the strip's inner edge: what has less at the border fades out
 _CLOSES: Final = 1 / 3  # of its width: an outline that would close within this only touches the border
 _MOSTLY: Final = 0.65  # of the border: a picture that is visible there is no logo on transparent ground
+_WHOLE: Final = 0.9  # of a side that is visible a little further in
+_ONE_COLOUR: Final = 8  # levels by which most of a shadow's colours differ at most
 _BUSY: Final = 6  # stretches on a side
 _ROUGH: Final = 6.0  # levels from one pixel to the next, on average
 
@@ -32,6 +34,7 @@ class _Side:
     fall: Floats
     touched: bool
     busy: bool = False
+    outlined: bool = False  # the border is uneven, and behind it all is visible: a stamp, torn paper
 
     def end(self, place: int) -> "_Side":
         """Its first (0) or last (-1) row or column alone."""
@@ -71,6 +74,33 @@ def continued_alpha(alpha: Pixels, canvas: Canvas) -> Pixels | None:
     return plane
 
 
+def has_shadow(pixels: Pixels) -> bool:
+    """Whether what is translucent at the border has one colour, as a shadow has."""
+    line = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    colours = line[_translucent(line), :3].astype(np.int16)
+    if len(colours) == 0:
+        return False
+    return bool(np.quantile(np.abs(colours - np.median(colours, axis=0)).max(-1), 0.75) <= _ONE_COLOUR)
+
+
+def continue_shadow(drawn: Pixels, pixels: Pixels, canvas: Canvas) -> None:
+    """Let the colours of the translucent border go on straight. `drawn` is the canvas, which is written to."""
+    height, width = pixels.shape[:2]
+    rows, columns = slice(canvas.y, canvas.y + height), slice(canvas.x, canvas.x + width)
+    for view, line in (
+        (drawn[: canvas.y, columns], pixels[0]),
+        (drawn[canvas.y + height :, columns], pixels[-1]),
+        (drawn[rows, : canvas.x].swapaxes(0, 1), pixels[:, 0]),
+        (drawn[rows, canvas.x + width :].swapaxes(0, 1), pixels[:, -1]),
+    ):
+        part = _translucent(line)
+        view[:, part, :3] = line[part, :3] * (view[:, part, 3:] > 0)
+
+
+def _translucent(line: Pixels) -> Flags:
+    return (line[:, 3] > FAINT) & (line[:, 3] < OPAQUE)
+
+
 def trusted(alpha: Pixels, canvas_alpha: Pixels | None) -> Flags:
     """Which pixels may be copied into the new area: not what is more transparent than the new area is."""
     seen = border(alpha) if canvas_alpha is None else border(canvas_alpha)
@@ -79,12 +109,12 @@ def trusted(alpha: Pixels, canvas_alpha: Pixels | None) -> Flags:
     return alpha > max(FAINT, least - 2 * TOLERANCE)
 
 
-def without_hidden_colours(pixels: Pixels) -> Pixels:
-    """The image with the colours of pixels that nobody sees replaced by those of visible ones nearby.
+def without_hidden_colours(pixels: Pixels, least: int = FAINT + 1) -> Pixels:
+    """The image with the colours of pixels of an alpha below `least` replaced by those of others nearby.
 
-    What a file holds there is arbitrary, mostly black, and would bleed into what is copied next to it.
+    What a file holds where nobody sees it is arbitrary, mostly black, and would bleed into what is copied next to it.
     """
-    hidden = pixels[..., 3] <= FAINT
+    hidden = pixels[..., 3] < least
     if not hidden.any():
         return pixels
     if hidden.all():
@@ -123,18 +153,20 @@ def _sides(alpha: Pixels) -> tuple[_Side, _Side, _Side, _Side]:
     short = min(alpha.shape)
     part, least, most = _STRIP
     depth = min(max(round(part * short), least), most, short)
-    top, bottom, left, right = (_side(view[:depth], short) for view in from_all_sides(alpha))
+    top, bottom, left, right = (_side(view[: 2 * depth], depth, short) for view in from_all_sides(alpha))
     sides = top, bottom, left, right
     seen = [(side.alpha > FAINT) & (side.fall == 0) for side in sides]
     cut = sum(one.any() for one in seen)
-    if cut > 1 and all(side.touched for side in sides) and np.concatenate(seen).mean() < _MOSTLY:
+    tight = cut > 1 and all(side.touched for side in sides) and np.concatenate(seen).mean() < _MOSTLY
+    if tight or all(side.outlined or not side.alpha.any() for side in sides):
         # Cropped to what is visible: a logo that touches all sides is not cut by any.
         top, bottom, left, right = (_Side(np.zeros_like(side.alpha), side.fall, True) for side in sides)
     return top, bottom, left, right
 
 
-def _side(strip: Pixels, short: int) -> _Side:
-    """How a side goes on, from the rows (or columns) along it, outermost first."""
+def _side(view: Pixels, depth: int, short: int) -> _Side:
+    """How a side goes on, from the `depth` rows (or columns) along it, outermost first, and as many behind them."""
+    strip, behind = view[:depth], view[depth:]
     alpha, fall = np.zeros_like(strip[0]), np.zeros(strip.shape[1], np.float32)
     rough, touched, stretches = 0.0, False, list(_stretches(strip[0] > FAINT))
     for first, last in stretches:
@@ -156,7 +188,8 @@ def _side(strip: Pixels, short: int) -> _Side:
         if not steady:
             rough += float(np.abs(np.diff(seen[0])).sum())
     busy = len(stretches) > _BUSY or rough > _ROUGH * len(alpha)
-    return _Side(alpha, fall, touched, busy)
+    outlined = len(stretches) > 2 and bool(behind.size) and (behind > FAINT).mean() >= _WHOLE
+    return _Side(alpha, fall, touched, busy, outlined)
 
 
 def _stretches(flags: Flags) -> Iterator[tuple[int, int]]:

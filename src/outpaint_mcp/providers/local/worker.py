@@ -136,10 +136,9 @@ def _draw(job: dict[str, Any], say: Say) -> None:
         say({"note": cut_off})
     if lost := (*lost, *unkept(nature, image_format)):
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
-    pixels, filled = fill_corners(pixels, canvas)
-    if filled:
-        which = ", ".join(filled)
-        say({"note": f"The rounded corners were transparent and have been filled with what lies beside them: {which}."})
+    pixels, notes = fill_corners(pixels, canvas)
+    for note in notes:
+        say({"note": note})
     reported = -1.0
 
     for done, seed in enumerate(seeds):
