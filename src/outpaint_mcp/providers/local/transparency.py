@@ -15,6 +15,7 @@ from outpaint_mcp.providers.local.corners import FAINT, OPAQUE, TOLERANCE, Flags
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.subject import Floats, Pixels
 
+_BLOCK: Final = 4  # pixels on a side: that near, a hidden pixel's colour may be another visible one's
 _STRIP: Final = (0.05, 4, 64)  # what is looked at along a side: a part of the short side, least and most in pixels
 _SLIGHT: Final = 32  # an alpha at which what fades out may end at once
 _FADES: Final = 0.9  # of its alpha at the strip's inner edge: what has less at the border fades out
@@ -120,9 +121,7 @@ def without_hidden_colours(pixels: Pixels, least: int = FAINT + 1) -> Pixels:
     if hidden.all():
         return np.zeros_like(pixels)
     # Push and pull: average the visible colours over ever larger blocks, then fill each hole from the finest one.
-    levels = [pixels.astype(np.float32)]
-    levels[0][..., :3] *= (~hidden)[..., None]
-    levels[0][..., 3] = ~hidden
+    levels = [_sums_of_blocks(pixels, hidden)]
     while levels[-1].shape[0] > 1 or levels[-1].shape[1] > 1:
         finer = levels[-1]
         padded = np.pad(finer, ((0, finer.shape[0] % 2), (0, finer.shape[1] % 2), (0, 0)))
@@ -134,8 +133,24 @@ def without_hidden_colours(pixels: Pixels, least: int = FAINT + 1) -> Pixels:
         seen = level[..., 3] > 0
         filled[seen] = level[seen, :3] / level[seen, 3:]
     result = pixels.copy()
-    result[hidden, :3] = np.clip(filled[hidden] + 0.5, 0, 255).astype(np.uint8)
+    colours = np.clip(filled + 0.5, 0, 255).astype(np.uint8)
+    for number, row in enumerate(colours):
+        band = slice(number * _BLOCK, (number + 1) * _BLOCK)
+        result[band, :, :3][hidden[band]] = row.repeat(_BLOCK, 0)[np.nonzero(hidden[band])[1]]
     return result
+
+
+def _sums_of_blocks(pixels: Pixels, hidden: Flags) -> Floats:
+    """Of each block the sum of its visible colours, and how many they are. As floats, all pixels need much memory."""
+    height, width = (-(-side // _BLOCK) for side in hidden.shape)
+    sums = np.empty((height, width, 4), np.float32)
+    starts = np.arange(0, hidden.shape[1], _BLOCK)
+    for number in range(height):
+        band = slice(number * _BLOCK, (number + 1) * _BLOCK)
+        seen = pixels[band] * ~hidden[band, :, None]
+        seen[..., 3] = ~hidden[band]
+        sums[number] = np.add.reduceat(seen.sum(0, dtype=np.float32), starts)
+    return sums
 
 
 def remarks(pixels: Pixels, drawn: Pixels, image_format: str) -> Iterator[str]:
