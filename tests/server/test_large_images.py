@@ -46,10 +46,20 @@ async def test_a_photo_is_scaled_with_a_note_that_names_the_zoom_that_keeps_it(
         ((9000, 5000), {"zoom": 1.3}, "^$"),
     ],
 )
-async def test_what_only_the_header_was_read_of_is_taken(
+async def test_an_image_of_up_to_120_megapixels_is_taken(
     tmp_path: Path, size: tuple[int, int], arguments: dict[str, object], says: str
 ) -> None:
     photo = tmp_path / "photo.jpg"
     Image.new("L", size, 90).save(photo)
     async with connected(settings_for(tmp_path)) as client:
         assert re.search(says, await notes(client, photo, **arguments))
+
+
+async def test_a_small_file_of_very_many_pixels_is_taken_up_to_the_limit(tmp_path: Path) -> None:
+    bomb, larger = tmp_path / "bomb.png", tmp_path / "larger.png"
+    Image.new("1", (10_000, 10_000)).save(bomb)
+    Image.new("1", (11_000, 11_000)).save(larger)
+    async with connected(settings_for(tmp_path)) as client:
+        assert "from 10000x10000 to 4472x4472 pixels" in await notes(client, bomb)
+        refused = await client.call_tool("outpaint", {"image": str(larger), "wait_seconds": 0})
+        assert text_of(refused).endswith("Scale it down to 10954x10954 or less.")

@@ -14,8 +14,8 @@ from outpaint_mcp.domain.request import SIDES, AspectRatio, Side
 class Frame:
     """The canvas (`canvas_width` x `canvas_height`), and on it the original's top left corner (`x`, `y`) and size.
 
-    All in pixels of the original, which is never scaled and lies wholly on the canvas. Adapters translate it into what
-    their vendor wants.
+    All in pixels of the original, which lies wholly on the canvas. Adapters translate it into what their vendor wants,
+    `scaled` where that has limits of size.
     """
 
     canvas_width: int
