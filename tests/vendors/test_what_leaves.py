@@ -2,7 +2,10 @@
 
 import base64
 import io
+import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,14 @@ import httpx2
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
-from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.errors import UnsupportedFeatureError
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.request import OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status
+from outpaint_mcp.providers import Provider, provider_classes
+from outpaint_mcp.providers.apiframe import Apiframe
 
+from ..images.test_fetch import ok, serving
 from .service_at_sandbox import service_at_sandbox
 
 SECRET = "SECRET-PLACE"
@@ -101,3 +109,103 @@ async def test_transparency_is_kept(tmp_path: Path) -> None:
     image.save(source, transparency=0)
     with Image.open(io.BytesIO(await received(tmp_path, str(source)))) as sent:
         assert sent.convert("RGBA").tobytes() == Image.open(source).convert("RGBA").tobytes()
+
+
+async def test_the_task_says_what_was_not_sent_with_an_image(tmp_path: Path) -> None:
+    source = tmp_path / "photo.jpg"
+    source.write_bytes(FILES["JPEG"]())
+    async with service_at_sandbox(tmp_path) as at:
+        task = await at.finished(OutpaintRequest(image=str(source), provider="apiframe", zoom=1.5))
+    (note,) = [note for note in task.notes if "Not sent" in note]
+    assert note == (
+        "Not sent with the image: the copyright notice; the position (GPS); the description; texts and comments; "
+        "the motion photo's video; XMP."
+    )
+
+
+async def test_colour_tags_are_sent_as_a_profile(tmp_path: Path) -> None:
+    tags = PngImagePlugin.PngInfo()
+    tags.add(b"cICP", bytes((12, 13, 0, 1)))
+    source = tmp_path / "wide.png"
+    # What sRGB's red is in Display P3.
+    Image.new("RGB", (LONG, SHORT), (234, 51, 35)).save(source, pnginfo=tags)
+    with Image.open(io.BytesIO(await received(tmp_path, str(source)))) as sent:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(sent.info["icc_profile"]))
+        shown = ImageCms.profileToProfile(sent, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert shown is not None
+    assert shown.getpixel((5, 5)) == (255, 0, 0)
+
+
+def noise() -> Image.Image:
+    return Image.frombytes("RGB", (600, 500), os.urandom(900_000))
+
+
+@pytest.mark.parametrize(
+    ("encode", "advice"),
+    [
+        # As PNG it is no smaller than its pixels are.
+        (lambda: file_of(noise(), "TIFF"), "save it as JPEG, or scale it down to "),
+        (lambda: file_of(noise(), "JPEG", quality=98, subsampling=0), "scale it down to "),
+    ],
+)
+async def test_what_is_sent_is_measured_against_the_vendors_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Callable[[], bytes], advice: str
+) -> None:
+    limit_of(monkeypatch, 500_000)
+    source = tmp_path / "photo"
+    source.write_bytes(encode())
+    async with service_at_sandbox(tmp_path) as at:
+        with pytest.raises(UnsupportedFeatureError) as refused:
+            await at.service.outpaint(OutpaintRequest(image=str(source), provider="apiframe", zoom=1.5))
+        assert at.bodies("apiframe", "outpaint") == []
+    assert refused.value.advice.startswith(f"Give a smaller image: {advice}")
+    found = re.search(r"(\d+)x(\d+) or less", refused.value.advice)
+    assert found is not None
+    smaller = noise().resize((int(found[1]), int(found[2])))
+    smaller.save(source, "PNG")
+    assert await received(tmp_path, str(source)), "what the advice names is taken"
+
+
+async def test_only_what_is_sent_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_of(monkeypatch, 500_000)
+    source = tmp_path / "photo"
+    source.write_bytes(FILES["JPEG"]() + os.urandom(600_000))
+    assert len(await received(tmp_path, str(source))) < 500_000
+
+
+def limit_of(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
+    operations = dict(Apiframe.operations)
+    operations[SourceKind.IMAGE] = replace(operations[SourceKind.IMAGE], max_bytes=max_bytes)
+    monkeypatch.setattr(Apiframe, "operations", operations)
+
+
+@pytest.mark.parametrize("vendor", ["apiframe", "legnext", "vtrix"])
+async def test_no_provider_can_read_a_file_that_holds_more_than_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    data = file_of(halves().resize((600, 500)), "JPEG")
+    read: list[bytes] = []
+
+    def watch(kind: type[Provider], name: str) -> None:
+        original = getattr(kind, name)
+
+        def watched(self: Provider, *arguments: Any, **more: Any) -> Any:
+            for one in (*arguments, *more.values()):
+                image = one.source if isinstance(one, Order) else one
+                if isinstance(image, InputImage):
+                    path = Path(image.path)
+                    read.append(path.read_bytes() if image.path else b"")
+            return original(self, *arguments, **more)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    for name in ("check_image", "check_order", "usd_for", "start", "build_submit"):
+        watch(provider_classes()[vendor], name)
+    async with serving({"/photo.jpg": ok(data)}) as host, service_at_sandbox(tmp_path) as at:
+        image = host.url("/photo.jpg").replace("127.0.0.1", "localhost")
+        prompt = None if vendor == "apiframe" else "a meadow"
+        await at.service.outpaint(OutpaintRequest(image=image, provider=vendor, zoom=1.5, prompt=prompt))
+        assert len(at.bodies(vendor, "outpaint")) == 1
+    assert len(read) >= 4
+    assert any(read) == (vendor == "apiframe")
+    assert not any(SECRET.encode() in one for one in read)

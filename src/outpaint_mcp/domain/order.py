@@ -44,9 +44,11 @@ class Parent:
 class InputImage:
     """Your own image as the source, read, checked and measured. Width and height in pixels, as displayed.
 
-    `path` is where our copy lies on this machine; it is looked up when it is needed and never stored. `url` is the
+    `path` is where the bytes lie that a provider may read, while its order is sent: of the image itself on this
+    machine, of a clean copy for a vendor that they are uploaded to, and else nowhere. It is never stored. `url` is the
     public http(s) URL that the image came from, or None for a file or a ``data:`` URI; its query may hold secrets, so
-    it lives in memory only. `size` is in bytes, or 0 where nobody counted them.
+    it lives in memory only. `size` is in bytes, without what the file holds besides the image, or 0 where nobody
+    counted them.
     """
 
     kind: ClassVar = SourceKind.IMAGE

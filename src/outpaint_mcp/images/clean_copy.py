@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from PIL import Image, JpegImagePlugin
 
-from outpaint_mcp.images.containers import contents_of
+from outpaint_mcp.images.colours import colours_of
+from outpaint_mcp.images.containers import DEPTH, contents_of
 from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
@@ -19,12 +20,21 @@ _LOSSY: Final = frozenset({"HEIF", "AVIF", "JPEG2000"})
 """Formats of photographs that few vendors read; as PNG they would grow tenfold."""
 _QUALITY: Final = 95
 _PNG_LEVEL: Final = 3
-_PROFILES: Final = {"CMYK": b"CMYK", "RGB": b"RGB ", "RGBA": b"RGB ", "P": b"RGB ", "L": b"GRAY", "LA": b"GRAY"}
+_PROFILES: Final = {
+    "CMYK": b"CMYK",
+    "RGB": b"RGB ",
+    "RGBA": b"RGB ",
+    "P": b"RGB ",
+    "L": b"GRAY",
+    "LA": b"GRAY",
+    "I;16": b"GRAY",
+}
 """The kind of colours that a profile must be for, by the image's mode."""
 
 
-def clean_copy(path: Path) -> tuple[bytes, str]:
-    """A new file of the image at `path`, and its MIME type. Of an animation it holds the first frame.
+def clean_copy(path: Path) -> tuple[bytes, str, tuple[str, ...]]:
+    """A new file of the image at `path`, its MIME type, and notes on what it lacks. Of an animation it holds the first
+    frame.
 
     JPEG and WebP stay what they are, other photographs become JPEG, and the rest PNG. A JPEG keeps its quantisation and
     subsampling, so that it loses next to nothing and does not grow.
@@ -36,7 +46,11 @@ def clean_copy(path: Path) -> tuple[bytes, str]:
     data = path.read_bytes()
     with open_untrusted(contents_of(data).data) as original:
         file_format, options = _format(original, image, data)
-    profile = image.info.get("icc_profile")
+    grey = image.mode in ("L", "LA", "1") or image.mode.startswith("I")
+    colours = colours_of(image.info["colour_tags"])
+    profile = image.info.get("icc_profile") or (colours and colours.profile(grey=grey))
+    lost = [what for what in image.info["lost"] if not (what == DEPTH and image.mode.startswith("I"))]
+    notes = [image.info["cut_off"], f"Not sent with the image: {'; '.join(lost)}." if lost else ""]
     if file_format == "PNG":
         image = _fit_for_png(image)
     clear = image.info.get("transparency")
@@ -45,7 +59,7 @@ def clean_copy(path: Path) -> tuple[bytes, str]:
         options["icc_profile"] = profile
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
-    return buffer.getvalue(), MIME_TYPES[file_format]
+    return buffer.getvalue(), MIME_TYPES[file_format], tuple(filter(None, notes))
 
 
 def _format(original: Image.Image, image: Image.Image, data: bytes) -> tuple[str, dict[str, Any]]:

@@ -180,11 +180,12 @@ def _jpeg_contents(data: bytes) -> Contents:
             left_out.add(COPYRIGHT)
         elif marker == 0xFE:
             left_out.add(TEXTS)
-    cut_off = data.find(JPEG_END, end) < 0
+    ended = data.find(JPEG_END, end)
     if scans:
-        kept.append(data[first_scan:])
+        # Whatever lies behind the end (a video, other images) is not the image.
+        kept.append(data[first_scan : ended + len(JPEG_END)] if ended >= 0 else data[first_scan:])
         data = b"".join(kept)
-    return Contents(data, left_out=frozenset(left_out), cut_off=cut_off, segments=segments, scans=scans)
+    return Contents(data, left_out=frozenset(left_out), cut_off=ended < 0, segments=segments, scans=scans)
 
 
 def _names_other_images(index: bytes) -> bool:

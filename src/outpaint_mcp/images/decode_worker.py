@@ -3,7 +3,7 @@
 A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
 and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file, and
-gives its type and length. Each is answered with one line: ``{"done": ...}``, or ``{"error":
+gives its type, its length and notes on what it lacks. Each is answered with one line: ``{"done": ...}``, or ``{"error":
 {message, advice, undecided}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS`
 without one, so that whatever a file did to it does not last.
 """
@@ -72,10 +72,12 @@ def _do(action: str, file: Path, to: Path) -> Any:
         case "clean":
             from outpaint_mcp.images.clean_copy import clean_copy
 
-            data, mime_type = clean_copy(file)
-            return mime_type, to.write_bytes(data)
+            data, mime_type, notes = clean_copy(file)
+            return mime_type, to.write_bytes(data), notes
         case _:
-            return measure(file)
+            from outpaint_mcp.images.containers import contents_of
+
+            return *measure(file), False, len(contents_of(file.read_bytes()).data)
 
 
 def _size(file: Path) -> tuple[str, int, int]:

@@ -27,12 +27,15 @@ _STARTS: Final = {
 
 
 class Measured(NamedTuple):
-    """What an image's file says of it, sizes in pixels; `unchecked` if nobody could decode it, so it may be damaged."""
+    """What an image's file says of it, width and height in pixels; `unchecked` if nobody could decode it, so it may be
+    damaged. `size` is how many bytes of the file are about its pixels, where they were counted.
+    """
 
     mime_type: str
     width: int | None
     height: int | None
     unchecked: bool = False
+    size: int | None = None
 
 
 class DecoderPool:
@@ -87,7 +90,7 @@ class DecoderPool:
             ConfigurationError: no process can be started.
         """
         try:
-            return await self.measure(file, client)
+            return (await self.measure(file, client))._replace(size=None)
         except UndecidedImageError as error:
             undecided = error
         try:
@@ -108,14 +111,14 @@ class DecoderPool:
         """
         return base64.b64decode(await self._run("preview", file, client))
 
-    async def clean(self, file: Path, to: Path, client: str) -> tuple[str, int]:
-        """Write a copy of an image that may leave this machine; returns its MIME type and its length in bytes.
+    async def clean(self, file: Path, to: Path, client: str) -> tuple[str, int, tuple[str, ...]]:
+        """Write a copy of an image that may leave this machine; returns its MIME type, its length in bytes, and notes.
 
         Raises:
             OutpaintError: as for `measure`.
         """
-        mime_type, size = await self._run("clean", file, client, to=str(to))
-        return mime_type, size
+        mime_type, size, notes = await self._run("clean", file, client, to=str(to))
+        return mime_type, size, tuple(notes)
 
     async def _run(
         self, action: Literal["measure", "size", "preview", "clean"], file: Path, client: str, **more: str

@@ -239,11 +239,14 @@ class ImageLibrary:
         return None
 
     @asynccontextmanager
-    async def clean_copy(self, image: InputImage, *, client: str = "") -> AsyncIterator[InputImage]:
-        """The image as it may leave this machine, while the block lasts. Raises as `read` does."""
+    async def clean_copy(
+        self, image: InputImage, *, client: str = ""
+    ) -> AsyncIterator[tuple[InputImage, tuple[str, ...]]]:
+        """The image as it may leave this machine, while the block lasts, and notes on it. Raises as `read` does."""
         async with self._part() as part:
-            mime_type, size = await self._inputs.clean(Path(image.path), part, client)
-            yield replace(image, path=str(part), mime_type=mime_type, size=size)
+            source = self.source_path(image.sha256, image.mime_type)
+            mime_type, size, notes = await self._inputs.clean(source, part, client)
+            yield replace(image, path=str(part), mime_type=mime_type, size=size), notes
             await _in_thread(_delete, part)
 
     async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
@@ -293,6 +296,7 @@ class ImageLibrary:
                 await _in_thread(_move, part, path)
         except OSError as error:
             raise _cannot_store(error) from error
+        size = size if found.size is None else found.size
         return StoredImage(sha256, found.mime_type, found.width, found.height, size, found.unchecked)
 
     @asynccontextmanager

@@ -87,7 +87,7 @@ class Operation:
         constants: fields that always hold the same.
         frame: for an input image, the fields that place it.
         max_url: where the vendor takes an input image only by a public URL, the most characters that this may have.
-        max_bytes: the largest file that the vendor takes as an input image.
+        max_bytes: the largest file that the vendor takes as an input image, as it is sent.
     """
 
     path: str = ""

@@ -15,7 +15,6 @@ from outpaint_mcp.domain.errors import (
     ConfigurationError,
     InvalidRequestError,
     UnknownTaskError,
-    UnsupportedFeatureError,
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
@@ -25,7 +24,7 @@ from outpaint_mcp.providers.answer_reader import MAX_IMAGES, AnswerReader
 from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
-from outpaint_mcp.providers.request_checks import check_image_url, check_texts, check_webhook_url
+from outpaint_mcp.providers.request_checks import check_file_size, check_image_url, check_texts, check_webhook_url
 
 REMEMBERED_UPLOADS = 1000
 MAX_NOTES = 20
@@ -106,12 +105,7 @@ class HttpProvider(AnswerReader):
             UnsupportedFeatureError: the image or its place on the canvas lies outside the vendor's limits.
         """
         self._check_url(image.url or "")
-        most = self.operations[SourceKind.IMAGE].max_bytes
-        if most is not None and image.size > most:
-            raise UnsupportedFeatureError(
-                f"{self.title} takes your own images of up to {most // 10**6} MB; this one has {image.size:,} bytes.",
-                "Give a smaller image.",
-            )
+        check_file_size(self.title, image, self.operations[SourceKind.IMAGE].max_bytes)
         super().check_image(image, frame)
 
     def _check_url(self, url: str) -> None:

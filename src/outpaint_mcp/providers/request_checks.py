@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from outpaint_mcp.domain.errors import InvalidRequestError, UnsupportedFeatureError
+from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.request import OutpaintRequest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -73,6 +74,24 @@ def check_image_url(title: str, url: str, longest: int) -> None:
             f"{title} takes your own image only by a public http(s) URL of at most {longest} characters.",
             "Give such a URL.",
         )
+
+
+def check_file_size(title: str, image: InputImage, most: int | None) -> None:
+    """Refuse an image whose file is larger than `most` bytes, the vendor's limit if it has one.
+
+    Raises:
+        UnsupportedFeatureError: it is. The advice names a size in pixels that would fit.
+    """
+    if most is None or image.size <= most:
+        return
+    part = 0.95 * (most / image.size) ** 0.5
+    fitting = f"{max(1, int(image.width * part))}x{max(1, int(image.height * part))}"
+    as_jpeg = "" if image.mime_type == "image/jpeg" else "save it as JPEG, or "
+    raise UnsupportedFeatureError(
+        f"{title} takes your own images of up to {most // 10**6} MB; this one has {image.size:,} bytes "
+        f"as {image.mime_type.partition('/')[2].upper()}, without what the file holds besides.",
+        f"Give a smaller image: {as_jpeg}scale it down to {fitting} or less.",
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -20,6 +20,7 @@ from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.request_checks import check_file_size
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
@@ -176,7 +177,7 @@ class OrderSender:
         if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
             return None
         try:
-            async with self._as_it_may_leave(order, provider) as leaving:
+            async with self._as_it_may_leave(order, provider) as (leaving, notes):
                 update = await provider.start(leaving)
         except OrderUnconfirmedError as error:
             return await self.settle_unconfirmed(record, position, error)
@@ -194,6 +195,8 @@ class OrderSender:
             logger.exception("placing the order %s-%d failed", task_id, position)
             lost = OrderUnconfirmedError(f"The order to {provider.title} broke off on this side.")
             return await self.settle_unconfirmed(record, position, lost)
+        for note in notes:
+            record = with_note(record, note)
         record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
         record = updated(record, position, update, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
@@ -206,19 +209,28 @@ class OrderSender:
         return record.due_at
 
     @contextlib.asynccontextmanager
-    async def _as_it_may_leave(self, order: Order, provider: Provider) -> AsyncIterator[Order]:
-        """The order with a clean copy of the input image, if the provider is sent its bytes.
+    async def _as_it_may_leave(self, order: Order, provider: Provider) -> AsyncIterator[tuple[Order, tuple[str, ...]]]:
+        """The order with the path of what the provider may read of the input image, and notes on that.
+
+        That is the file itself on this machine, a clean copy if a vendor is sent its bytes, and nothing if a vendor
+        fetches the image by its URL.
 
         Raises:
-            OutpaintError: there can be none. Nothing was sent.
+            OutpaintError: there can be no copy, or it is too large. Nothing was sent.
         """
-        operation = provider.operations.get(order.source.kind)
-        by_url = operation is not None and operation.max_url is not None
-        if not isinstance(order.source, InputImage) or not provider.leaves_machine or by_url:
-            yield order
-            return
-        async with self._images.clean_copy(order.source, client=order.client) as clean:
-            yield replace(order, source=clean)
+        source = order.source
+        operation = provider.operations.get(source.kind)
+        if not isinstance(source, InputImage) or operation is None:
+            yield order, ()
+        elif not provider.leaves_machine:
+            path = self._images.source_path(source.sha256, source.mime_type)
+            yield replace(order, source=replace(source, path=str(path))), ()
+        elif operation.max_url is not None:
+            yield replace(order, source=replace(source, path="")), ()
+        else:
+            async with self._images.clean_copy(source, client=order.client) as (clean, notes):
+                check_file_size(provider.title, clean, operation.max_bytes)
+                yield replace(order, source=clean), notes
 
     def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
         """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""
@@ -232,9 +244,7 @@ class OrderSender:
             upscaled = record.steps[position - 1].remote_id or ""
             source = Parent(upscaled, record.reference, is_grid=False)
         elif isinstance(source, InputImage):
-            source = flight.image or replace(
-                source, path=str(self._images.source_path(source.sha256, source.mime_type))
-            )
+            source = flight.image or source
         webhook = None
         if step is StepName.OUTPAINT:
             webhook = flight.webhook

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError
-from outpaint_mcp.domain.order import url_hash
+from outpaint_mcp.domain.order import InputImage, url_hash
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.request import MAX_IMAGE_INDEX, OutpaintRequest
@@ -94,7 +94,7 @@ class SourceFinder:
         if request.task_id is None:
             reference = (request.image or "").strip()
             return await self._standing(request, client, reference) or Source(
-                image=await self._images.read(reference, client=client, paths_allowed=self._paths_allowed)
+                image=_unread(await self._images.read(reference, client=client, paths_allowed=self._paths_allowed))
             )
         parent = await self._tasks.find(request.task_id, request.provider, client)
         index = self._resolver.image_needed(request, parent)
@@ -102,7 +102,7 @@ class SourceFinder:
             return Source(parent)
         url = next((image.url for image in parent.task.images if image.index == index), "")
         return await self._standing(request, client, url, parent) or Source(
-            parent, await self._copies.as_input(parent, index)
+            parent, _unread(await self._copies.as_input(parent, index))
         )
 
     async def _standing(
@@ -113,8 +113,7 @@ class SourceFinder:
             return None
         now = self._ledger.clock.now()
         for image in await self._ledger.store.images_of(client, url_hash(client, url), now=now):
-            path = self._images.source_path(image.sha256, image.mime_type)
-            source = Source(parent, replace(image, path=str(path), url=url))
+            source = Source(parent, replace(image, url=url))
             try:
                 order, _ = self._resolver.resolve(request, source)
             except OutpaintError:
@@ -123,3 +122,8 @@ class SourceFinder:
             if await self._ledger.store.stands(order, client, now=now, repeat=request.repeat):
                 return source
         return None
+
+
+def _unread(image: InputImage) -> InputImage:
+    """The image without the path of its file, which no provider gets: what it may read it is handed with the order."""
+    return replace(image, path="")
