@@ -120,6 +120,37 @@ def test_an_object_near_a_round_corner_does_not_colour_it() -> None:
     assert np.abs(filled[:6, :6, :3].astype(int) - slope()[:6, :6]).max() <= 8
 
 
+def test_where_two_things_meet_a_round_corner_each_goes_on() -> None:
+    colours = np.full((HEIGHT, WIDTH, 3), 30, np.uint8)
+    colours[:14] = 220
+    filled, _ = fill_corners(with_alpha(colours, rounded(40)), zoomed(colours))
+    assert set(np.unique(filled[..., :3])) == {30, 220}
+
+
+def test_a_thin_dark_outline_is_filled_with_what_lies_behind_it() -> None:
+    alpha = rounded(14).copy()
+    colours = slope()
+    for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        alpha[line] //= 4
+        colours[line] = 0
+    pixels = with_alpha(colours, alpha)
+    canvas = zoomed(pixels)
+    filled, notes = fill_corners(pixels, canvas)
+    assert len(notes) == 2
+    assert np.abs(filled[..., :3].astype(int) - slope()).max() <= 3
+    assert drawn(filled, canvas)[..., 3].min() == 255
+
+
+def test_specks_at_the_border_do_not_become_lines() -> None:
+    alpha = np.where(np.random.default_rng(4).random((HEIGHT, WIDTH)) < 0.008, 0, 255).astype(np.uint8)
+    alpha[0, 30] = alpha[60, -1] = 0
+    pixels = with_alpha(slope(), alpha)
+    canvas = zoomed(pixels)
+    picture = drawn(fill_corners(pixels, canvas)[0], canvas)
+    assert around(picture, canvas, pixels)[:, 3].min() == 255
+    assert np.array_equal(original_in(picture, canvas, pixels), pixels)
+
+
 @pytest.mark.parametrize("level", [128, 40])
 def test_an_even_alpha_goes_on_evenly_and_with_round_corners_too(level: int) -> None:
     for alpha in (np.full((HEIGHT, WIDTH), 255, np.uint8), rounded(12)):

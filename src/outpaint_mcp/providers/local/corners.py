@@ -68,32 +68,36 @@ def fill_corners(pixels: Pixels, canvas: Canvas) -> tuple[Pixels, tuple[str, ...
     if level <= FAINT or fades:
         return pixels, ()
     solid = _solid(alpha, level)
+    grows = _growing(alpha, canvas)
+    corners = [corner for corner in _corners(solid) if any(grows[side] for side in corner.name.split())]
     blurred = solid & (alpha < level - TOLERANCE)
-    corners = [corner for corner in _corners(solid) if _grows_beside(corner.name, alpha, canvas)]
-    notes = []
-    if corners or blurred.any():
-        pixels = pixels.copy()
+    edges = [_BLUR * grows[side] for side in _SIDES]
+    blurred[edges[0] : len(blurred) - edges[1], edges[2] : blurred.shape[1] - edges[3]] = False
+    pixels, notes = pixels.copy(), []
     if corners:
         names = ", ".join(corner.name for corner in corners)
         notes.append(f"The rounded corners were transparent and have been filled with what lies beside them: {names}.")
     for corner in corners:
         _fill(pixels[corner.flip], solid[corner.flip], corner.open, level)
     if blurred.any():
-        notes.append("The outermost pixels were translucent and have been made as opaque as the image beside them.")
+        notes.append("The outermost pixels were translucent and have been filled with what lies behind them.")
+        for lines, mask in zip(from_all_sides(pixels), from_all_sides(blurred), strict=True):
+            for depth in range(_BLUR):
+                lines[depth, mask[depth], :3] = lines[_BLUR, mask[depth], :3]
         pixels[blurred, 3] = level
     return pixels, tuple(notes)
 
 
-def _grows_beside(corner: str, alpha: Pixels, canvas: Canvas) -> bool:
+def _growing(alpha: Pixels, canvas: Canvas) -> dict[str, bool]:
     height, width = alpha.shape
-    above, before = canvas.y > 0, canvas.x > 0
-    below, beyond = canvas.y + height < canvas.height, canvas.x + width < canvas.width
-    return (above if "top" in corner else below) or (before if "left" in corner else beyond)
+    below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
+    return dict(zip(_SIDES, (canvas.y > 0, below > 0, canvas.x > 0, beyond > 0), strict=True))
 
 
 def from_all_sides(plane: PlaneT) -> tuple[PlaneT, PlaneT, PlaneT, PlaneT]:
     """Views whose first row is the plane's top, bottom, left and right side."""
-    return plane, plane[::-1], plane.T, plane.T[::-1]
+    upright = plane.swapaxes(0, 1)
+    return plane, plane[::-1], upright, upright[::-1]
 
 
 def border(plane: PlaneT) -> PlaneT:
@@ -174,15 +178,23 @@ def _fill(pixels: Pixels, solid: Flags, is_open: Flags, level: int) -> None:
     edge[:high, :wide, 0] = is_open
     beside = known & (_spread(edge, max(1, size // 12))[..., 0] > 0)
     plane, likeness = _plane(colours, known, beside if beside.any() else known)
-    colours -= plane
-    ground = _mean(colours, likeness, max(2, size // 6))
-    detail = (colours - ground) * likeness[..., None]
-    lumps = _LUMPS * 1.48 * np.median(np.abs(detail[likeness > 0.5]), axis=0)
-    np.clip(detail, -lumps, lumps, out=detail)
     y, x = np.nonzero(is_open)
-    mirror_y, mirror_x = _mirrored(is_open, y, x)
-    mirrored = detail[np.minimum(mirror_y, known.shape[0] - 1), np.minimum(mirror_x, known.shape[1] - 1)]
-    window[y, x, :3] = np.clip(plane[y, x] + ground[y, x] + mirrored + 0.5, 0, 255)
+    edge_y, edge_x = _beyond_edge(is_open, known, y, x, 1)
+    mirror_y, mirror_x = _beyond_edge(is_open, known, y, x, 2)
+    seen = known[edge_y, edge_x] & known[mirror_y, mirror_x]
+    inner = colours[mirror_y, mirror_x]
+    of_edge = np.abs(colours[edge_y, edge_x] - inner).mean(-1)[seen]
+    of_plane = np.abs(plane[mirror_y, mirror_x] - inner).mean(-1)[seen]
+    if seen.any() and np.median(of_plane) > np.median(of_edge) + 1:
+        # Several things meet the corner, a window's title and its sidebar: each goes on from the edge.
+        filled = np.where(seen[:, None], colours[edge_y, edge_x], plane[y, x])
+    else:
+        colours -= plane
+        ground = _mean(colours, likeness, max(2, size // 6))
+        detail = (colours - ground) * likeness[..., None]
+        lumps = _LUMPS * 1.48 * np.median(np.abs(detail[likeness > 0.5]), axis=0)
+        filled = plane[y, x] + ground[y, x] + np.clip(detail[mirror_y, mirror_x], -lumps, lumps)
+    window[y, x, :3] = np.clip(filled + 0.5, 0, 255)
     window[y, x, 3] = level
     nearly = window[: high + 1, : wide + 1, 3]
     nearly[known[: high + 1, : wide + 1] & (nearly < level)] = level  # the last traces of the corner's soft edge
@@ -230,13 +242,16 @@ def _running_mean(values: Floats, radius: int, axis: int) -> Floats:
     return ((sums.take(ends, axis) - sums.take(ends - 2 * radius - 1, axis)) / (2 * radius + 1)).astype(np.float32)
 
 
-def _mirrored(is_open: Flags, y: Ints, x: Ints) -> tuple[Ints, Ints]:
-    """Where the open pixels come to lie when they are mirrored at the edge of the corner.
+def _beyond_edge(is_open: Flags, within: Flags, y: Ints, x: Ints, times: int) -> tuple[Ints, Ints]:
+    """Where the open pixels come to lie when they move this many times their distance from the corner's edge: once is
+    the pixel just behind it, twice their mirror image.
 
-    The edge is taken for the line from where it is met going right to where it is met going down.
+    The edge is taken for the line from where it is met going right to where it is met going down. `within` is as large
+    as the array that they stay in.
     """
     right = (is_open.sum(1)[y] - x).astype(np.float32)
     down = (is_open.sum(0)[x] - y).astype(np.float32)
     both = right**2 + down**2
-    beyond_y, beyond_x = np.rint(2 * down * right**2 / both), np.rint(2 * right * down**2 / both)
-    return y + beyond_y.astype(np.intp), x + beyond_x.astype(np.intp)
+    beyond_y, beyond_x = np.ceil(times * down * right**2 / both), np.ceil(times * right * down**2 / both)
+    rows, columns = within.shape
+    return np.minimum(y + beyond_y.astype(np.intp), rows - 1), np.minimum(x + beyond_x.astype(np.intp), columns - 1)

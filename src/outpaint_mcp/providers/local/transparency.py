@@ -22,6 +22,9 @@ _FADES: Final = 0.9  # of its alpha at the strip's inner edge: what has less at 
 _CLOSES: Final = 1 / 3  # of its width: an outline that would close within this only touches the border
 _MOSTLY: Final = 0.65  # of the border: a picture that is visible there is no logo on transparent ground
 _WHOLE: Final = 0.9  # of a side that is visible a little further in
+_SOFT: Final = 2  # pixels at an end of a stretch that smoothing has made translucent
+_GAP: Final = 3  # pixels
+_EVEN: Final = 0.95  # of a stretch: the rest are specks
 _ONE_COLOUR: Final = 8  # levels by which most of a shadow's colours differ at most
 _BUSY: Final = 6  # stretches on a side
 _ROUGH: Final = 6.0  # levels from one pixel to the next, on average
@@ -77,7 +80,7 @@ def continued_alpha(alpha: Pixels, canvas: Canvas) -> Pixels | None:
 
 def has_shadow(pixels: Pixels) -> bool:
     """Whether what is translucent at the border has one colour, as a shadow has."""
-    line = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    line = border(pixels)
     colours = line[_translucent(line), :3].astype(np.int16)
     if len(colours) == 0:
         return False
@@ -183,15 +186,14 @@ def _side(view: Pixels, depth: int, short: int) -> _Side:
     """How a side goes on, from the `depth` rows (or columns) along it, outermost first, and as many behind them."""
     strip, behind = view[:depth], view[depth:]
     alpha, fall = np.zeros_like(strip[0]), np.zeros(strip.shape[1], np.float32)
-    rough, touched, stretches = 0.0, False, list(_stretches(strip[0] > FAINT))
+    rough, touched, stretches = 0.0, False, _stretches(strip[0] > FAINT)
     for first, last in stretches:
         seen = strip[:, first:last].astype(np.float32)
         outer, inner = float(seen[0].mean()), float(seen[-1].mean())
         if _only_touches(strip, first, last):
             touched = True
             continue
-        steady = np.abs(seen[0] - np.median(seen[0])).max() <= TOLERANCE
-        alpha[first:last] = np.median(seen[0]) if steady else seen[0]
+        alpha[first:last], steady = _without_specks(strip[0], first, last)
         if outer < _FADES * inner:
             fade = outer * (len(strip) - 1) / (inner - outer)
             if outer <= _SLIGHT:
@@ -207,10 +209,26 @@ def _side(view: Pixels, depth: int, short: int) -> _Side:
     return _Side(alpha, fall, touched, busy, outlined)
 
 
-def _stretches(flags: Flags) -> Iterator[tuple[int, int]]:
-    """The first and the place after the last of each run of true flags."""
+def _without_specks(line: Pixels, first: int, last: int) -> tuple[Pixels, bool]:
+    """The alpha of a stretch, and whether it is even: then it is one number, but for its soft ends."""
+    stretch = line[first:last].copy()
+    inner = stretch[_SOFT if first > 0 else 0 : len(stretch) - (_SOFT if last < len(line) else 0)]
+    if len(inner) == 0:
+        return stretch, True
+    level = np.median(inner)
+    even = np.mean(np.abs(inner - level) <= TOLERANCE) >= _EVEN
+    if even:
+        inner[:] = level
+    return stretch, bool(even)
+
+
+def _stretches(flags: Flags) -> list[tuple[int, int]]:
+    """The first and the place after the last of each run of true flags; a gap of a few pixels ends none."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True)
+    first, last = steps[::2], steps[1::2]
+    apart = first[1:] - last[:-1] > _GAP
+    starts = first[np.concatenate([[True], apart])[: len(first)]]
+    return list(zip(starts.tolist(), last[np.concatenate([apart, [True]])[: len(last)]].tolist(), strict=True))
 
 
 def _only_touches(strip: Pixels, first: int, last: int) -> bool:
