@@ -112,8 +112,10 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
     options: dict[str, Any] = {} if nature.dpi is None else {"dpi": nature.dpi}
     if image_format == "png":
         image.save(buffer, "PNG", compress_level=_PNG_LEVEL, icc_profile=nature.icc_profile, **options)
-        data = buffer.getvalue()
-        return data[:_PNG_HEADER] + _tags_beside(nature) + data[_PNG_HEADER:]
+        if not (tags := _tags_beside(nature)):
+            return buffer.getvalue()
+        data = buffer.getbuffer()
+        return b"".join((data[:_PNG_HEADER], tags, data[_PNG_HEADER:]))
     profile = _profile_for(nature, image_format) or b""
     if image_format == "jpeg":
         image.save(buffer, "JPEG", quality=95, subsampling=0, icc_profile=profile, **options)
