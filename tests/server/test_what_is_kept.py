@@ -233,6 +233,12 @@ CUT: dict[str, Callable[[], bytes]] = {
     "PNG": lambda: file_of(dark(), "PNG"),
     "palette PNG": lambda: file_of(dark("P"), "PNG"),
     "interlaced PNG": of_an_interlaced_png,
+    "TIFF": lambda: file_of(dark(), "TIFF"),
+}
+OTHERS: dict[str, Callable[[], bytes]] = {
+    "WebP": lambda: file_of(dark(), "WEBP"),
+    "BMP": lambda: file_of(dark(), "BMP"),
+    "packed TIFF": lambda: file_of(dark(), "TIFF", compression="tiff_lzw", strip_size=1 << 24),
 }
 
 
@@ -263,7 +269,7 @@ async def test_a_file_that_is_cut_off_is_extended_if_next_to_no_pixels_are_missi
 
 async def test_a_file_of_which_more_is_missing_is_refused_as_cut_off(tmp_path: Path) -> None:
     async with connected(settings_for(tmp_path)) as client:
-        for name, encode in CUT.items():
+        for name, encode in (CUT | OTHERS).items():
             data = encode()
             for part in (0.5, 0.9)[: 1 if name == "progressive JPEG" else 2]:
                 file = tmp_path / f"{name} cut to {part}"

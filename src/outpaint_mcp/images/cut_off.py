@@ -23,6 +23,8 @@ _LARGEST_COARSE_PART: Final = 1 / 4
 _LAST_ROWS: Final = 17
 """Of a JPEG: one row of blocks, and the line above that is smoothed with it."""
 _BLOCK: Final = 8
+_MOST_BYTES: Final = 1 << 20
+"""That are added to a file whose pixels lie in it as they are."""
 _OTHER_DATA: Final = bytes(85 + place * 89 % 127 for place in range(4000))
 _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -40,7 +42,8 @@ def refusal(part: float | None = None) -> InvalidImageError:
 
 
 def _note(part: float) -> str:
-    return f"The image's file is cut off: its last pixels ({part:.2%}) are missing, and continue those above them."
+    share = f"{max(part, 1e-4):.2%}"
+    return f"The image's file is cut off: its last pixels ({share}) are missing, and continue those beside them."
 
 
 def restored_jpeg(data: bytes, load: Callable[[Image.Image], None]) -> tuple[Image.Image, str]:
@@ -71,6 +74,29 @@ def restored_jpeg(data: bytes, load: Callable[[Image.Image], None]) -> tuple[Ima
     if part > LARGEST_PART or height > ceil(_LAST_ROWS * image.height / full):
         raise refusal(part)
     beside = (left, top - 1, image.width, top) if top else (left - 1, 0, left, image.height)
+    image.paste(image.crop(beside).resize((width, height)), (left, top))
+    return image, _note(part)
+
+
+def restored_rows(data: bytes) -> tuple[Image.Image, str]:
+    """As `restored_jpeg`, for a file whose pixels lie in it as they are, from the top down or from the bottom up.
+
+    Raises:
+        InvalidImageError: more is missing than may be.
+    """
+    try:
+        image, other = (open_untrusted(data + more) for more in (bytes(_MOST_BYTES), b"\x55" * _MOST_BYTES))
+        differing = ImageChops.difference(image, other).getbbox()
+    except (OSError, ValueError):
+        raise refusal() from None
+    if differing is None:
+        return image, ""
+    left, top, right, bottom = differing
+    width, height = right - left, bottom - top
+    part = width * height / (image.width * image.height)
+    if part > LARGEST_PART:
+        raise refusal(part)
+    beside = (left, top - 1, right, top) if top else (left, bottom, right, bottom + 1)
     image.paste(image.crop(beside).resize((width, height)), (left, top))
     return image, _note(part)
 
@@ -136,6 +162,24 @@ def _lengths(header: bytes) -> tuple[int, int]:
     return size, last
 
 
-def is_cut_off(error: Exception) -> bool:
-    """Whether it is what Pillow raises of a file that ends too early."""
-    return re.search(r"truncat|unexpected end|not enough", str(error), re.IGNORECASE) is not None
+def is_cut_off(error: Exception, data: bytes) -> bool:
+    """Whether that is why a file cannot be decoded: the decoder says so, or the file that it is longer."""
+    return re.search(r"truncat|unexpected end|not enough", str(error), re.IGNORECASE) is not None or _ends_early(data)
+
+
+def _ends_early(data: bytes) -> bool:
+    if data.startswith(b"RIFF"):  # WebP
+        return 8 + int.from_bytes(data[4:8], "little") > len(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):  # TIFF
+        return int.from_bytes(data[4:8], "little" if data.startswith(b"I") else "big") + 2 > len(data)
+    if data[4:8] not in (b"ftyp", b"jP  "):
+        return False
+    at = 0  # the boxes of AVIF, HEIC and JPEG 2000
+    while at + 16 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:
+            return False
+        at += size
+    return at > len(data)

@@ -23,7 +23,7 @@ from outpaint_mcp.images.containers import (
     Contents,
     contents_of,
 )
-from outpaint_mcp.images.cut_off import is_cut_off, refusal, restored_jpeg, restored_png
+from outpaint_mcp.images.cut_off import is_cut_off, refusal, restored_jpeg, restored_png, restored_rows
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
 
 MAX_INPUT_PIXELS: Final = 120_000_000
@@ -147,11 +147,15 @@ def _decode(
     except InvalidImageError:
         raise
     except UnidentifiedImageError as error:
+        if is_cut_off(error, contents.data):
+            raise refusal() from error
         raise InvalidImageError("The file is not an image, or in no format that is read here.") from error
     except Image.DecompressionBombError as error:
         most = f"{MAX_INPUT_PIXELS // 1_000_000} megapixels"
         raise InvalidImageError(f"The image has many more than {most}.", f"Scale it down to at most {most}.") from error
     except _BROKEN as error:
+        if is_cut_off(error, contents.data):
+            raise refusal() from error
         raise InvalidImageError("The image is damaged or cut short: it cannot be decoded.") from error
     if contents.profile is not None:
         upright.info["icc_profile"] = contents.profile
@@ -176,8 +180,8 @@ def _loaded(contents: Contents, image: Image.Image, at_least: tuple[int, int] | 
     except OSError as error:
         if contents.cut_off:
             return restored_png(contents.data) if image.format == "PNG" else restored_jpeg(contents.data, load)
-        if is_cut_off(error):
-            raise refusal() from error
+        if image.format in ("BMP", "TIFF") and is_cut_off(error, contents.data):
+            return restored_rows(contents.data)
         raise
     return image, ""
 
