@@ -151,7 +151,7 @@ def noise() -> Image.Image:
 async def test_what_is_sent_is_measured_against_the_vendors_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Callable[[], bytes], advice: str
 ) -> None:
-    limit_of(monkeypatch, 500_000)
+    declare(monkeypatch, max_bytes=500_000)
     source = tmp_path / "photo"
     source.write_bytes(encode())
     async with service_at_sandbox(tmp_path) as at:
@@ -167,15 +167,24 @@ async def test_what_is_sent_is_measured_against_the_vendors_limit(
 
 
 async def test_only_what_is_sent_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_of(monkeypatch, 500_000)
+    declare(monkeypatch, max_bytes=500_000)
     source = tmp_path / "photo"
     source.write_bytes(FILES["JPEG"]() + os.urandom(600_000))
     assert len(await received(tmp_path, str(source))) < 500_000
 
 
-def limit_of(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
+async def test_a_provider_that_uploads_what_has_a_url_uploads_a_clean_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, max_url=1000)
+    async with serving({"/photo.jpg": ok(FILES["JPEG"]())}) as host:
+        data = await received(tmp_path, host.url("/photo.jpg").replace("127.0.0.1", "localhost"))
+    assert SECRET.encode() not in data
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     operations = dict(Apiframe.operations)
-    operations[SourceKind.IMAGE] = replace(operations[SourceKind.IMAGE], max_bytes=max_bytes)
+    operations[SourceKind.IMAGE] = replace(operations[SourceKind.IMAGE], **changes)
     monkeypatch.setattr(Apiframe, "operations", operations)
 
 

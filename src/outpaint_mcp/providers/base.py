@@ -52,6 +52,8 @@ class Provider(ABC):
     """Whether a task that the provider calls failed costs nothing."""
     costs_money: ClassVar[bool] = True
     leaves_machine: ClassVar[bool] = True
+    uploads: ClassVar[bool] = False
+    """Whether your own image is uploaded before the order, which then names the upload."""
     idempotent: ClassVar[bool] = False
     """Whether an order may be sent again under the same idempotency key without being placed twice."""
     callback_pattern: ClassVar[str] = r"[!-~]{1,200}"

@@ -59,8 +59,6 @@ class HttpProvider(AnswerReader):
     id_pattern: ClassVar[str] = r"(?!\.{1,2}$)[!-~]{1,200}"
     """What a task's id at the vendor looks like, as a regular expression; no other is polled."""
     callback_pattern: ClassVar[str] = r"[0-9a-f]{64}"
-    uploads: ClassVar[bool] = False
-    """Whether your own image is uploaded before the order, which then names the upload."""
     idempotency_header: ClassVar[str] = ""
     """The header that carries an order's idempotency key, where the vendor keeps one (`idempotent`)."""
     order_seconds: ClassVar[float | None] = None

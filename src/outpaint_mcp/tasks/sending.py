@@ -225,7 +225,7 @@ class OrderSender:
         elif not provider.leaves_machine:
             path = self._images.source_path(source.sha256, source.mime_type)
             yield replace(order, source=replace(source, path=str(path))), ()
-        elif operation.max_url is not None:
+        elif operation.max_url is not None and not provider.uploads:
             yield replace(order, source=replace(source, path="")), ()
         else:
             async with self._images.clean_copy(source, client=order.client) as (clean, notes):
