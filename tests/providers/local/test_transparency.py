@@ -202,6 +202,20 @@ def test_a_window_cut_below_goes_on_with_its_shadow_and_its_body() -> None:
     assert not picture[:, :20, 3].any()
 
 
+@pytest.mark.parametrize("margins", [(0, 40, 0, 0), (0, 0, 50, 0), (30, 30, 30, 30)])
+def test_what_fades_out_and_is_cut_before_its_end_fades_out_beyond(margins: tuple[int, int, int, int]) -> None:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    distance = np.hypot((columns - WIDTH / 2) / WIDTH, (rows - HEIGHT / 2) / HEIGHT)
+    pixels = with_alpha(slope(), (255 * (1 - 1.4 * distance)).clip(0, 255).astype(np.uint8))
+    above, below, before, beyond = margins
+    canvas = Canvas(WIDTH + before + beyond, HEIGHT + above + below, before, above)
+    picture = drawn(fill_corners(pixels, canvas)[0], canvas)
+    assert np.array_equal(original_in(picture, canvas, pixels), pixels)
+    alpha = picture[..., 3].astype(int)
+    assert (np.diff(alpha[above + HEIGHT // 2 :], axis=0) <= 0).all()
+    assert (np.diff(alpha[:, : before + WIDTH // 2], axis=1) >= 0).all()
+
+
 def test_round_corners_above_are_filled_where_the_image_fades_out_below() -> None:
     fading = np.broadcast_to(np.linspace(512, 0, HEIGHT).clip(0, 255)[:, None], (HEIGHT, WIDTH)).astype(np.uint8)
     pixels = with_alpha(slope(), np.minimum(rounded(12, (True, True, False, False)), fading))

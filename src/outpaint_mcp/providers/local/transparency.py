@@ -254,8 +254,10 @@ def _go_on(view: Pixels, side: _Side) -> None:
 
 def _go_on_both_ways(view: Pixels, one: _Side, other: _Side) -> None:
     """Fill the area at a corner as far as both sides go on there; it begins at the original's corner."""
+    if view.size == 0:
+        return
     if one.fall.any() or other.fall.any():
-        across = np.concatenate([other.at(distance) for distance in range(1, view.shape[1] + 1)] or [view[0, :0]])
+        across = np.concatenate([other.at(distance) for distance in range(1, view.shape[1] + 1)])
         for distance, row in enumerate(view, 1):
             np.minimum(one.at(distance), across, out=row)
     else:
