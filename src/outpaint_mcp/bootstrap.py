@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
+
 from outpaint_mcp.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -139,8 +141,12 @@ async def open_service(
     Raises:
         ConfigurationError: a setting is wrong, or the data folder cannot be used.
     """
+    from outpaint_mcp.storage.data_folder import close_to_others
+
+    settings = _given(settings)
+    await anyio.to_thread.run_sync(close_to_others, settings.data_dir)
     service, scheduler, client = build_service(
-        _given(settings), front=front, observer=observer, events=events, public_url=public_url, images_url=images_url
+        settings, front=front, observer=observer, events=events, public_url=public_url, images_url=images_url
     )
     async with client, service.running(), scheduler.running():
         yield service
@@ -192,6 +198,7 @@ def build_service(
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.http_client import HttpClient
     from outpaint_mcp.settings import child_environment, read_vendor_settings
+    from outpaint_mcp.storage.data_folder import IMAGE_LINKS_KEY, STORE
     from outpaint_mcp.storage.key_file import read_key
     from outpaint_mcp.storage.store import Store
     from outpaint_mcp.tasks.image_links import ImageLinks
@@ -212,7 +219,7 @@ def build_service(
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
     events = events or TaskEvents()
     service = Service(
-        store=Store(settings.data_dir / "store.db", f"{os.getpid()}-{secrets.token_hex(8)}"),
+        store=Store(settings.data_dir / STORE, f"{os.getpid()}-{secrets.token_hex(8)}"),
         images=images,
         providers=providers,
         options=ServiceOptions(
@@ -230,7 +237,7 @@ def build_service(
             public_url=public_url,
         ),
         events=events,
-        links=None if images_url is None else ImageLinks(images_url, read_key(settings.data_dir / "image-links.key")),
+        links=None if images_url is None else ImageLinks(images_url, read_key(settings.data_dir / IMAGE_LINKS_KEY)),
     )
     return service, Scheduler(service, events, observer=observer), client
 

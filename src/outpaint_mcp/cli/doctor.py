@@ -31,11 +31,11 @@ from outpaint_mcp.cli.settings_checks import (
     known_variables,
 )
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
-from outpaint_mcp.domain.private_files import is_open_to_others, is_ours
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
 from outpaint_mcp.settings import Settings, VendorSettings
+from outpaint_mcp.storage.data_folder import STORE, is_ours_alone, open_to_others, ours_in
 from outpaint_mcp.storage.store import Store
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ async def examine(installation: Installation) -> list[Finding]:
     found += check_stdout(printed)
     if not isinstance(settings, ConfigurationError):
         found += check_folder(settings.data_dir)
-        found += await check_store(settings.data_dir / "store.db", installation.now)
+        found += await check_store(settings.data_dir / STORE, installation.now)
         found += check_file_roots(settings.file_roots)
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)
@@ -209,11 +209,30 @@ def check_folder(
     if free < LOW_DISK_BYTES:
         level = Level.PROBLEM if free < FULL_DISK_BYTES else Level.WARNING
         return [Finding("data folder", level, f"{folder} {state}, but only {room}.", "Free some space.")]
-    if existing == folder and is_open_to_others(folder):
-        command = f"chmod 700 {shlex.quote(str(folder))}"
-        advice = command if is_ours(folder) else f"Set OUTPAINT_DATA_DIR to a folder of its own, or: {command}"
-        return [warning("data folder", f"Other users of this machine can enter {folder}.", advice)]
+    if existing == folder and (found := _who_else(folder)):
+        return found
     return [Finding("data folder", Level.OK, f"{folder} {state}; {room}.")]
+
+
+def _who_else(folder: Path) -> list[Finding]:
+    """Warnings of what is stored and open to others."""
+    try:
+        wide, stored, alone = open_to_others(folder), ours_in(folder), is_ours_alone(folder)
+    except OSError as error:
+        return [warning("data folder", f"{folder} cannot be listed: {error.strerror}.", "Check its permissions.")]
+    found = []
+    if folder in wide and not alone:
+        wide.remove(folder)
+        advice = f"Set OUTPAINT_DATA_DIR to a folder of its own, such as {folder / 'outpaint'}"
+        if stored:
+            advice += f", and move what is stored into it: {', '.join(path.name for path in stored)}"
+        message = f"Other users of this machine can enter {folder}, which is not for outpaint-mcp alone."
+        found.append(warning("data folder", message, advice + "."))
+    if wide:
+        paths = [str(path) for path in wide]
+        message = f"Other users of this machine can use {', '.join(paths)}."
+        found.append(warning("data folder", message, f"chmod go= {shlex.join(paths)}"))
+    return found
 
 
 async def check_store(path: Path, now: float) -> list[Finding]:

@@ -31,23 +31,11 @@ def is_open_to_others(path: Path) -> bool:
     return os.name == "posix" and bool(path.stat().st_mode & 0o077)
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file or folder belongs to this user, and is no folder that others share or the user lives in."""
-    if os.name != "posix":
-        return False
-    found = path.stat()
-    return (
-        found.st_uid == os.geteuid()
-        and not found.st_mode & stat.S_ISVTX
-        and not Path(os.path.expanduser("~")).resolve().is_relative_to(path.resolve())
-    )
-
-
 def narrow(path: Path) -> None:
-    """Take other users' access to a file or folder away, if it is ours.
+    """Take other users' access to a file away, if it is this user's.
 
     Raises:
         OSError: it is not there.
     """
-    if is_open_to_others(path) and is_ours(path):
+    if is_open_to_others(path) and path.stat().st_uid == os.geteuid():
         path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError
-from outpaint_mcp.domain.private_files import make_folder, narrow
+from outpaint_mcp.domain.private_files import make_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -178,11 +178,9 @@ class Database:
             return self._connection
         # Prompts stand in it: it is its owner's alone, and SQLite makes its other files like it.
         make_folder(self._path.parent)
-        narrow(self._path.parent)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        for path in (self._path, *(self._path.with_name(self._path.name + end) for end in ("-wal", "-shm"))):
-            with suppress(FileNotFoundError):
-                narrow(path)
+        # One that is there is left alone: closing it would drop the locks that another connection of this process has.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         db = self._connected()
         try:
             db.execute("PRAGMA journal_mode = WAL")
