@@ -1,10 +1,14 @@
 """What is stored is its owner's alone."""
 
+import contextlib
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -13,8 +17,9 @@ import pytest
 from outpaint_mcp.bootstrap import open_service
 from outpaint_mcp.cli.doctor import check_folder
 from outpaint_mcp.cli.findings import Level
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.storage.data_folder import is_ours_alone
-from outpaint_mcp.web.token_file import add_token, remove_tokens, token_names
+from outpaint_mcp.web.token_file import TokenFile, add_token, remove_tokens, token_names
 
 from ..serving import picture, settings_for
 
@@ -23,6 +28,18 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """As root, whom no mode stops, the block is another user's."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(12345)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def run(folder: Path, *arguments: str) -> None:
@@ -130,3 +147,32 @@ def test_a_token_file_keeps_its_mode_its_owner_and_its_link(tmp_path: Path) -> N
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert token_names(link) == ["bob"]
     assert [path.name for path in real.parent.iterdir()] == ["tokens"]
+
+
+def test_a_token_is_removed_in_place_where_the_file_cannot_be_replaced(tmp_path: Path) -> None:
+    linked, other = tmp_path / "tokens", tmp_path / "other"
+    add_token(linked, "ann")
+    kept = add_token(linked, "bob")
+    add_token(linked, "ann", another=True)
+    other.hardlink_to(linked)
+    assert remove_tokens(linked, "ann") == 2
+    assert other.samefile(linked)
+    assert TokenFile(other).name_of(kept) == "bob"
+    assert token_names(other) == ["bob"]
+
+    other.unlink()
+    # Not below `tmp_path`, which the other user cannot enter.
+    with tempfile.TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name) / "tokens"
+        shutil.copy(linked, file)
+        file.chmod(0o666)
+        folder.chmod(0o555)
+        with unprivileged():
+            add_token(file, "cyd")
+            assert remove_tokens(file, "bob") == 1
+        assert token_names(file) == ["cyd"]
+        assert list(folder.iterdir()) == [file]
+        file.chmod(0o444)
+        with unprivileged(), pytest.raises(ConfigurationError, match="as a user who can write it"):
+            remove_tokens(file, "cyd")
+        assert token_names(file) == ["cyd"]

@@ -7,6 +7,7 @@ import difflib
 import ipaddress
 import os
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -93,10 +94,11 @@ def check_tokens_file(path: Path) -> list[Finding]:
         return [problem("tokens file", error.message, error.advice)]
     except OSError as error:
         return [problem("tokens file", f"{path} cannot be read: {error.strerror}.", "Check OUTPAINT_TOKENS_FILE.")]
+    command = f"chmod 600 {shlex.quote(str(path))}"
     if os.name == "posix" and mode & 0o022:
-        return [problem("tokens file", f"Other users can write {path}: they could add tokens.", f"chmod 600 {path}")]
+        return [problem("tokens file", f"Other users can write {path}: they could add tokens.", command)]
     if os.name == "posix" and mode & 0o044:
-        return [warning("tokens file", f"Other users can read the names in {path}.", f"chmod 600 {path}")]
+        return [warning("tokens file", f"Other users can read the names in {path}.", command)]
     if not names:
         advice = "outpaint-mcp token add NAME"
         return [warning("tokens file", f"{path} holds no token: every request is rejected.", advice)]

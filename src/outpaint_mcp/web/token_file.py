@@ -110,24 +110,58 @@ def add_token(path: Path, name: str, *, another: bool = False) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "a+b") as file:
             file.write(f"{_newline_before(path)}{name} {_digest(token)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
+        raise _cannot_write(path, error) from error
     return token
 
 
 def remove_tokens(path: Path, name: str) -> int:
     """Remove every token of `name` from the file; returns how many there were.
 
+    The file is replaced. Where that would break a hard link, or its folder does not allow it, the lines are overwritten
+    with spaces. Neither can lose another line, whenever it is interrupted.
+
     Raises:
         ConfigurationError: the file cannot be read or written.
     """
     lines = _text(path).splitlines(keepends=True)
     kept = [line for line in lines if _NAME.fullmatch(name) is None or line.split()[:1] != [name]]
+    if len(kept) == len(lines):
+        return 0
+    file = path.resolve()
     try:
-        _replace(path.resolve(), "".join(kept))
+        if file.stat().st_nlink > 1:
+            _blank(file, name)
+        else:
+            try:
+                _replace(file, "".join(kept))
+            except OSError:
+                _blank(file, name)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
+        raise _cannot_write(path, error) from error
     return len(lines) - len(kept)
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} cannot be written: {error.strerror}.",
+        "Run this as a user who can write it, or choose another file with --file.",
+    )
+
+
+def _blank(path: Path, name: str) -> None:
+    """Overwrite the lines of `name` with spaces, in place."""
+    with path.open("r+b") as file:
+        start = 0
+        for line in file.read(MAX_BYTES).splitlines(keepends=True):
+            if line.split()[:1] == [name.encode()]:
+                file.seek(start)
+                file.write(b" " * len(line.rstrip(b"\r\n")))
+            start += len(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _replace(path: Path, text: str) -> None:
@@ -137,6 +171,8 @@ def _replace(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
         found = path.stat()
         if os.name == "posix":
             if (part.stat().st_uid, part.stat().st_gid) != (found.st_uid, found.st_gid):
