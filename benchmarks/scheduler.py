@@ -36,7 +36,7 @@ import anyio
 import anyio.lowlevel
 
 from outpaint_mcp.cli.serve import collect_rarely
-from outpaint_mcp.domain.clock import Clock, SystemClock
+from outpaint_mcp.domain.clock import Clock, SystemClock, Uptime
 from outpaint_mcp.domain.events import Observer
 from outpaint_mcp.domain.order import Order, Parent
 from outpaint_mcp.domain.request import OutpaintRequest
@@ -81,6 +81,9 @@ class JumpingClock:
 
     def monotonic(self) -> float:
         return self._now
+
+    def uptime(self) -> Uptime:
+        return Uptime("boot", self._now)
 
     async def sleep(self, seconds: float) -> None:
         event = anyio.Event()

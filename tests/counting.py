@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import anyio
 
+from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.errors import OutpaintError, UnknownTaskError
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import Order, StepName
@@ -34,6 +35,7 @@ class MovedClock:
     def __init__(self, now: float = START) -> None:
         self._now = now
         self.ahead = 0.0
+        self.boot = "boot-1"
         self._sleepers: list[tuple[float, anyio.Event]] = []
         self._due: dict[str, float] = {}
         self._service: Service | None = None
@@ -44,6 +46,9 @@ class MovedClock:
 
     def monotonic(self) -> float:
         return self._now
+
+    def uptime(self) -> Uptime:
+        return Uptime(self.boot, self._now)
 
     async def sleep(self, seconds: float) -> None:
         sleeper = (self._now + seconds, anyio.Event())

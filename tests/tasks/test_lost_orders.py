@@ -1,5 +1,7 @@
 """Orders whose answer was lost, or that were never sent, when much time has gone by: still nothing is paid twice."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from outpaint_mcp.domain.clock import BOOT_ID, SystemClock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     KeyConflictError,
@@ -93,6 +96,45 @@ async def test_a_lost_order_is_as_old_as_it_is_though_the_clock_was_set_back(tmp
         clock.ahead = -10 * HOUR
         await clock.move(30 * HOUR)
     assert 22 * HOUR < asked_at[-1] - asked_at[0] < 23 * HOUR
+
+
+@pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
+@pytest.mark.parametrize(("hours", "ahead"), [(0.1, 0), (0.1, -1), (12, 0), (24.1, 24), (24.1, 0), (400, 400)])
+async def test_an_order_that_a_dead_process_left_is_asked_for_again_only_while_its_age_is_certain(
+    tmp_path: Path, clock: MovedClock, hours: float, ahead: float, boot: str
+) -> None:
+    vendor = IdempotentProvider()
+    losing(vendor)
+    # It dies while it sends the order, with a clock that is so far ahead, and nobody runs for so long.
+    clock.ahead = ahead * HOUR
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        task = await service.outpaint(request())
+    clock.ahead = 0
+    await clock.move(hours * HOUR)
+    clock.boot = boot
+    sent: list[Order] = []
+    vendor.before_start, vendor.after_start = sent.append, lambda _: None
+    async with running(service_over(tmp_path, vendor, owner="two", clock=clock), clock) as service:
+        await clock.move(600)
+        found = await service.get_task(task.id)
+    if boot == "boot-1" and hours < 23:
+        assert len(sent) == 1, "its key is remembered"
+        assert found.remote_id == "r-0"
+    else:
+        assert sent == [], "the vendor may have forgotten the key"
+        assert (found.status, found.next[: len(NOT_KNOWN)]) == (Status.UNKNOWN, NOT_KNOWN)
+        assert found.failure is not None
+        assert "not sent again" in found.failure.message
+
+
+@pytest.mark.skipif(not BOOT_ID.exists(), reason="the system names no boot")
+def test_the_uptime_is_one_clock_for_all_processes() -> None:
+    before = SystemClock().uptime()
+    code = "from outpaint_mcp.domain.clock import *; u = SystemClock().uptime(); print(u.boot, u.seconds)"
+    boot, seconds = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    after = SystemClock().uptime()
+    assert before.boot == boot == after.boot
+    assert before.seconds < float(seconds) < after.seconds
 
 
 @pytest.mark.parametrize("answer_is_lost", [True, False])

@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from PIL import Image
 
+from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import InputImage, StepName
@@ -159,6 +160,9 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return anyio.current_time()
+
+    def uptime(self) -> Uptime:
+        return Uptime("boot", anyio.current_time())
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
@@ -56,8 +57,9 @@ class Record:
     `task.steps` is empty here: it is built from `steps` when the task is shown. `order` and its `identity` are None for
     a task that was imported: nobody ordered it here. `reference` and `is_grid` describe the result as a parent.
     `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
-    `copies` are the cached copies of its images, by index. `mine` says whether this process was the task's owner when
-    it was read.
+    `copies` are the cached copies of its images, by index. `ordered_at` is when it was ordered, on the clock that
+    nobody sets; None of what was imported, and of older tasks. `mine` says whether this process was the task's owner
+    when it was read.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class Record:
     is_grid: bool | None = None
     due_at: float | None = None
     copies: Mapping[int, StoredImage] = field(default_factory=dict)
+    ordered_at: Uptime | None = None
     mine: bool = False
 
 

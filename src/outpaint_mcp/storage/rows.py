@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
 
-TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider"
+TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider, boot, uptime"
 STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
 
 
@@ -57,6 +58,7 @@ def record_of(
             index: StoredImage(sha256, mime_type, *sizes.get(index, (None, None)))
             for index, sha256, mime_type in copies
         },
+        ordered_at=None if row[9] is None or row[10] is None else Uptime(str(row[9]), float(row[10])),
         mine=row[7] == owner,
     )
 

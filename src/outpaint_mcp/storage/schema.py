@@ -102,5 +102,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
     # An older version that still runs would place orders that this one does not recognise.
     leases.refuse_older_versions,
+    # When a task was ordered, on a clock that nobody sets (`Uptime`). Unknown of older tasks.
+    "ALTER TABLE tasks ADD COLUMN boot TEXT; ALTER TABLE tasks ADD COLUMN uptime REAL",
 )
 """What takes a file from each schema version to the next."""

@@ -116,7 +116,8 @@ class Store(Database):
         task = record.task
         db.execute(
             "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
-            " created_at, finished_at, due_at, owner, change) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            " created_at, finished_at, due_at, owner, boot, uptime, change)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
             " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15))",
             (
                 task.id,
@@ -133,6 +134,8 @@ class Store(Database):
                 finished_at(record),
                 record.due_at,
                 self._owner,
+                record.ordered_at and record.ordered_at.boot,
+                record.ordered_at and record.ordered_at.seconds,
             ),
         )
         db.executemany(

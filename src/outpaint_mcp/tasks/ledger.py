@@ -65,6 +65,18 @@ class Ledger:
         """For how many seconds a task has been there."""
         return self.clock.monotonic() - self.since(record)
 
+    def key_age(self, record: Record) -> float | None:
+        """How old the idempotency keys of a task's orders are at most, in seconds; None if that cannot be known.
+
+        The wall clock alone does not tell: it may have been ahead when the task was ordered, and a task that was left
+        behind for a day would look new. The uptime does, until the machine is booted again; then nothing does.
+        """
+        at, since = self.clock.uptime(), record.ordered_at
+        by_clock = self.clock.now() - record.task.created_at.timestamp()
+        if since is None or since.boot != at.boot or not since.seconds <= at.seconds or by_clock < 0:
+            return None
+        return max(by_clock, at.seconds - since.seconds)
+
     async def save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
         """Write a task of this process down and publish the change.
 

@@ -121,10 +121,11 @@ class TaskLifecycle:
                 return await self._sender.send_again(record, position)
             case OrderState.SENT:
                 # The process that sent it is gone, and with it the answer.
-                lost = OrderUnconfirmedError("The server stopped before the provider's answer to the order arrived.")
+                stopped = "The server stopped before the provider's answer to the order arrived."
+                lost = OrderUnconfirmedError(f"{stopped}{self._sender.why_not_again(record)}")
                 return await self._sender.settle_unconfirmed(record, position, lost)
             case OrderState.UNCONFIRMED if record.due_at is not None:
-                lost = OrderUnconfirmedError("The order was not found in the time in which its key is remembered.")
+                lost = OrderUnconfirmedError(f"The answer to the order was lost.{self._sender.why_not_again(record)}")
                 return await self._sender.settle_unconfirmed(record, position, lost)
             case OrderState.ACCEPTED:
                 if answer is None or last is None or last.remote_id != step.remote_id:

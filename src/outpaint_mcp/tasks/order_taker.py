@@ -103,7 +103,7 @@ class OrderTaker:
         provider = self._providers[order.provider]
         usd = provider.usd_for(order)
         prices = [self._options.prices.get(provider.name, usd.get(step)) for step in order.steps]
-        new = new_record(order, notes, client, prices, self._ledger.now())
+        new = new_record(order, notes, client, prices, self._ledger.now(), self._ledger.clock.uptime())
 
         async def claim() -> tuple[Record, bool]:
             return await self._ledger.store.claim(

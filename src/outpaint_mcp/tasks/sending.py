@@ -286,13 +286,23 @@ class OrderSender:
     def may_send_again(self, record: Record) -> bool:
         """Whether an order whose answer was lost can be sent again without placing it twice.
 
-        Not if its key may have been forgotten: the age of an order from the future, by a clock that was set back since,
-        is not known, and one that was placed here is as old as this process has known it.
+        Not if its key may have been forgotten, or how old it is cannot be known.
         """
         provider = self._providers[record.task.provider]
-        age = self._clock.now() - record.task.created_at.timestamp()
-        is_young = age >= 0 and max(age, self._ledger.age(record)) < KEY_VALID_SECONDS
+        age = self._ledger.key_age(record)
+        is_young = age is not None and age < KEY_VALID_SECONDS
         return provider.idempotent and (is_young or not provider.costs_money)
+
+    def why_not_again(self, record: Record) -> str:
+        """Why an order that has an idempotency key is not sent again, as a further sentence; empty if it has none."""
+        if not self._providers[record.task.provider].idempotent:
+            return ""
+        if self._ledger.key_age(record) is None:
+            return (
+                " It is not sent again under its idempotency key: how old that is cannot be known after the machine "
+                "was restarted or its clock set back."
+            )
+        return " The time in which its idempotency key is remembered is over, so it is not sent again."
 
     async def send_again(self, record: Record, position: int) -> float | None:
         """Send an order again whose answer was lost, under the same key, where that cannot place it twice."""

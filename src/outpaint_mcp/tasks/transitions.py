@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.errors import OutpaintError, ProviderUnavailableError, RateLimitedError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, StepRecord
@@ -26,7 +27,7 @@ def new_id() -> str:
 
 
 def new_record(
-    order: Order, notes: tuple[str, ...], client: str, prices: Sequence[float | None], now: datetime
+    order: Order, notes: tuple[str, ...], client: str, prices: Sequence[float | None], now: datetime, uptime: Uptime
 ) -> Record:
     """The record of an order that is intended, its task queued.
 
@@ -36,6 +37,7 @@ def new_record(
         client: whose order it is.
         prices: of each of its steps, in USD; None where a price is not known.
         now: when it is ordered.
+        uptime: the same on the clock that nobody sets.
     """
     task = Task(
         id=new_id(),
@@ -50,7 +52,8 @@ def new_record(
         StepRecord(position, name, usd=usd)
         for position, (name, usd) in enumerate(zip(order.steps, prices, strict=True))
     )
-    return Record(task, client, order.identity(client), order, steps, due_at=now.timestamp() + UNSENT_SECONDS)
+    due_at = now.timestamp() + UNSENT_SECONDS
+    return Record(task, client, order.identity(client), order, steps, due_at=due_at, ordered_at=uptime)
 
 
 def failure_of(error: OutpaintError) -> Failure:
