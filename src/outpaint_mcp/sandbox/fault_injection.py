@@ -176,7 +176,9 @@ class FaultInjector:
         return record
 
 
-_CHANGES_THE_ANSWER = frozenset({"slow", "truncated_json", "unknown_status", "capitalised", "bare_string", "fail"})
+_CHANGES_THE_ANSWER = frozenset(
+    {"slow", "truncated_json", "unknown_status", "capitalised", "bare_string", "image_urls", "fail"}
+)
 
 
 def _instead(fault: Fault, vendor: Vendor) -> Response | None:
@@ -211,6 +213,8 @@ def _changed(original: Response, fault: Fault, vendor: Vendor) -> Response:
             return _with_json(original, lambda body: _with_status(body, vendor, str.capitalize))
         case "bare_string":
             return _with_json(original, vendor.as_bare_string)
+        case "image_urls":
+            return _with_json(original, lambda body: _with_image_urls(body, fault.word))
         case _:
             return original
 
@@ -226,6 +230,16 @@ def _with_status(value: Any, vendor: Vendor, change: Callable[[str], str]) -> An
         else _with_status(inner, vendor, change)
         for key, inner in value.items()
     }
+
+
+def _with_image_urls(value: Any, word: str) -> Any:
+    if isinstance(value, list):
+        return [_with_image_urls(inner, word) for inner in value]
+    if isinstance(value, dict):
+        return {key: _with_image_urls(inner, word) for key, inner in value.items()}
+    if isinstance(value, str) and value.startswith(("http://", "https://")) and "/images/" in value:
+        return word.replace("{url}", value).replace("{rest}", value.partition(":")[2])
+    return value
 
 
 def _with_json(original: Response, change: Callable[[Any], Any]) -> Response:

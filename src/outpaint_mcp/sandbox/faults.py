@@ -21,6 +21,7 @@ FaultKind = Literal[
     "unknown_status",
     "capitalised",
     "bare_string",
+    "image_urls",
     "job_shaped_refusal",
     "refused_in_200",
     "fail",
@@ -58,6 +59,8 @@ FAULT_DESCRIPTIONS: dict[FaultKind, str] = {
     "unknown_status": "puts `word` in place of the task's status",
     "capitalised": "capitalises the task's status",
     "bare_string": "puts a single URL in place of a list of URLs (vtrix: a string in place of the error)",
+    "image_urls": "puts `word` in place of each image's URL, with {url} for the true one and {rest} for that without "
+    "its scheme",
     "job_shaped_refusal": "rejects with HTTP `status`, `code` (the status) and `message` in the shape of a task "
     f"({', '.join(_VENDORS_OF['job_shaped_refusal'])})",
     "refused_in_200": "rejects with HTTP 200, in the shape that the vendor uses for that "
