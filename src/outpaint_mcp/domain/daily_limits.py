@@ -1,5 +1,6 @@
 """What one client may order in a day, and whether one more order fits. Pure arithmetic."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,9 @@ class DailyLimits:
         price, spent = sum(known), used.usd or 0.0
         # A thousandth of a cent forgives what adding decimal prices in binary leaves over.
         if spent + price > self.usd + 1e-5:
+            # Infinite is what the store says of an amount that is no number.
+            used_up = f"${spent:.4g}" if math.isfinite(spent) else "an amount that cannot be read"
             raise BudgetExceededError(
                 f"This would exceed today's limit of ${self.usd:g} (OUTPAINT_MAX_USD_PER_DAY): "
-                f"${spent:.4g} is used and this order costs ${price:.4g}."
+                f"{used_up} is used and this order costs ${price:.4g}."
             )

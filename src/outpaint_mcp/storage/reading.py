@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, record_of
+from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, UNREADABLE, record_of, unreadable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,12 +19,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Skipped:
+    """The rows that were skipped since they cannot be read; each is logged once."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+
+    def note(self, what: str) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
+            logger.warning("%s", what)
+
+
 def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None:
     """The record of a task.
 
     Raises:
-        ConfigurationError: its rows cannot be read. It stands all the same: an order that cannot be read is no reason
-            to place it again.
+        ConfigurationError: its rows cannot be read.
     """
     row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
     if row is None:
@@ -36,11 +47,8 @@ def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None
     kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
     try:
         return record_of(row, steps, kept, owner=owner)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        raise ConfigurationError(
-            f"What is stored of the task {task_id} cannot be read.",
-            "Nothing was ordered. Have the operator look at the store, and at the vendor's site.",
-        ) from error
+    except UNREADABLE as error:
+        raise unreadable(task_id) from error
 
 
 def find_remote(
@@ -56,7 +64,7 @@ def find_remote(
     return None if row is None else load(db, row[0], owner=owner)
 
 
-def recent(db: "sqlite3.Connection", client: str, limit: int, *, owner: str) -> list[Record]:
+def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped, *, owner: str) -> list[Record]:
     """The client's newest tasks, newest first."""
     rows = db.execute(
         "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (client, limit)
@@ -66,14 +74,14 @@ def recent(db: "sqlite3.Connection", client: str, limit: int, *, owner: str) -> 
         try:
             record = load(db, task_id, owner=owner)
         except ConfigurationError as error:
-            logger.warning("%s", error)
+            skipped.note(str(error))
             continue
         if record is not None:
             found.append(record)
     return found
 
 
-def changes(db: "sqlite3.Connection", since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
+def changes(db: "sqlite3.Connection", since: int, skipped: Skipped) -> tuple[int, list[tuple[str, str, str, Status]]]:
     """What changed after a change number; as `Store.changes`."""
     rows = db.execute(
         "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? AND change < 9e15 ORDER BY change",
@@ -84,7 +92,7 @@ def changes(db: "sqlite3.Connection", since: int) -> tuple[int, list[tuple[str, 
         try:
             changed.append((task_id, client, provider, Status(word)))
         except ValueError:
-            logger.warning("the status of the task %s cannot be read", task_id)
+            skipped.note(f"The status of the task {task_id} cannot be read.")
     return (rows[-1][0] if rows else since), changed
 
 
@@ -93,12 +101,12 @@ def last_change(db: "sqlite3.Connection") -> int:
     return int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks WHERE change < 9e15").fetchone()[0])
 
 
-def open_sources(db: "sqlite3.Connection") -> set[str]:
+def open_sources(db: "sqlite3.Connection", skipped: Skipped) -> set[str]:
     """The hashes of the images that open tasks are made from."""
     found = set()
     for task_id, plan in db.execute("SELECT id, plan FROM tasks WHERE due_at IS NOT NULL"):
         try:
             found.add(json.loads(plan).get("source", {}).get("sha256"))
-        except (ValueError, TypeError, AttributeError):
-            logger.warning("the order of the task %s cannot be read", task_id)
+        except UNREADABLE:
+            skipped.note(f"The order of the task {task_id} cannot be read.")
     return {sha256 for sha256 in found if isinstance(sha256, str)}

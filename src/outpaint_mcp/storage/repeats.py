@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import REUSE_SECONDS, Record
+from outpaint_mcp.storage.rows import UNREADABLE, unreadable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,23 +33,39 @@ def standing(
     return None if row is None else str(row[0])
 
 
-def images_of(db: "sqlite3.Connection", client: str, url_hash: str, now: float) -> list[InputImage]:
-    """The images that a URL has given to the client's orders since the oldest that may still stand, newest first."""
+def images_of(db: "sqlite3.Connection", client: str, url_hash: str, now: float, *, repeat: bool) -> list[InputImage]:
+    """The images that a URL has given to the client's orders since the oldest that may still stand, newest first.
+
+    Raises:
+        ConfigurationError: an order that answers for one of this URL made again cannot be read: it may be the same.
+    """
     rows = db.execute(
-        "SELECT plan, provider FROM tasks WHERE caller = ?1 AND source_hash = ?2 AND status NOT IN ('failed',"
-        " 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE caller = ?1 AND source_hash = ?2"
-        " AND (status IN ('queued', 'running', 'unknown') OR status = 'succeeded' AND finished_at > ?3))"
-        " GROUP BY json_extract(plan, '$.source.sha256') ORDER BY MAX(rowid) DESC",
+        "SELECT id, plan, provider, status IN ('queued', 'running'), status = 'succeeded' AND finished_at <= ?3"
+        " FROM tasks WHERE caller = ?1 AND source_hash = ?2"
+        " AND status NOT IN ('failed', 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE caller = ?1"
+        " AND source_hash = ?2 AND (status NOT IN ('succeeded', 'failed', 'cancelled')"
+        " OR status = 'succeeded' AND finished_at > ?3)) ORDER BY rowid DESC",
         (client, url_hash, now - REUSE_SECONDS),
     )
-    sources = (Order.from_stored(json.loads(plan), provider=provider).source for plan, provider in rows)
-    return [source for source in sources if isinstance(source, InputImage)]
+    found: dict[str, InputImage] = {}
+    for task_id, plan, provider, is_open, is_over in rows:
+        try:
+            source = Order.from_stored(json.loads(plan), provider=provider).source
+        except UNREADABLE as error:
+            if is_open or not (repeat or is_over):
+                raise unreadable(task_id) from error
+            continue
+        if isinstance(source, InputImage):
+            found.setdefault(source.sha256, source)
+    return list(found.values())
 
 
-def identities(db: "sqlite3.Connection", record: Record, now: float) -> set[str]:
+def identities(db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> set[str]:
     """The identities of a record's order: of its own image, and of every other one that its URL has given."""
     order, client = record.order, record.client
     found = set() if record.identity is None else {record.identity}
     if order is not None and (url_hash := order.source_hash(client)) is not None:
-        found.update(order.of_image(image).identity(client) for image in images_of(db, client, url_hash, now))
+        found.update(
+            order.of_image(image).identity(client) for image in images_of(db, client, url_hash, now, repeat=repeat)
+        )
     return found

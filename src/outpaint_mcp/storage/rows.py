@@ -1,22 +1,34 @@
 """Rows of the store to records and back. Pure: the same for every database."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from outpaint_mcp.domain.clock import Uptime
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
 
 TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider, boot, uptime"
+UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a row raises that does not hold what was written."""
 STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
 
 
 def day_of(now: float) -> str:
     """The UTC day that an order placed now counts to; `now` in seconds since the epoch."""
     return datetime.fromtimestamp(now, UTC).date().isoformat()
+
+
+def unreadable(task_id: str) -> ConfigurationError:
+    """That a task's rows cannot be read. It stands all the same: that is no reason to place its order again."""
+    return ConfigurationError(
+        f"What is stored of the task {task_id} cannot be read.",
+        "Nothing was ordered. Have the operator look at the store, and at the vendor's site.",
+    )
 
 
 def record_of(
@@ -29,7 +41,16 @@ def record_of(
         steps: of its steps, as `STEP_COLUMNS`, in order.
         copies: index, SHA-256 and MIME type of the cached copies.
         owner: this process.
+
+    Raises:
+        UNREADABLE: they do not hold what was written.
     """
+    for text in (row[1], row[2], row[4], *(step[3] for step in steps)):
+        if not isinstance(text, str | None):
+            raise TypeError("a text is none")
+    for position, *_, usd, reserved, _, _ in steps:
+        if not isinstance(position, int) or reserved not in (0, 1) or not 0 <= (usd or 0) < math.inf:
+            raise ValueError("an order's amount or place is none")
     task = Task.model_validate_json(row[0]).model_copy(update={"steps": ()})
     plan: Mapping[str, Any] = json.loads(row[3])
     sizes = {image.index: (image.width, image.height) for image in task.images}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.storage import counters, leases
+from outpaint_mcp.storage.rows import UNREADABLE
 from outpaint_mcp.storage.sqlite import Migration
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def rehash(db: "sqlite3.Connection") -> None:
     for task_id, client, provider, plan in rows:
         try:
             identity = Order.from_stored(json.loads(plan), provider=provider).identity(client)
-        except (ValueError, KeyError):
+        except UNREADABLE:
             # It cannot be read, and keeps the identity that it has.
             continue
         db.execute("UPDATE tasks SET order_hash = ? WHERE id = ?", (identity, task_id))
@@ -87,7 +88,8 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     """
     ALTER TABLE orders ADD COLUMN status TEXT NOT NULL DEFAULT 'queued';
     UPDATE orders SET status = COALESCE(
-        (SELECT json_extract(task, '$.steps[' || position || '].status') FROM tasks WHERE id = task_id), 'queued');
+        (SELECT json_extract(task, '$.steps[' || CAST(position AS INTEGER) || '].status') FROM tasks
+        WHERE id = task_id AND json_valid(task)), 'queued');
     """,
     # What URL the source was named by, hashed. Unknown of older orders: they are found by their image's bytes alone.
     """

@@ -53,6 +53,7 @@ class Store(Database):
         self._owner = owner
         self.lapses = 0
         self._alive_until = 0.0
+        self._skipped = reading.Skipped()
         # The file's state when no task was open in it, and when it was last looked at for changes.
         self._idle: tuple[object, ...] | None = None
         self._looked: tuple[object, ...] | None = None
@@ -102,12 +103,18 @@ class Store(Database):
         return await self._run(work, durable=True, in_place=True)
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
-        found = repeats.standing(db, record.client, repeats.identities(db, record, now), now, repeat=repeat)
+        found = repeats.standing(
+            db, record.client, repeats.identities(db, record, now, repeat=repeat), now, repeat=repeat
+        )
         return None if found is None else reading.load(db, found, owner=self._owner)
 
     def _used(self, db: "sqlite3.Connection", client: str, day: str) -> DailyLimits:
+        # What cannot be read counts as much as it can: a day that is none to every day, what is not known to be given
+        # back as reserved, an amount that is none as more than any limit.
         usd, count = db.execute(
-            "SELECT COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE day = ? AND caller = ? AND reserved = 1",
+            "SELECT COALESCE(SUM(CASE WHEN typeof(usd) IN ('text', 'blob') OR usd < 0 THEN 9e999 ELSE usd END), 0),"
+            " COUNT(*) FROM (SELECT * FROM orders WHERE day = ?1 UNION ALL SELECT * FROM orders WHERE day < '1'"
+            " UNION ALL SELECT * FROM orders WHERE day > '9999-12-31') WHERE caller = ?2 AND reserved IS NOT 0",
             (day, client),
         ).fetchone()
         return DailyLimits(usd, count)
@@ -294,9 +301,13 @@ class Store(Database):
         identities = {order.identity(client)}
         return await self._look_up(lambda db: repeats.standing(db, client, identities, now, repeat=repeat) is not None)
 
-    async def images_of(self, client: str, url_hash: str, *, now: float) -> list[InputImage]:
-        """The images that a URL has given to the client's orders that may still stand, newest first."""
-        return await self._look_up(lambda db: repeats.images_of(db, client, url_hash, now))
+    async def images_of(self, client: str, url_hash: str, *, now: float, repeat: bool) -> list[InputImage]:
+        """The images that a URL has given to the client's orders that may still stand, newest first.
+
+        Raises:
+            ConfigurationError: an order that answers for one of this URL made again cannot be read.
+        """
+        return await self._look_up(lambda db: repeats.images_of(db, client, url_hash, now, repeat=repeat))
 
     async def owner_of(self, client: str, sha256: str) -> tuple[str, int] | None:
         """The client's newest task with an image of this hash, and which image that is; it may take a while."""
@@ -323,7 +334,7 @@ class Store(Database):
     async def recent(self, client: str, limit: int) -> list[Record]:
         """The client's newest tasks, newest first."""
 
-        return await self._run(lambda db: reading.recent(db, client, limit, owner=self._owner))
+        return await self._run(lambda db: reading.recent(db, client, limit, self._skipped, owner=self._owner))
 
     async def changes(self, since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
         """The newest change number, and the id, client, provider and status of every task that any process changed
@@ -332,7 +343,7 @@ class Store(Database):
         state = self._state()
         if state is not None and (since, *state) == self._looked:
             return since, []
-        newest, changed = await self._run(lambda db: reading.changes(db, since))
+        newest, changed = await self._run(lambda db: reading.changes(db, since, self._skipped))
         self._looked = None if state is None else (newest, *state)
         return newest, changed
 
@@ -345,4 +356,4 @@ class Store(Database):
 
     async def open_sources(self) -> set[str]:
         """The hashes of the images that open tasks are made from."""
-        return await self._run(reading.open_sources)
+        return await self._run(lambda db: reading.open_sources(db, self._skipped))
