@@ -28,7 +28,7 @@ def prices() -> str:
 
 def providers() -> str:
     """What each provider supports, from the providers' declarations."""
-    lines = ["| provider | features, with their limits | image lifetime |", "|---|---|---|"]
+    lines = ["| provider | features, with their limits | the original's pixels | image lifetime |", "|---|---|---|---|"]
     for name, one in provider_classes().items():
         features = []
         for kind in one.operations:
@@ -36,7 +36,7 @@ def providers() -> str:
             words = "; ".join(f"`{feature.value}` {text}".rstrip() for feature, text in one.limits(kind).items())
             features.append(f"**{label}**: {words}")
         cell = "<br>".join(features).replace("|", "\\|")
-        lines.append(f"| `{name}` | {cell} | {one.image_lifetime} |")
+        lines.append(f"| `{name}` | {cell} | {one.original} | {one.image_lifetime} |")
     return "\n".join(lines)
 
 

@@ -170,7 +170,7 @@ class CountingProvider(Provider):
         self.after_start(order)
         return self.taken[known]
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         await anyio.lowlevel.checkpoint()
         self.polls.append(remote_id)
         self.on_poll(remote_id)

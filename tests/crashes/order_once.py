@@ -97,9 +97,9 @@ class Mortal(HttpProvider):
         self.boundaries.cross(f"after start {order.step.value}")
         return update
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         self.boundaries.cross("before poll")
-        update = await super().poll(remote_id)
+        update = await super().poll(remote_id, reference)
         self.boundaries.cross(f"after poll {update.status.value}")
         return update
 

@@ -549,11 +549,23 @@ async def test_taking_an_image_in_again_makes_it_young(library: ImageLibrary) ->
 
 async def test_pruning_clears_what_a_killed_process_left(library: ImageLibrary, tmp_path: Path) -> None:
     await library.read(DATA_URI)
-    (tmp_path / "data" / "incoming" / "fresh").write_bytes(b"half")
-    (tmp_path / "data" / "incoming" / "stale").write_bytes(b"half")
-    os.utime(tmp_path / "data" / "incoming" / "stale", (0, 0))
+    incoming = tmp_path / "data" / "incoming"
+    fresh, stale = incoming / ("f" * 32), incoming / ("5" * 32)
+    for part in (fresh, stale):
+        part.write_bytes(b"half")
+    os.utime(stale, (0, 0))
     assert await library.prune(older_than_days=1, max_bytes=MAX_BYTES) == 1
-    assert (tmp_path / "data" / "incoming" / "fresh").exists()
+    assert fresh.exists()
+
+
+async def test_pruning_leaves_files_that_are_not_ours(library: ImageLibrary, tmp_path: Path) -> None:
+    await library.read(DATA_URI)
+    others = [tmp_path / "data" / folder / "holiday.png" for folder in ("sources", "incoming")]
+    for other in others:
+        other.write_bytes(b"somebody's")
+        os.utime(other, (0, 0))
+    assert await library.prune(older_than_days=1, max_bytes=0) == 1
+    assert all(other.exists() for other in others)
 
 
 async def test_pruning_where_nothing_was_kept_yet_is_harmless(tmp_path: Path) -> None:

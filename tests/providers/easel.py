@@ -42,6 +42,7 @@ class Easel(api.SynchronousProvider):
         api.SourceKind.IMAGE: api.Operation(
             "/paint",
             source=api.Argument(wire="image"),
+            takes_url=True,
             zoom=api.Zoom(wire="zoom"),
             arguments={api.Feature.PROMPT: api.Argument("any", "prompt")},
         )
@@ -64,7 +65,7 @@ class UploadingEasel(Easel):
     uploads = True
 
     def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
-        return api.ApiCall("POST", "/upload", file=api.UploadFile("file", "image.png", image.mime_type, data))
+        return api.ApiCall("POST", "/upload", files=(api.UploadFile("file", "image.png", image.mime_type, data),))
 
     def parse_upload(self, body: Any) -> str:
         return str(body["at"])

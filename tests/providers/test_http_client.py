@@ -157,7 +157,9 @@ async def test_a_reader_of_errors_that_breaks_leaves_the_word_to_the_status(capl
 
 async def test_the_request_carries_the_key_and_the_body_and_no_cookies() -> None:
     queue = Queue([answer(set_cookie="session=1; Path=/"), answer(), answer()])
-    upload = ApiCall("POST", "/upload", file=UploadFile("file", "a.png", "image/png", b"PNG"), headers={"x-more": "1"})
+    upload = ApiCall(
+        "POST", "/upload", files=(UploadFile("file", "a.png", "image/png", b"PNG"),), headers={"x-more": "1"}
+    )
     async with queue.client() as client:
         await client.read(endpoint(), ORDER)
         await client.read(endpoint(), upload)

@@ -54,7 +54,7 @@ class Acme(api.HttpProvider):
     first_poll = poll_interval = usual_seconds = 1.0
 
     def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
-        return api.ApiCall("POST", "/upload", file=api.UploadFile("file", "image.png", image.mime_type, data))
+        return api.ApiCall("POST", "/upload", files=(api.UploadFile("file", "image.png", image.mime_type, data),))
 
     def parse_upload(self, body: Any) -> str:
         return str(body["at"])

@@ -23,6 +23,13 @@ from outpaint_mcp.providers.rejections import find_code, find_message
         ({"success": False, "message": "no"}, "no", None),
         ({"code": True, "detail": "no"}, "no", None),
         ({"error": {"error": {"message": "too deep"}}}, "", None),
+        (
+            {"detail": [{"loc": ["body", "width"], "msg": "too small", "type": "ge"}, {"loc": ["body"], "msg": "no"}]},
+            "width: too small; no",
+            "ge",
+        ),
+        ({"id": "1", "name": "bad_request", "errors": ["image: is required", 7]}, "image: is required", "bad_request"),
+        ({"detail": [{"msg": {}}], "errors": []}, "", None),
     ],
 )
 def test_a_vendors_sentence_and_code_are_found_wherever_they_stand(body: Any, message: str, code: str | None) -> None:

@@ -61,7 +61,7 @@ class Stray(Provider):
     async def start(self, order: Order) -> TaskUpdate:
         raise NotImplementedError
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         raise NotImplementedError
 
 

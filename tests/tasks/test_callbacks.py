@@ -36,7 +36,7 @@ class CallingProvider(CountingProvider):
     def callback_token(self, task_id: str) -> str:
         return hashlib.sha256(f"{self.name}/{task_id}".encode()).hexdigest()
 
-    def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
+    async def called_back(self, headers: Mapping[str, str], body: bytes, token: str = "") -> str:
         try:
             return str(json.loads(body)["id"])
         except (ValueError, KeyError, TypeError):

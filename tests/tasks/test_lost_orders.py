@@ -329,10 +329,10 @@ class SlowProvider(CountingProvider):
         await self._clock.sleep(self._seconds)
         return await super().start(order)
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         if remote_id == SINGLE:
             await self._clock.sleep(self._seconds)
-        return await super().poll(remote_id)
+        return await super().poll(remote_id, reference)
 
 
 async def moving(clock: MovedClock, seconds: int, call: Callable[[], Coroutine[Any, Any, None]]) -> None:

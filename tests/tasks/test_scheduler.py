@@ -46,9 +46,9 @@ class HangingProvider(CountingProvider):
         self.asked = 0
         self.is_full = anyio.Event()
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         if not remote_id.startswith("r-"):
-            return await super().poll(remote_id)
+            return await super().poll(remote_id, reference)
         self.asked += 1
         if self.asked == AT_ONCE:
             self.is_full.set()

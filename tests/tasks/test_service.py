@@ -468,7 +468,7 @@ async def test_a_task_that_is_taken_in_when_it_is_done_is_taken_in_with_its_imag
 
 
 class CalledProvider(CountingProvider):
-    def called_back(self, headers: Any, body: bytes) -> str:
+    async def called_back(self, headers: Any, body: bytes, token: str = "") -> str:
         return body.decode()
 
     def callback_token(self, task_id: str) -> str:

@@ -86,6 +86,12 @@ class Frame:
         return type(self)(canvas_width, canvas_height, x, y, width, height)
 
     @property
+    def growths(self) -> tuple[int, int, int, int]:
+        """How many pixels of new area lie to the left, right, top and bottom of the original."""
+        right = self.canvas_width - self.x - self.width
+        return self.x, right, self.y, self.canvas_height - self.y - self.height
+
+    @property
     def grows(self) -> bool:
         """Whether there is anything to paint."""
         return (self.canvas_width, self.canvas_height) != (self.width, self.height)

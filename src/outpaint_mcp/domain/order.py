@@ -48,11 +48,11 @@ class InputImage:
     machine, of a clean copy for a vendor that they are uploaded to, and else nowhere. It is never stored. `url` is the
     public http(s) URL that the image came from, or None for a file or a ``data:`` URI; its query may hold secrets, so
     it lives in memory only. `size` is in bytes, without what the file holds besides the image, or 0 where nobody
-    counted them.
+    counted them. `mask` is the path of a mask that was drawn to be sent along.
     """
 
     kind: ClassVar = SourceKind.IMAGE
-    NOT_IDENTITY: ClassVar = frozenset({"mime_type", "width", "height", "path", "url", "size"})
+    NOT_IDENTITY: ClassVar = frozenset({"mime_type", "width", "height", "path", "url", "size", "mask"})
 
     sha256: str
     mime_type: str
@@ -61,6 +61,7 @@ class InputImage:
     path: str = ""
     url: str | None = field(default=None, repr=False)
     size: int = 0
+    mask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Order(ProviderArguments):
     def to_stored(self) -> dict[str, Any]:
         """The order as JSON: no webhook, no URL, no path of this machine."""
         stored = _without(_adapter(type(self)).dump_python(self, mode="json"), self.NOT_STORED)
-        stored["source"] = _without(stored["source"], {"path", "url"})
+        stored["source"] = _without(stored["source"], {"path", "url", "mask"})
         return {"version": VERSION, **stored}
 
     @classmethod

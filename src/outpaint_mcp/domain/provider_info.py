@@ -13,6 +13,16 @@ class SourceForm(StrEnum):
     OWN_IMAGE = "own picture"
 
 
+class Original(StrEnum):
+    """What becomes of the original's pixels in the new image."""
+
+    EXACT = "exact"
+    PASTED_BACK = "pasted back"
+    """The engine draws the whole image anew; the original is put over it here."""
+    REDRAWN = "redrawn"
+    """Nobody promises that they stay what they were."""
+
+
 class ProviderInfo(BaseModel):
     """One provider, as `list_providers` shows it."""
 
@@ -21,6 +31,7 @@ class ProviderInfo(BaseModel):
     name: str
     title: str
     configured: bool
+    original: Original
     needs: tuple[str, ...]
     features: dict[str, dict[str, str]]
     zoom: dict[str, str]

@@ -2,10 +2,11 @@
 
 A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
-and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file, and
-gives its type, its length and notes on what it lacks. Each is answered with one line: ``{"done": ...}``, or ``{"error":
-{message, advice, undecided}}`` after which the process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS`
-without one, so that whatever a file did to it does not last.
+and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file,
+scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type, length, size and notes.
+Each is answered with one line: ``{"done": ...}``, or ``{"error": {message, advice, undecided}}`` after which the
+process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one, so that whatever a file did to it does
+not last.
 """
 
 import base64
@@ -33,7 +34,7 @@ def main() -> int:
             break
         _limit_time()
         job = json.loads(line)
-        message = _message(job["action"], Path(job["file"]), Path(job.get("to", "")))
+        message = _message(job)
         sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
         sys.stdout.buffer.flush()
         if "error" in message:
@@ -49,11 +50,11 @@ def _next_line() -> bytes:
     return sys.stdin.buffer.readline()
 
 
-def _message(action: str, file: Path, to: Path) -> dict[str, Any]:
+def _message(job: dict[str, Any]) -> dict[str, Any]:
     from outpaint_mcp.domain.errors import InvalidImageError
 
     try:
-        return {"done": _do(action, file, to)}
+        return {"done": _do(job["action"], Path(job["file"]), job)}
     except InvalidImageError as error:
         return {"error": {"message": error.message, "advice": error.advice, "undecided": False}}
     except MemoryError:
@@ -61,7 +62,7 @@ def _message(action: str, file: Path, to: Path) -> dict[str, Any]:
         return {"error": {"message": message, "advice": "Give a smaller image.", "undecided": True}}
 
 
-def _do(action: str, file: Path, to: Path) -> Any:
+def _do(action: str, file: Path, job: dict[str, Any]) -> Any:
     from outpaint_mcp.images.decode import measure, preview_jpeg
 
     match action:
@@ -70,10 +71,14 @@ def _do(action: str, file: Path, to: Path) -> Any:
         case "size":
             return _size(file)
         case "clean":
+            from outpaint_mcp.images.canvas_copy import write_mask
             from outpaint_mcp.images.clean_copy import clean_copy
 
-            data, mime_type, notes = clean_copy(file)
-            return mime_type, to.write_bytes(data), notes
+            copy = clean_copy(file, job["size"] and tuple(job["size"]), job["canvas"] and tuple(job["canvas"]))
+            Path(job["to"]).write_bytes(copy.data)
+            if job["mask_to"]:
+                write_mask(Path(job["mask_to"]), job["size"], job["canvas"])
+            return copy.mime_type, len(copy.data), copy.width, copy.height, copy.needless, copy.notes
         case _:
             from outpaint_mcp.images.containers import contents_of
 

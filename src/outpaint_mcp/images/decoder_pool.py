@@ -111,17 +111,31 @@ class DecoderPool:
         """
         return base64.b64decode(await self._run("preview", file, client))
 
-    async def clean(self, file: Path, to: Path, client: str) -> tuple[str, int, tuple[str, ...]]:
-        """Write a copy of an image that may leave this machine; returns its MIME type, its length in bytes, and notes.
+    async def clean(
+        self,
+        file: Path,
+        to: Path,
+        client: str,
+        *,
+        size: tuple[int, int] | None = None,
+        canvas: tuple[int, int, int, int] | None = None,
+        mask_to: Path | None = None,
+    ) -> tuple[str, int, int, int, bool, tuple[str, ...]]:
+        """Write a copy of an image that may leave this machine; see `clean_copy`.
+
+        Returns its MIME type, its length in bytes, its width and height in pixels, whether it was needless, and
+        notes on what it lacks. With `mask_to`, `size` and `canvas` are given, and a mask for them is written there.
 
         Raises:
             OutpaintError: as for `measure`.
         """
-        mime_type, size, notes = await self._run("clean", file, client, to=str(to))
-        return mime_type, size, tuple(notes)
+        mask = None if mask_to is None else str(mask_to)
+        found = await self._run("clean", file, client, to=str(to), size=size, canvas=canvas, mask_to=mask)
+        mime_type, length, width, height, needless, notes = found
+        return mime_type, length, width, height, needless, tuple(notes)
 
     async def _run(
-        self, action: Literal["measure", "size", "preview", "clean"], file: Path, client: str, **more: str
+        self, action: Literal["measure", "size", "preview", "clean"], file: Path, client: str, **more: Any
     ) -> Any:
         place = self._queue.join(client)
         try:

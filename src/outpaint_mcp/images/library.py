@@ -4,11 +4,11 @@ Whatever comes in is first copied into our own folder, then decoded once in anot
 so that a file called ``<sha256>.<type>`` is a complete image that was checked. Knows nothing of tasks or providers.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError, OutpaintError
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.private_files import make_folder, narrow, open_private
 from outpaint_mcp.domain.task import StoredImage
@@ -30,6 +31,7 @@ from outpaint_mcp.images.documents import refuse_document
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.paths import Meant, meant
+from outpaint_mcp.images.pruning import delete, prune_folders
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
 
@@ -41,7 +43,6 @@ _READS: Final = 128
 _READS_OF_ONE: Final = 32
 """How many of these may be one client's."""
 _MAX_PATH: Final = 5000
-_STALE_SECONDS: Final = 3600.0
 _GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a task its task_id."
 _WRITE_BYTES: Final = 1 << 20
 
@@ -240,14 +241,35 @@ class ImageLibrary:
 
     @asynccontextmanager
     async def clean_copy(
-        self, image: InputImage, *, client: str = ""
+        self, image: InputImage, *, client: str = "", frame: Frame | None = None, masked: bool = False
     ) -> AsyncIterator[tuple[InputImage, tuple[str, ...]]]:
-        """The image as it may leave this machine, while the block lasts, and notes on it. Raises as `read` does."""
-        async with self._part() as part:
+        """The image as it may leave this machine, while the block lasts, and notes on it. Raises as `read` does.
+
+        It is scaled to its size in `frame`. If it is `masked`, it is put on the frame's canvas, and a mask goes with
+        it. Its URL stands for it only where the image there is just so.
+        """
+        size = None if frame is None else (frame.width, frame.height)
+        canvas = None if frame is None or not masked else (frame.canvas_width, frame.canvas_height, frame.x, frame.y)
+        async with contextlib.AsyncExitStack() as parts:
+            part = await parts.enter_async_context(self._part())
+            mask = await parts.enter_async_context(self._part()) if masked else None
             source = self.source_path(image.sha256, image.mime_type)
-            mime_type, size, notes = await self._inputs.clean(source, part, client)
-            yield replace(image, path=str(part), mime_type=mime_type, size=size), notes
-            await _in_thread(_delete, part)
+            mime_type, length, width, height, needless, notes = await self._inputs.clean(
+                source, part, client, size=size, canvas=canvas, mask_to=mask
+            )
+            clean = replace(
+                image,
+                path=str(part),
+                mime_type=mime_type,
+                width=width,
+                height=height,
+                size=length,
+                url=image.url if needless else None,
+                mask="" if mask is None else str(mask),
+            )
+            yield clean, notes
+            for written in filter(None, (part, mask)):
+                await _in_thread(delete, written)
 
     async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
         """A small JPEG of a stored result, for `client`.
@@ -263,7 +285,9 @@ class ImageLibrary:
         `keep` are the SHA-256 of images that stay in any case (and count). Returns how many files were deleted.
         """
         oldest = time.time() - older_than_days * 86_400
-        return await _in_thread(_prune, (self._sources, self._images), self._incoming, oldest, max_bytes, set(keep))
+        return await _in_thread(
+            prune_folders, (self._sources, self._images), self._incoming, oldest, max_bytes, set(keep)
+        )
 
     def _download(self, url: str) -> Fill:
         async def fill(part: Path) -> None:
@@ -363,38 +387,6 @@ def _file_name(sha256: str, mime_type: str) -> str:
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or mime_type not in _EXTENSIONS:
         raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} cannot be an image of ours")
     return f"{sha256}.{_EXTENSIONS[mime_type]}"
-
-
-def _prune(folders: Collection[Path], incoming: Path, oldest: float, max_bytes: int, keep: Collection[str]) -> int:
-    deleted = sum(_delete(file) for file, when, _ in _files(incoming) if when < time.time() - _STALE_SECONDS)
-    files = sorted((file for folder in folders for file in _files(folder)), key=lambda file: file[1])
-    excess = sum(size for *_, size in files) - max_bytes
-    for file, when, size in files:
-        if file.stem not in keep and (when < oldest or excess > 0) and _delete(file):
-            deleted += 1
-            excess -= size
-    return deleted
-
-
-def _files(folder: Path) -> list[tuple[Path, float, int]]:
-    """The files in `folder`, each with the time of its last change and its size in bytes."""
-    found = []
-    for file in folder.iterdir() if folder.is_dir() else ():
-        try:
-            status = file.lstat()
-        except FileNotFoundError:  # another process prunes too
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found.append((file, status.st_mtime, status.st_size))
-    return found
-
-
-def _delete(file: Path) -> bool:
-    try:
-        file.unlink()
-    except OSError:  # gone already, or (on Windows) being read
-        return False
-    return True
 
 
 _in_thread = anyio.to_thread.run_sync

@@ -127,7 +127,7 @@ class Apiframe(api.HttpProvider):
 
     def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
         name = f"image.{image.mime_type.partition('/')[2]}"
-        return api.ApiCall("POST", "/v2/uploads", file=api.UploadFile("file", name, image.mime_type, data))
+        return api.ApiCall("POST", "/v2/uploads", files=(api.UploadFile("file", name, image.mime_type, data),))
 
     def parse_upload(self, body: Any) -> str:
         url = self.read_as(_Uploaded, body).url

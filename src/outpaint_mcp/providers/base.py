@@ -8,7 +8,7 @@ import contextlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from outpaint_mcp.domain.errors import (
     InvalidRequestError,
@@ -16,10 +16,13 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, StepName
-from outpaint_mcp.domain.provider_info import ProviderInfo, SourceForm
-from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
+from outpaint_mcp.domain.provider_info import Original, ProviderInfo, SourceForm
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.providers.declarations import Operation
+
+KEEP_ORIGINAL: Final = "keep_original"
+"""The key of `provider_options` by which the original is not pasted back (false)."""
 
 
 class Provider(ABC):
@@ -38,6 +41,12 @@ class Provider(ABC):
     image_lifetime: ClassVar[str]
     sources: ClassVar[tuple[SourceForm, ...]]
     operations: ClassVar[Mapping[SourceKind, Operation]]
+    variant_option: ClassVar[str] = ""
+    """The key of `provider_options` that names one of `variants`; the vendor is not sent it."""
+    variants: ClassVar[Mapping[str, Operation]] = {}
+    """The vendor's endpoints or models that extend your own image, by the vendor's names; the usual one among them."""
+    original: ClassVar[Original] = Original.REDRAWN
+    """What becomes of the original's pixels."""
     upscale: ClassVar[Operation | None] = None
     """How one image of a grid is upscaled, where that must be done before it can be extended."""
     first_poll: ClassVar[float]
@@ -80,14 +89,60 @@ class Provider(ABC):
 
     @classmethod
     def limits(cls, kind: SourceKind) -> dict[Feature, str]:
-        """Every argument for this kind of source with its limits in words; empty if the kind is not accepted."""
-        return cls.operations[kind].limits() if kind in cls.operations else {}
+        """Every argument for this kind of source with its limits in words; empty if the kind is not accepted.
+
+        What only some of the variants have is told with their names.
+        """
+        if kind not in cls.operations:
+            return {}
+        found = cls.operations[kind].limits()
+        for name, variant in cls.variants.items() if kind is SourceKind.IMAGE else ():
+            for feature, words in variant.limits().items():
+                found.setdefault(feature, f"{words} ({name})")
+        return found
+
+    def operation(self, kind: SourceKind, arguments: ProviderArguments, options: Mapping[str, Any]) -> Operation:
+        """What extends this kind of source when this is asked for: the variant that `options` name, or the usual one.
+
+        Raises:
+            InvalidRequestError: there is no such variant.
+        """
+        name = options.get(self.variant_option) if kind is SourceKind.IMAGE else None
+        if name is None:
+            return self.operations[kind]
+        if not isinstance(name, str) or name not in self.variants:
+            raise InvalidRequestError(
+                f"{self.title} has no {self.variant_option} {str(name)[:60]!r} that extends images.",
+                f"Leave it out of provider_options, or give {' or '.join(self.variants)}.",
+            )
+        return self.variants[name]
+
+    def operation_of(self, order: Order) -> Operation:
+        """What extends an order's source."""
+        return self.operation(order.source.kind, order, order.options)
+
+    @classmethod
+    def own_options(cls) -> frozenset[str]:
+        """The keys of `provider_options` that are read here and not sent."""
+        keep = [KEEP_ORIGINAL] if cls.original is Original.PASTED_BACK else []
+        return frozenset([*keep, *filter(None, [cls.variant_option])])
+
+    def missing(self, request: OutpaintRequest, kind: SourceKind) -> list[Feature]:
+        """What is asked for and cannot be had.
+
+        Raises:
+            InvalidRequestError: `provider_options` name a variant that there is not.
+        """
+        known = self.operation(kind, request, request.provider_options).limits() if kind in self.operations else {}
+        asked = request.asked()
+        return [feature for feature in Feature if feature in asked and feature not in known]
 
     @classmethod
     def reserved_options(cls) -> dict[str, str]:
         """The keys that `provider_options` must not hold, since the adapter can write them: what to use instead."""
         found: dict[str, list[str]] = {}
         operations = list(cls.operations.items())
+        operations += [(SourceKind.IMAGE, variant) for variant in cls.variants.values()]
         if cls.upscale is not None:
             operations.append((SourceKind.TASK, cls.upscale))
         for kind, operation in operations:
@@ -101,6 +156,7 @@ class Provider(ABC):
             name=self.name,
             title=self.title,
             configured=not self.needs,
+            original=self.original,
             needs=self.needs,
             features={
                 kind.value: {feature.value: words for feature, words in self.limits(kind).items()}
@@ -122,15 +178,16 @@ class Provider(ABC):
             InvalidRequestError: an argument is missing that is needed, or `provider_options` holds a key that an
                 argument stands for.
         """
-        limits = self.limits(kind)
-        if not limits:
+        if kind not in self.operations:
             word = "your own images" if kind is SourceKind.IMAGE else "finished tasks"
             raise UnsupportedFeatureError(f"{self.title} does not extend {word}.")
+        operation = self.operation(kind, request, request.provider_options)
         asked = request.asked()
-        for feature in Feature:
-            if feature in asked and feature not in limits:
-                raise UnsupportedFeatureError(f"{self.title} has no {feature.value}{_for(kind)}.")
-        operation = self.operations[kind]
+        for feature in self.missing(request, kind):
+            where = operation.path.strip("/") if feature in self.limits(kind) else ""
+            raise UnsupportedFeatureError(
+                f"{self.title} has no {feature.value}{_for(kind)}{f' by {where}' if where else ''}."
+            )
         for feature, argument in operation.arguments.items():
             if argument.required and feature not in asked:
                 raise InvalidRequestError(
@@ -138,7 +195,7 @@ class Provider(ABC):
                 )
         if self.sends_zoom(request) and not operation.zoom.allows(request.zoom):
             raise UnsupportedFeatureError(
-                f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {limits[Feature.ZOOM]}."
+                f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {operation.zoom}."
             )
         reserved = self.reserved_options()
         for key in request.provider_options:
@@ -149,16 +206,20 @@ class Provider(ABC):
             if feature in asked and (value := getattr(request, feature.value, None)) is not None:
                 argument.check(value)
 
-    def check_image(self, image: InputImage, frame: Frame) -> None:
+    def check_image(self, image: InputImage, frame: Frame, operation: Operation | None = None) -> None:
         """Refuse an image (its size, its lack of a public URL) or a frame that this provider cannot extend.
+
+        `operation` is what is to extend it, by default the usual one.
 
         Raises:
             UnsupportedFeatureError: the image or its place on the canvas lies outside the provider's limits.
             InvalidRequestError: the new image would be too large.
         """
-        placing = self.operations[SourceKind.IMAGE].frame
-        if placing is not None:
-            placing.check(self.title, frame)
+        operation = operation or self.operations[SourceKind.IMAGE]
+        if operation.frame is not None:
+            operation.frame.check(self.title, frame)
+        if operation.canvas is not None:
+            operation.canvas.check(self.title, image, frame)
 
     def check_order(self, order: Order) -> None:  # noqa: B027 (most refuse nothing)
         """Refuse an order as it was resolved, before a task exists.
@@ -185,14 +246,25 @@ class Provider(ABC):
 
     def notes_for(self, request: OutpaintRequest, frame: Frame | None = None) -> tuple[str, ...]:
         """What the client should know of how this request is understood here. `frame` is that of an input image."""
-        return ()
+        if frame is None or SourceKind.IMAGE not in self.operations:
+            return ()
+        sent = self.operation(SourceKind.IMAGE, request, request.provider_options).sent_frame(frame)
+        if sent == frame:
+            return ()
+        return (
+            f"The new image comes to {frame.canvas_width}x{frame.canvas_height} pixels; {self.title} is sent "
+            f"{sent.canvas_width}x{sent.canvas_height}, with your image scaled from {frame.width}x{frame.height} to "
+            f"{sent.width}x{sent.height}.",
+        )
 
     def takes_callback(self, url: str, kind: SourceKind) -> bool:
         """Whether the provider can be asked to call `url` when an order on this kind of source is done."""
         return False
 
-    def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
+    async def called_back(self, headers: Mapping[str, str], body: bytes, token: str = "") -> str:
         """The `remote_id` that a callback is about, its signature checked where the provider signs.
+
+        `token` is the secret that the order gave along (`Webhook.secret`), by which some sign.
 
         Raises:
             InvalidRequestError: it is none of this provider's callbacks.
@@ -218,8 +290,10 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         """Fetch the state of an order. May be repeated.
+
+        `reference` is what an earlier answer about it named besides its id (`TaskUpdate.reference`).
 
         Raises:
             UnknownTaskError: the provider does not know the id (any more).

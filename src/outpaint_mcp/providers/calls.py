@@ -28,13 +28,16 @@ class UploadFile:
 class ApiCall:
     """One HTTP request to a vendor, without the base URL and the key: `path` begins with a slash.
 
-    `headers` go before those that every request has, such as ``accept: application/json``.
+    `headers` go before those that every request has, such as ``accept: application/json``. With `form` or `files` it
+    is a multipart form. `base_url` is another host of the vendor's, which is sent the key too.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
     json: Mapping[str, Any] | None = None
-    file: UploadFile | None = None
+    form: Mapping[str, str] | None = None
+    files: tuple[UploadFile, ...] = ()
+    base_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -17,8 +17,8 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
-from outpaint_mcp.domain.provider_info import SourceForm
-from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.domain.provider_info import Original, SourceForm
+from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, ProviderArguments, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.providers.answer_reader import status_words
 from outpaint_mcp.providers.answers import (
@@ -37,6 +37,7 @@ from outpaint_mcp.providers.answers import (
 )
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.calls import ApiCall, UploadFile
+from outpaint_mcp.providers.canvas_limits import CanvasLimits
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
@@ -56,6 +57,7 @@ __all__ = [
     "Argument",
     "AspectRatio",
     "AuthenticationError",
+    "CanvasLimits",
     "Code",
     "ConfigurationError",
     "ContentRejectedError",
@@ -77,11 +79,13 @@ __all__ = [
     "Number",
     "Operation",
     "Order",
+    "Original",
     "OutpaintError",
     "OutpaintRequest",
     "Painted",
     "Parent",
     "Provider",
+    "ProviderArguments",
     "ProviderUnavailableError",
     "RateLimitedError",
     "ResultImage",

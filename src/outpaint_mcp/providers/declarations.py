@@ -9,10 +9,12 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent
 from outpaint_mcp.domain.request import MAX_ZOOM, MIN_ZOOM, Feature, SourceKind, Webhook
+from outpaint_mcp.providers.canvas_limits import CanvasLimits
 
 
 def _as_it_is(value: Any) -> Any:
@@ -25,8 +27,8 @@ class Argument:
 
     Args:
         limits: what it may be, in words.
-        wire: the field of the body that carries it, with dots for fields within fields; empty where it travels another
-            way (in the frame's fields, or as the client's own fields).
+        wire: the field of the body that carries it, with dots for fields within fields; after a ``?`` a parameter of
+            the URL; empty where it travels another way (in the frame's fields, or as the client's own fields).
         encode: our value to the vendor's.
         required: whether the provider needs it.
         check: raises InvalidRequestError for a value of ours that must not be sent.
@@ -81,13 +83,18 @@ class Operation:
     Args:
         path: where the order is POSTed, below the base URL; empty for a provider that does not speak HTTP.
         source: the field that names the source: a parent by `encode` (its `remote_id` unless said otherwise), an input
-            image by its URL.
+            image by its URL, which is a ``data:`` URI where the bytes are sent.
         zoom: the zooms that it honours.
         arguments: the other arguments that it honours; what is not here is refused.
         constants: fields that always hold the same.
         frame: for an input image, the fields that place it.
         max_url: where the vendor takes an input image only by a public URL, the most characters that this may have.
         max_bytes: the largest file that the vendor takes as an input image, as it is sent.
+        takes_url: whether the vendor fetches an input image from a public URL, besides taking its bytes.
+        canvas: what canvases the vendor paints.
+        multipart: whether the order is a form, in which the input image is a file.
+        mask: the field of a form for a PNG as large as the canvas that is transparent where the vendor is to paint; the
+            image is then sent on that canvas.
     """
 
     path: str = ""
@@ -98,6 +105,14 @@ class Operation:
     frame: FrameFields | None = None
     max_url: int | None = None
     max_bytes: int | None = None
+    takes_url: bool = False
+    canvas: CanvasLimits | None = None
+    multipart: bool = False
+    mask: str = ""
+
+    def sent_frame(self, frame: Frame) -> Frame:
+        """The frame as the vendor is told it, scaled into its limits."""
+        return frame if self.canvas is None else self.canvas.fitted(frame)
 
     def limits(self) -> dict[Feature, str]:
         """Every argument with its limits in words, `zoom` first."""
@@ -118,8 +133,10 @@ class Operation:
             placing = [Feature.ZOOM] + [one for one in (Feature.ASPECT_RATIO, Feature.SIDES) if one in self.arguments]
             wires += [(wire, feature.value) for wire in self.frame.wires for feature in placing]
         fields: dict[str, list[str]] = {_top(wire): [] for wire in self.constants}
+        if self.mask:
+            fields[self.mask] = []
         for wire, argument in wires:
-            if wire:
+            if wire and not wire.startswith("?"):
                 fields.setdefault(_top(wire), []).append(argument)
         return fields
 
@@ -140,10 +157,16 @@ class Operation:
             fields[argument.wire] = None if value is None else argument.encode(value)
         body: dict[str, Any] = {}
         for wire, value in fields.items():
-            if wire and value is not None:
+            if wire and value is not None and not wire.startswith("?"):
                 *outer, last = wire.split(".")
                 functools.reduce(lambda inner, name: inner.setdefault(name, {}), outer, body)[last] = value
         return body
+
+    def url_path(self, order: Order) -> str:
+        """`path` with the arguments that are parameters of the URL."""
+        named = ((one.wire, one.encode, _value_of(feature, order)) for feature, one in self.arguments.items())
+        given = {wire[1:]: encode(value) for wire, encode, value in named if wire.startswith("?") and value is not None}
+        return f"{self.path}?{urlencode(given)}" if given else self.path
 
 
 def _remote_id(parent: Parent) -> str:

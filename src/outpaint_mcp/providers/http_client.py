@@ -225,12 +225,11 @@ class HttpClient:
                 session = self._session(endpoint, kind)
                 request = session.build_request(
                     call.method,
-                    endpoint.base_url + call.path,
+                    (call.base_url or endpoint.base_url) + call.path,
                     headers=headers,
                     json=call.json,
-                    files=None
-                    if call.file is None
-                    else {call.file.field_name: (call.file.file_name, call.file.data, call.file.mime_type)},
+                    data=call.form,
+                    files=[(one.field_name, (one.file_name, one.data, one.mime_type)) for one in call.files] or None,
                     timeout=httpx2.Timeout(connect=times.connect, read=silence, write=times.write, pool=times.pool),
                 )
                 response = await session.send(request, stream=True, follow_redirects=False)

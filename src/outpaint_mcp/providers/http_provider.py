@@ -1,27 +1,32 @@
 """A vendor over HTTP: how its orders, polls and uploads are sent. A vendor's file adds declarations and `parse_*`."""
 
+import base64
 import hashlib
 import hmac
+import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 
 from outpaint_mcp.domain.errors import (
     ConfigurationError,
+    ContentRejectedError,
+    InvalidImageError,
     InvalidRequestError,
     UnknownTaskError,
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
-from outpaint_mcp.domain.task import TaskUpdate
+from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.answer_reader import MAX_IMAGES, AnswerReader
-from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint
+from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.request_checks import check_file_size, check_image_url, check_texts, check_webhook_url
@@ -59,6 +64,12 @@ class HttpProvider(AnswerReader):
     id_pattern: ClassVar[str] = r"(?!\.{1,2}$)[!-~]{1,200}"
     """What a task's id at the vendor looks like, as a regular expression; no other is polled."""
     callback_pattern: ClassVar[str] = r"[0-9a-f]{64}"
+    webhook_signed_with: ClassVar[Literal["key", "token", "account"]] = "key"
+    """The secret that `read_webhook` is handed: the API key, the order's own `webhook_secret`, or the account's."""
+    webhook_secret_path: ClassVar[str] = ""
+    """Where the account's secret is read, once, if webhooks are signed with that."""
+    result_path: ClassVar[str] = ""
+    """Where the result is read once a poll says that there is one (`has_result`), with ``{id}`` for the task's id."""
     idempotency_header: ClassVar[str] = ""
     """The header that carries an order's idempotency key, where the vendor keeps one (`idempotent`)."""
     order_seconds: ClassVar[float | None] = None
@@ -72,6 +83,7 @@ class HttpProvider(AnswerReader):
         self._base_url = (base_url or self.base_url).rstrip("/")
         # By the order's key: an order that is sent again must name the same upload.
         self._uploaded: dict[str, str] = {}
+        self._account_secret: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -95,7 +107,7 @@ class HttpProvider(AnswerReader):
             self.check_webhook_url(request.webhook.url)
         check_texts(request)
 
-    def check_image(self, image: InputImage, frame: Frame) -> None:
+    def check_image(self, image: InputImage, frame: Frame, operation: Operation | None = None) -> None:
         """As for every provider; further refuses an image without a public URL where the vendor takes nothing else,
         and a file that is too large.
 
@@ -103,8 +115,8 @@ class HttpProvider(AnswerReader):
             UnsupportedFeatureError: the image or its place on the canvas lies outside the vendor's limits.
         """
         self._check_url(image.url or "")
-        check_file_size(self.title, image, self.operations[SourceKind.IMAGE].max_bytes)
-        super().check_image(image, frame)
+        check_file_size(self.title, image, (operation or self.operations[SourceKind.IMAGE]).max_bytes)
+        super().check_image(image, frame, operation)
 
     def _check_url(self, url: str) -> None:
         operation = self.operations.get(SourceKind.IMAGE)
@@ -126,7 +138,15 @@ class HttpProvider(AnswerReader):
             return False
         return Feature.WEBHOOK_URL in self.limits(kind)
 
-    def called_back(self, headers: Mapping[str, str], body: bytes) -> str:
+    async def called_back(self, headers: Mapping[str, str], body: bytes, token: str = "") -> str:
+        match self.webhook_signed_with:
+            case "token":
+                return self.read_webhook(headers, body, token)
+            case "account":
+                if self._account_secret is None:
+                    answer = await self._client.read(self._endpoint(), ApiCall("GET", self.webhook_secret_path))
+                    self._account_secret = self.parse_webhook_secret(answer)
+                return self.read_webhook(headers, body, self._account_secret)
         return self.read_webhook(headers, body, self._key)
 
     def callback_token(self, task_id: str) -> str:
@@ -154,10 +174,23 @@ class HttpProvider(AnswerReader):
         """The request for an order, its input image uploaded before where the vendor wants that."""
         if order.step is StepName.UPSCALE:
             return self.build_upscale(order)
-        image_url: str | None = None
-        if self.uploads and isinstance(order.source, InputImage):
-            image_url = self._uploaded.get(order.key) or await self._upload(endpoint, order.key, order.source)
-        return self.build_submit(order, image_url)
+        source, operation = order.source, self.operation_of(order)
+        if not isinstance(source, InputImage) or (operation.max_url is not None and not self.uploads):
+            return self.build_submit(order)
+        if operation.takes_url and source.url is not None:
+            return self.build_submit(order)
+        if self.uploads:
+            return self.build_submit(
+                order, self._uploaded.get(order.key) or await self._upload(endpoint, order.key, source)
+            )
+        data = await anyio.Path(source.path).read_bytes()
+        if not operation.multipart:
+            # Encoding megabytes holds the event loop for too long.
+            return self.build_submit(order, await anyio.to_thread.run_sync(_data_uri, source.mime_type, data))
+        files = [_file(operation.source.wire, source.mime_type, data)]
+        if operation.mask:
+            files.append(_file(operation.mask, "image/png", await anyio.Path(source.mask).read_bytes()))
+        return replace(self.build_submit(order), files=tuple(files))
 
     async def _upload(self, endpoint: Endpoint, key: str, image: InputImage) -> str:
         # An upload costs nothing and orders nothing: it is retried like a read.
@@ -167,9 +200,9 @@ class HttpProvider(AnswerReader):
             del self._uploaded[next(iter(self._uploaded))]
         return url
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         endpoint = self._endpoint()
-        call = self.build_fetch(remote_id)
+        call = self.build_fetch(remote_id, reference)
         try:
             body = await self._client.read(endpoint, call)
         except UnknownTaskError:
@@ -177,17 +210,32 @@ class HttpProvider(AnswerReader):
                 raise
             other = replace(call, path=self.other_fetch_path.format(id=self.path_segment(remote_id)))
             body = await self._client.read(endpoint, other)
+        if self.result_path and self.has_result(body):
+            return tidied(endpoint, replace(await self._result(endpoint, remote_id, reference), remote_id=remote_id))
         return tidied(endpoint, replace(self.parse_fetch(body), remote_id=remote_id))
+
+    async def _result(self, endpoint: Endpoint, remote_id: str, reference: str | None) -> TaskUpdate:
+        """The end of a task that is done, whose result is read apart from its state."""
+        try:
+            body = await self._client.read(endpoint, self.build_result(remote_id, reference))
+        except (ContentRejectedError, InvalidRequestError, InvalidImageError) as error:
+            failure = Failure(
+                code=error.code, message=error.message, provider_code=error.provider_code, retryable=error.retryable
+            )
+            return TaskUpdate(Status.FAILED, remote_id, failure=failure)
+        return self.parse_result(body)
 
     def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         """The request that orders the outpaint: the client's options, and over them what `operations` declare.
 
         Args:
             order: resolved, and known to be possible.
-            image_url: what `parse_upload` returned, if the input image was uploaded.
+            image_url: what `parse_upload` returned, if the input image was uploaded; a ``data:`` URI with its bytes.
         """
-        operation = self.operations[order.source.kind]
-        return self._post(operation, {**order.options, **operation.body(order, image_url)}, order.key)
+        operation, own = self.operation_of(order), self.own_options()
+        options = {key: value for key, value in order.options.items() if key not in own}
+        call = self._post(operation, {**options, **operation.body(order, image_url)}, order.key)
+        return replace(call, path=operation.url_path(order))
 
     def build_upscale(self, order: Order) -> ApiCall:
         """The request that upscales one image of a grid (`upscale`).
@@ -203,6 +251,9 @@ class HttpProvider(AnswerReader):
 
     def _post(self, operation: Operation, body: Mapping[str, Any], key: str) -> ApiCall:
         headers = {self.idempotency_header: key} if self.idempotency_header else {}
+        if operation.multipart:
+            form = {name: _form_text(value) for name, value in body.items() if name != operation.source.wire}
+            return ApiCall("POST", operation.path, form=form, headers=headers)
         return ApiCall("POST", operation.path, json=body, headers=headers)
 
     def parse_submit(self, body: Any) -> TaskUpdate:
@@ -213,14 +264,38 @@ class HttpProvider(AnswerReader):
         """
         return self.parse_fetch(body)
 
-    def build_fetch(self, remote_id: str) -> ApiCall:
-        """The request that polls a task.
+    def build_fetch(self, remote_id: str, reference: str | None = None) -> ApiCall:
+        """The request that polls a task; `reference` as of `poll`.
 
         Raises:
             UnknownTaskError: `remote_id` cannot be an id of this vendor.
         """
         path = self.fetch_path.format(id=self.path_segment(remote_id))
         return ApiCall("POST", path, json={self.fetch_field: remote_id}) if self.fetch_field else ApiCall("GET", path)
+
+    def has_result(self, body: Any) -> bool:
+        """Whether the answer to a poll says that the result can be read (`result_path`)."""
+        return False
+
+    def build_result(self, remote_id: str, reference: str | None) -> ApiCall:
+        """The request that reads the result of a task."""
+        return ApiCall("GET", self.result_path.format(id=self.path_segment(remote_id)))
+
+    def parse_result(self, body: Any) -> TaskUpdate:
+        """Read the answer to that.
+
+        Raises:
+            UnexpectedResponseError: it cannot be understood.
+        """
+        raise NotImplementedError(f"{self.name} has no result apart from a task's state")
+
+    def parse_webhook_secret(self, body: Any) -> str:
+        """The account's secret in the answer from `webhook_secret_path`.
+
+        Raises:
+            UnexpectedResponseError: it cannot be understood.
+        """
+        raise NotImplementedError(f"{self.name} signs with no secret of the account's")
 
     def path_segment(self, remote_id: str) -> str:
         """A task's id as one segment of a URL's path.
@@ -267,6 +342,19 @@ class HttpProvider(AnswerReader):
             max_answer_bytes=self.max_answer_bytes,
             answers_with_images=self.synchronous,
         )
+
+
+def _data_uri(mime_type: str, data: bytes) -> str:
+    return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _file(field: str, mime_type: str, data: bytes) -> UploadFile:
+    return UploadFile(field, f"{field}.{mime_type.partition('/')[2]}", mime_type, data)
+
+
+def _form_text(value: Any) -> str:
+    """A value as the text of a form's field: numbers and booleans as JSON writes them."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _secrets_of(order: Order | None) -> tuple[str, ...]:

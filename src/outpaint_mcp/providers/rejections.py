@@ -16,6 +16,8 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.providers.calls import quoted
 
+MAX_ITEMS: Final = 5
+"""Of a list of problems, how many are told."""
 ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
     400: InvalidRequestError,
     401: AuthenticationError,
@@ -33,6 +35,9 @@ def find_message(body: Any) -> str:
     """The sentence in a rejection, wherever vendors put it; empty where there is none."""
     if not isinstance(body, dict):
         return ""
+    for listed in (body.get("detail"), body.get("errors")):
+        if isinstance(listed, list) and (told := "; ".join(filter(None, map(_item_message, listed[:MAX_ITEMS])))):
+            return told
     if isinstance(body.get("error"), str) and body["error"].strip():
         return str(body["error"]).strip()
     for inner in _inside(body):
@@ -54,11 +59,26 @@ def find_code(body: Any) -> str | None:
         found = find_code({**inner, "error": None, "status": None})
         if found is not None:
             return found
-    for key in ("error_code", "code"):
+    for key in ("error_code", "code", *(("name",) if isinstance(body.get("errors"), list) else ())):
         code = body.get(key)
         if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
             return str(code)
+    match body.get("detail"):
+        case [{"type": str(kind)}, *_]:
+            return kind
     return None
+
+
+def _item_message(item: Any) -> str:
+    """One of a list of problems: text, or an object with the place of the field and what is wrong with it."""
+    if not isinstance(item, dict):
+        return item.strip() if isinstance(item, str) else ""
+    message = item.get("msg", item.get("message"))
+    if not isinstance(message, str):
+        return ""
+    loc = item.get("loc")
+    where = ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
+    return f"{where}: {message.strip()}" if where else message.strip()
 
 
 def _inside(body: dict[str, Any]) -> list[dict[str, Any]]:

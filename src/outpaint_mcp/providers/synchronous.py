@@ -134,12 +134,12 @@ class SynchronousProvider(HttpProvider):
                 await self._sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         raise UnknownTaskError(
             f"{self.title} keeps no tasks: its answer to an order is the image.", "Order it again if it was lost."
         )
 
-    def build_fetch(self, remote_id: str) -> ApiCall:
+    def build_fetch(self, remote_id: str, reference: str | None = None) -> ApiCall:
         raise UnknownTaskError(f"{self.title} keeps no tasks.")
 
     def parse_fetch(self, body: Any) -> TaskUpdate:

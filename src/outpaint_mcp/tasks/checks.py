@@ -58,7 +58,7 @@ def check_usual_images(provider: Provider, request: OutpaintRequest) -> None:
         except InvalidRequestError:
             # A shape that cannot grow so says nothing of the provider.
             continue
-        provider.check_image(image, frame)
+        _check_image(provider, request, image, frame)
 
 
 def checking(image: InputImage) -> Check:
@@ -67,9 +67,14 @@ def checking(image: InputImage) -> Check:
     def check(provider: Provider, request: OutpaintRequest) -> None:
         frame = frame_of(request, image)
         provider.check(request, SourceKind.IMAGE)
-        provider.check_image(image, frame)
+        _check_image(provider, request, image, frame)
 
     return check
+
+
+def _check_image(provider: Provider, request: OutpaintRequest, image: InputImage, frame: Frame) -> None:
+    operation = provider.operation(SourceKind.IMAGE, request, request.provider_options)
+    provider.check_image(image, frame, operation)
 
 
 def by_own_id(request: OutpaintRequest) -> str:

@@ -21,6 +21,7 @@ class LastPoll:
 
     provider: Provider
     remote_id: str
+    reference: str | None
     step: StepName
     update: TaskUpdate
     polled_at: float

@@ -82,7 +82,7 @@ class TaskLifecycle:
         answer: TaskUpdate | OutpaintError | None = None
         last = flight.last_poll if flight is not None else None
         if flight is not None and last is not None:
-            answer = await self._poll(last.provider, last.remote_id)
+            answer = await self._poll(last.provider, last.remote_id, last.reference)
             now = self._clock.now()
             if (
                 answer == last.update
@@ -129,15 +129,17 @@ class TaskLifecycle:
                 return await self._sender.settle_unconfirmed(record, position, lost)
             case OrderState.ACCEPTED:
                 if answer is None or last is None or last.remote_id != step.remote_id:
-                    answer = await self._poll(self._providers[record.task.provider], step.remote_id or "")
+                    answer = await self._poll(
+                        self._providers[record.task.provider], step.remote_id or "", record.reference
+                    )
                 return await self._take_answer(record, position, answer)
             case _:
                 return None
 
-    async def _poll(self, provider: Provider, remote_id: str) -> TaskUpdate | OutpaintError:
+    async def _poll(self, provider: Provider, remote_id: str, reference: str | None) -> TaskUpdate | OutpaintError:
         """How the provider says that an order stands, or why it does not say so."""
         try:
-            return await provider.poll(remote_id)
+            return await provider.poll(remote_id, reference)
         except OutpaintError as error:
             return error
         except Exception:
@@ -168,7 +170,7 @@ class TaskLifecycle:
         if position == position_of(record) and not record.task.status.ends_a_wait:
             until = self._ledger.since(record) + self._task_timeout
             self._ledger.flight(task_id).last_poll = LastPoll(
-                provider, step.remote_id or "", step.name, answer, self._clock.now(), until, lapses
+                provider, step.remote_id or "", record.reference, step.name, answer, self._clock.now(), until, lapses
             )
         return record.due_at
 

@@ -218,19 +218,29 @@ class OrderSender:
         Raises:
             OutpaintError: there can be no copy, or it is too large. Nothing was sent.
         """
-        source = order.source
-        operation = provider.operations.get(source.kind)
-        if not isinstance(source, InputImage) or operation is None:
+        image, frame = order.source, order.frame
+        if not isinstance(image, InputImage) or image.kind not in provider.operations:
             yield order, ()
-        elif not provider.leaves_machine:
-            path = self._images.source_path(source.sha256, source.mime_type)
-            yield replace(order, source=replace(source, path=str(path))), ()
+            return
+        operation = provider.operation_of(order)
+        if not provider.leaves_machine:
+            path = self._images.source_path(image.sha256, image.mime_type)
+            yield replace(order, source=replace(image, path=str(path))), ()
         elif operation.max_url is not None and not provider.uploads:
-            yield replace(order, source=replace(source, path="")), ()
+            yield replace(order, source=replace(image, path="")), ()
         else:
-            async with self._images.clean_copy(source, client=order.client) as (clean, notes):
+            if order.image is None and operation.takes_url:
+                # Another task's image: its URL may be dead by now, our copy is not.
+                image = replace(image, url=None)
+            sent = None if frame is None else operation.sent_frame(frame)
+            scaled_there = operation.canvas is not None and operation.canvas.scales and image.url is not None
+            async with self._images.clean_copy(
+                image, client=order.client, frame=None if scaled_there else sent, masked=bool(operation.mask)
+            ) as (clean, notes):
                 check_file_size(provider.title, clean, operation.max_bytes)
-                yield replace(order, source=clean), notes
+                if not operation.takes_url:
+                    clean = replace(clean, url=image.url)
+                yield replace(order, source=clean, frame=sent), notes
 
     def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
         """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""

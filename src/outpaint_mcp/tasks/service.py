@@ -334,7 +334,7 @@ class Service:
             return False
         found = self._providers[provider]
         try:
-            record = await self._store.find_remote(provider, found.called_back(headers, body))
+            record = await self._store.find_remote(provider, await found.called_back(headers, body, token))
         except OutpaintError as error:
             logger.info("a callback of %s was not taken: %s", provider, error.code)
             return False

@@ -35,8 +35,10 @@ def named(providers: Iterable[Provider]) -> str:
 
 def left_out(provider: Provider, request: OutpaintRequest, kind: SourceKind, check: Check) -> tuple[str, ...]:
     """The arguments without which a provider can do what is asked; none if that does not help."""
-    limits = provider.limits(kind)
-    missing = [feature for feature in Feature if feature in request.asked() and feature not in limits]
+    try:
+        missing = provider.missing(request, kind)
+    except OutpaintError:
+        missing = []
     # Another provider's options say nothing here.
     options = [Feature.PROVIDER_OPTIONS] * bool(request.provider_options)
     for features in (missing, [*dict.fromkeys([*missing, *options])]):

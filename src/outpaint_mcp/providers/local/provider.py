@@ -25,7 +25,7 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.private_files import make_folder, open_private
-from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.provider_info import Original, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.fair_queue import Place
@@ -93,6 +93,7 @@ class LocalProvider(Provider):
     price = "free"
     image_lifetime = "as long as this server keeps its images"
     sources = (SourceForm.OWN_IMAGE,)
+    original = Original.EXACT
     operations: ClassVar = {
         SourceKind.IMAGE: Operation(
             arguments={
@@ -193,7 +194,7 @@ class LocalProvider(Provider):
             leaving.pop_all()
             return self._begin(remote_id, job, place)
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         known = await self._known(remote_id)
         if known is not None:
             return known

@@ -1,0 +1,148 @@
+"""What canvases a vendor paints. A frame outside of these is scaled, with its image, before it is sent. Pure."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isqrt
+
+from outpaint_mcp.domain.errors import UnsupportedFeatureError
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.order import InputImage
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasLimits:
+    """The limits of one operation, in pixels. None is no limit.
+
+    Args:
+        max_side: the longest side of the canvas.
+        max_pixels: the largest area of the canvas.
+        min_pixels: the smallest area of the canvas; a smaller frame is scaled up.
+        max_growth: how much one side may add.
+        max_image_pixels: the largest area of the image on the canvas.
+        max_ratio: the longer side of the canvas to the shorter one, at most.
+        max_image_ratio: likewise of the image.
+        min_image_side: the shortest side of the image.
+        multiple: what the canvas's sides are multiples of.
+        aligned: whether the image's sides and its place are multiples of that too.
+        scales: whether the vendor scales the image to the size that it is told, so that an image at a URL can stay as
+            it is.
+    """
+
+    max_side: int | None = None
+    max_pixels: int | None = None
+    min_pixels: int | None = None
+    max_growth: int | None = None
+    max_image_pixels: int | None = None
+    max_ratio: Fraction | None = None
+    max_image_ratio: Fraction | None = None
+    min_image_side: int | None = None
+    multiple: int = 1
+    aligned: bool = False
+    scales: bool = False
+
+    def __str__(self) -> str:
+        """In words, as `list_providers` shows them."""
+        words = [
+            self.max_pixels and f"canvas up to {self.max_pixels / 10**6:.3g} megapixels",
+            self.max_side and f"sides up to {self.max_side}",
+            self.max_growth and f"up to {self.max_growth} more on a side",
+            self.max_image_pixels and f"image up to {self.max_image_pixels / 10**6:.3g} megapixels",
+            self.min_pixels and f"canvas of at least {self.min_pixels / 10**6:.2g} megapixels",
+            self.max_ratio and f"canvas up to {_words(self.max_ratio)}",
+            self.max_image_ratio and f"image up to {_words(self.max_image_ratio)}",
+            self.multiple > 1 and f"multiples of {self.multiple}",
+        ]
+        found = ", ".join(one for one in words if one)
+        return f"{found}; others are scaled" if found else "any size"
+
+    def check(self, title: str, image: InputImage, frame: Frame) -> None:
+        """Refuse what no scaling makes fit.
+
+        Raises:
+            UnsupportedFeatureError: the canvas or the image is too long and narrow, or the image would be too small.
+        """
+        for what, wide, tall, most in (
+            ("new image", frame.canvas_width, frame.canvas_height, self.max_ratio),
+            ("image", image.width, image.height, self.max_image_ratio),
+        ):
+            if most is not None and max(wide, tall) > most * min(wide, tall):
+                raise UnsupportedFeatureError(
+                    f"{title} takes a ratio of up to {_words(most)}; the {what} would be {wide}x{tall}.",
+                    "Give an aspect_ratio nearer to 1:1." if what == "new image" else "Crop the image first.",
+                )
+        sent = self.fitted(frame)
+        least = self.min_image_side
+        if least is not None and min(sent.width, sent.height) < least:
+            raise UnsupportedFeatureError(
+                f"{title} needs an image of at least {least} pixels on each side; it would be sent as "
+                f"{sent.width}x{sent.height}.",
+                "Give a larger image.",
+            )
+
+    def fitted(self, frame: Frame) -> Frame:
+        """The frame as the vendor is to paint it: scaled as a whole no more than it takes, and set on the grid.
+
+        Where a side does not grow, the image touches that side of the canvas there too.
+        """
+        scale = self._scale(frame)
+        nearest = self._scaled(frame, scale, Fraction(1, 2))
+        return nearest if self._holds(nearest) else self._scaled(frame, scale, Fraction(0))
+
+    def _scale(self, frame: Frame) -> Fraction:
+        area, image_area = frame.canvas_width * frame.canvas_height, frame.width * frame.height
+        least = 0
+        if self.min_pixels is not None:
+            # So much more that both sides, rounded down to the grid, are still enough.
+            least = self.min_pixels + self.multiple * (frame.canvas_width + frame.canvas_height + self.multiple)
+        scale = Fraction(1) if area >= least else _root(Fraction(least, area))
+        for most, found in (
+            (self.max_side, max(frame.canvas_width, frame.canvas_height)),
+            (self.max_growth, max(frame.growths)),
+        ):
+            if most is not None and found > most:
+                scale = min(scale, Fraction(most, found))
+        for most, found in ((self.max_pixels, area), (self.max_image_pixels, image_area)):
+            if most is not None and found > most:
+                scale = min(scale, _root(Fraction(most, found)))
+        return scale
+
+    def _scaled(self, frame: Frame, scale: Fraction, up: Fraction) -> Frame:
+        wide, x, width = self._axis(frame.canvas_width, frame.x, frame.width, scale, up)
+        tall, y, height = self._axis(frame.canvas_height, frame.y, frame.height, scale, up)
+        return Frame(wide, tall, x, y, width, height)
+
+    def _axis(self, canvas: int, start: int, size: int, scale: Fraction, up: Fraction) -> tuple[int, int, int]:
+        """The canvas's side, where the image begins on it and how long it is there."""
+        side = max(self.multiple, _on_grid(canvas * scale, self.multiple, up))
+        if size == canvas:
+            return side, 0, side
+        step = self.multiple if self.aligned else 1
+        end = canvas - start - size
+        length = _on_grid(size * scale, step, Fraction(1, 2))
+        length = min(max(step, length), side - step * bool(start) - step * bool(end))
+        begins = _on_grid(Fraction(side - length) * Fraction(start, start + end), step, Fraction(1, 2))
+        return side, begins if start and end else side - length if start else 0, length
+
+    def _holds(self, frame: Frame) -> bool:
+        area = frame.canvas_width * frame.canvas_height
+        return (
+            (self.max_side is None or max(frame.canvas_width, frame.canvas_height) <= self.max_side)
+            and (self.max_pixels is None or area <= self.max_pixels)
+            and (self.min_pixels is None or area >= self.min_pixels)
+            and (self.max_growth is None or max(frame.growths) <= self.max_growth)
+            and (self.max_image_pixels is None or frame.width * frame.height <= self.max_image_pixels)
+        )
+
+
+def _on_grid(value: Fraction, step: int, up: Fraction) -> int:
+    return int(value / step + up) * step
+
+
+def _root(value: Fraction) -> Fraction:
+    """The square root, rounded down."""
+    precision = 10**6
+    return Fraction(isqrt(value.numerator * precision**2 // value.denominator), precision)
+
+
+def _words(ratio: Fraction) -> str:
+    return f"{float(ratio):.3g}:1"
