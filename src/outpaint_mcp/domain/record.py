@@ -55,7 +55,7 @@ class Record:
     """A task and what only the program needs of it.
 
     `task.steps` is empty here: it is built from `steps` when the task is shown. `order` and its `identity` are None for
-    a task that was imported: nobody ordered it here. `reference` and `is_grid` describe the result as a parent.
+    a task that was imported: nobody ordered it here. `reference`, `is_grid`, `zooms` describe the result as a parent.
     `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
     `copies` are the cached copies of its images, by index. `ordered_at` is when it was ordered, on the clock that
     nobody sets; None of what was imported, and of older tasks. `mine` says whether this process was the task's owner
@@ -69,6 +69,7 @@ class Record:
     steps: tuple[StepRecord, ...]
     reference: str | None = None
     is_grid: bool | None = None
+    zooms: bool | None = None
     due_at: float | None = None
     copies: Mapping[int, StoredImage] = field(default_factory=dict)
     ordered_at: Uptime | None = None

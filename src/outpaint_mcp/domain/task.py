@@ -139,7 +139,8 @@ class TaskUpdate:
     """What one answer of a provider says of one order.
 
     `progress` is 0-100 or None where the provider gives none. `reference` and `is_grid` describe the finished result as
-    the parent of a later order. `failure` goes with `FAILED` only.
+    the parent of a later order; `zooms` is False where the provider lists what can be done with it and no zoom is
+    there, and None where there is no such list. `failure` goes with `FAILED` only.
     """
 
     status: Status
@@ -151,5 +152,6 @@ class TaskUpdate:
     failure: Failure | None = None
     reference: str | None = None
     is_grid: bool | None = None
+    zooms: bool | None = None
     expires_at: datetime | None = None
     notes: tuple[str, ...] = ()

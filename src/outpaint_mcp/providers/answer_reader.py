@@ -132,6 +132,7 @@ class AnswerReader(Provider):
         urls: tuple[str, ...] = (),
         grid_url: str = "",
         is_grid: bool | None = None,
+        zooms: bool | None = None,
         progress: float | None = None,
         failure: Failure | None = None,
         cost: Cost | None = None,
@@ -186,6 +187,7 @@ class AnswerReader(Provider):
             failure=(failure or self.failure("")) if status is Status.FAILED else None,
             reference=reference,
             is_grid=is_grid if status is Status.SUCCEEDED else None,
+            zooms=zooms if status is Status.SUCCEEDED else None,
             expires_at=expires_at,
             notes=notes,
         )

@@ -126,8 +126,9 @@ class Apimart(api.HttpProvider):
         if is_grid is None and task.buttons:
             # A grid has buttons to upscale each of its images; a single image has those to zoom.
             is_grid = any("upsample::" in one.customId or re.fullmatch("U[1-4]", one.label) for one in task.buttons)
-        zooms = [one for one in task.buttons if "zoom" in one.label.lower() or "outpaint" in one.customId.lower()]
-        no_zoom = bool(task.buttons) and not is_grid and not zooms
+        words = [f"{one.label} {one.customId}".lower() for one in task.buttons]
+        # What the images of a grid have is seen once they are upscaled.
+        zooms = any("zoom" in one or "outpaint" in one for one in words) if words and not is_grid else None
         return self.update(
             task.status,
             urls=urls,
@@ -138,7 +139,8 @@ class Apimart(api.HttpProvider):
             # That `cost` is in USD is inferred from the price list.
             cost=api.usd_cost(task.cost, "USD", 1) or api.usd_cost(task.credits_cost, "credits", None),
             expires_at=min(filter(None, (image.expires_at for image in found)), default=None),
-            notes=(f"APIMart lists no zoom among the buttons of this image. {api.NO_V8_ZOOM}",) * no_zoom,
+            zooms=zooms,
+            notes=(f"APIMart lists no zoom among the buttons of this image. {api.NO_V8_ZOOM}",) * (zooms is False),
         )
 
     def read_error(self, status: int, body: Any) -> api.OutpaintError | None:

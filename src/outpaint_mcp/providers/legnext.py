@@ -70,7 +70,7 @@ class Legnext(api.HttpProvider):
         job = self.read_as(_Job, body)
         urls = job.output.image_urls
         actions = job.output.available_actions
-        no_outpaint = isinstance(actions, dict) and any(actions.values()) and not actions.get("outpaint")
+        zooms = bool(actions.get("outpaint")) if isinstance(actions, dict) and any(actions.values()) else None
         return self.update(
             job.status,
             remote_id=job.job_id,
@@ -79,7 +79,9 @@ class Legnext(api.HttpProvider):
             is_grid=False if job.task_type.lower() == "upscale" else None if any(urls) else True,
             failure=self.failure(job.error.text, job.error.code),
             cost=_cost(job),
-            notes=(f"Legnext lists no outpaint among the actions of these images. {api.NO_V8_ZOOM}",) * no_outpaint,
+            zooms=zooms,
+            notes=(f"Legnext lists no outpaint among the actions of these images. {api.NO_V8_ZOOM}",)
+            * (zooms is False),
         )
 
     def read_error(self, status: int, body: Any) -> api.OutpaintError | None:

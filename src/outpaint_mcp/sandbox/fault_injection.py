@@ -177,7 +177,7 @@ class FaultInjector:
 
 
 _CHANGES_THE_ANSWER = frozenset(
-    {"slow", "truncated_json", "unknown_status", "capitalised", "bare_string", "image_urls", "fail"}
+    {"slow", "truncated_json", "unknown_status", "capitalised", "bare_string", "image_urls", "no_zoom", "fail"}
 )
 
 
@@ -202,6 +202,17 @@ def _instead(fault: Fault, vendor: Vendor) -> Response | None:
             return None
 
 
+def _without_zooms(value: Any) -> Any:
+    """In place of each zoom that is listed as possible there is something else."""
+    if isinstance(value, list):
+        return [_without_zooms(inner) for inner in value]
+    if isinstance(value, dict) and "label" in value:
+        return dict.fromkeys(value, "Vary")
+    if isinstance(value, dict):
+        return {key: _without_zooms(inner) for key, inner in value.items() if key != "outpaint"}
+    return "vary" if isinstance(value, str) and value.startswith("outpaint_") else value
+
+
 def _changed(original: Response, fault: Fault, vendor: Vendor) -> Response:
     raw = bytes(original.body)
     match fault.fault:
@@ -215,6 +226,8 @@ def _changed(original: Response, fault: Fault, vendor: Vendor) -> Response:
             return _with_json(original, vendor.as_bare_string)
         case "image_urls":
             return _with_json(original, lambda body: _with_image_urls(body, fault.word))
+        case "no_zoom":
+            return _with_json(original, _without_zooms)
         case _:
             return original
 

@@ -22,6 +22,7 @@ FaultKind = Literal[
     "capitalised",
     "bare_string",
     "image_urls",
+    "no_zoom",
     "job_shaped_refusal",
     "refused_in_200",
     "fail",
@@ -61,6 +62,7 @@ FAULT_DESCRIPTIONS: dict[FaultKind, str] = {
     "bare_string": "puts a single URL in place of a list of URLs (vtrix: a string in place of the error)",
     "image_urls": "puts `word` in place of each image's URL, with {url} for the true one and {rest} for that without "
     "its scheme",
+    "no_zoom": "lists no zoom among what is possible with the images (legnext, apimart, piapi)",
     "job_shaped_refusal": "rejects with HTTP `status`, `code` (the status) and `message` in the shape of a task "
     f"({', '.join(_VENDORS_OF['job_shaped_refusal'])})",
     "refused_in_200": "rejects with HTTP 200, in the shape that the vendor uses for that "

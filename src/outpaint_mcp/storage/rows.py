@@ -12,7 +12,7 @@ from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
 
-TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider, boot, uptime"
+TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider, boot, uptime, zooms"
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 """What reading a row raises that does not hold what was written."""
 STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
@@ -74,6 +74,7 @@ def record_of(
         ),
         reference=row[4],
         is_grid=None if row[5] is None else bool(row[5]),
+        zooms=None if row[11] is None else bool(row[11]),
         due_at=None if row[6] is None else float(row[6]),
         copies={
             index: StoredImage(sha256, mime_type, *sizes.get(index, (None, None)))

@@ -106,5 +106,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     leases.refuse_older_versions,
     # When a task was ordered, on a clock that nobody sets (`Uptime`). Unknown of older tasks.
     "ALTER TABLE tasks ADD COLUMN boot TEXT; ALTER TABLE tasks ADD COLUMN uptime REAL",
+    # Whether the result can be zoomed out of, where the vendor's answer says so.
+    "ALTER TABLE tasks ADD COLUMN zooms INTEGER",
 )
 """What takes a file from each schema version to the next."""

@@ -123,8 +123,8 @@ class Store(Database):
         task = record.task
         db.execute(
             "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
-            " created_at, finished_at, due_at, owner, boot, uptime, change)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            " created_at, finished_at, due_at, owner, boot, uptime, zooms, change)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
             " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15))",
             (
                 task.id,
@@ -143,6 +143,7 @@ class Store(Database):
                 self._owner,
                 record.ordered_at and record.ordered_at.boot,
                 record.ordered_at and record.ordered_at.seconds,
+                record.zooms,
             ),
         )
         db.executemany(
@@ -192,6 +193,7 @@ class Store(Database):
             with transaction(db):
                 written = db.execute(
                     "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
+                    " zooms = ?10,"
                     " due_at = ?6, owner = ?8,"
                     " change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15)"
                     " WHERE id = ?7 AND (owner = ?8 OR (?9 AND EXISTS (SELECT 1 FROM orders"
@@ -206,6 +208,7 @@ class Store(Database):
                         task.id,
                         self._owner,
                         force,
+                        record.zooms,
                     ),
                 )
                 if written.rowcount != 1:

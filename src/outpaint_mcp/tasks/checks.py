@@ -3,13 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
-from outpaint_mcp.domain.errors import InvalidRequestError
+from outpaint_mcp.domain.errors import InvalidRequestError, UnsupportedFeatureError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.midjourney import NO_V8_ZOOM
 from outpaint_mcp.tasks.ways_out import Check
 
 USUAL_SIZES: Final = ((800, 600), (600, 800))
@@ -34,6 +35,14 @@ def check_growth(request: OutpaintRequest) -> None:
         raise InvalidRequestError(
             "With zoom 1 and no aspect_ratio the image would not grow.", "Give a zoom above 1, or an aspect_ratio."
         )
+
+
+def no_zoom(provider: Provider) -> UnsupportedFeatureError:
+    """The refusal to zoom out of an image of which the provider says that it cannot be."""
+    own = ["Give the image's own URL as image, in place of task_id."] * (SourceKind.IMAGE in provider.operations)
+    return UnsupportedFeatureError(
+        f"{provider.title} lists no zoom among what can be done with this image. {NO_V8_ZOOM}", *own
+    )
 
 
 def check_task(provider: Provider, request: OutpaintRequest) -> None:

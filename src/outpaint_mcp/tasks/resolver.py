@@ -30,6 +30,7 @@ from outpaint_mcp.tasks.checks import (
     check_usual_images,
     checking,
     frame_of,
+    no_zoom,
 )
 from outpaint_mcp.tasks.ways_out import Check, least_left_out, left_out, listed, named, sift
 
@@ -136,6 +137,9 @@ class Resolver:
             order = self._order(request, provider, source.image)
             return order, provider.notes_for(request, order.frame)
         self._check(provider, request, SourceKind.TASK, source.parent)
+        if source.parent.zooms is False and provider.sends_zoom(request):
+            asked = as_image(request, source.parent)
+            raise self._naming_others(no_zoom(provider), provider, asked, check_usual_images, ())
         notes = provider.notes_for(request)
         order = self._order(request, provider, parent)
         if parent.is_grid and provider.needs_upscaled:

@@ -22,6 +22,7 @@ from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.request_checks import check_file_size
 from outpaint_mcp.tasks.callbacks import Callbacks
+from outpaint_mcp.tasks.checks import no_zoom
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
@@ -173,6 +174,10 @@ class OrderSender:
         """
         task_id = record.task.id
         provider = self._providers[record.task.provider]
+        if position > 0 and record.zooms is False and record.order is not None and record.order.zoom is not None:
+            # What the upscaled image has was not known before.
+            await self._settle_refused(record, position, no_zoom(provider))
+            return None
         record, order = self._request_for(record, position, provider)
         if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
             return None

@@ -131,7 +131,7 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     if not last:
         changes["status"] = Status.RUNNING
         if update.status is Status.SUCCEEDED:
-            record = replace(record, reference=update.reference, due_at=now.timestamp())
+            record = replace(record, reference=update.reference, zooms=update.zooms, due_at=now.timestamp())
         return with_task(record, now, **changes)
     changes |= {"status": update.status, "remote_id": update.remote_id or task.remote_id}
     if update.progress is not None:
@@ -144,7 +144,8 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         changes["grid"] = _image(0, update.grid, ())
     if update.expires_at is not None:
         changes["expires_at"] = update.expires_at
-    record = replace(record, reference=update.reference or record.reference, is_grid=update.is_grid)
+    reference = update.reference or record.reference
+    record = replace(record, reference=reference, is_grid=update.is_grid, zooms=update.zooms)
     if update.status is Status.SUCCEEDED:
         changes |= {"progress": 100, "finished_at": now}
         record = replace(record, due_at=None)
