@@ -25,7 +25,7 @@ from outpaint_mcp.domain.task import Status
 from outpaint_mcp.server.app import RATE_LIMITED, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
-from outpaint_mcp.server.subscriptions import SEND_SECONDS, TaskSubscriptions
+from outpaint_mcp.server.subscriptions import SEND_SECONDS, WATCHED, TaskSubscriptions
 
 from ..serving import connected, picture, server_for, settings_for
 
@@ -106,6 +106,7 @@ async def test_a_change_that_another_process_makes_is_heard_too(tmp_path: Path) 
 
 
 TASKS = {"op-1": Status.QUEUED, "op-2": Status.QUEUED, "op-done": Status.SUCCEEDED}
+TASKS |= dict.fromkeys((f"op-many{number}" for number in range(WATCHED)), Status.QUEUED)
 
 
 def server_of_tasks(events: TaskEvents) -> Server[None]:
@@ -193,8 +194,12 @@ async def test_one_of_two_older_clients_unsubscribes_and_the_other_hears_all_the
 
 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
-@pytest.mark.parametrize("task_id", ["op-1", "op-done"])
-async def test_nothing_is_held_of_an_older_client_that_watches_a_task_that_is_done(task_id: str) -> None:
+@pytest.mark.parametrize(
+    ("task_id", "end"), [("op-1", Status.FAILED), ("op-1", Status.UNKNOWN), ("op-done", Status.SUCCEEDED)]
+)
+async def test_nothing_is_held_of_an_older_client_that_watches_a_task_that_is_done_or_no_longer_polled(
+    task_id: str, end: Status
+) -> None:
     events, heard = TaskEvents(), Heard()
     server = server_of_tasks(events)
     sessions: list[weakref.ref[ServerSession]] = []
@@ -208,11 +213,26 @@ async def test_nothing_is_held_of_an_older_client_that_watches_a_task_that_is_do
     async with Client(server, mode="legacy", message_handler=heard) as client:
         await client.subscribe_resource(uri_of(task_id))
         if not TASKS[task_id].is_final:
-            publisher(events)(task_id, Status.FAILED)
+            publisher(events)(task_id, end)
             await heard.until(task_id)
         await client.list_tools()
         gc.collect()
         assert [session() for session in sessions] == [None]
+
+
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+async def test_an_older_client_watches_a_task_that_is_unknown_while_it_is_polled_and_so_many_tasks_at_once() -> None:
+    events, heard = TaskEvents(), Heard()
+    publish = publisher(events)
+    async with Client(server_of_tasks(events), mode="legacy", message_handler=heard) as client:
+        await client.subscribe_resource(uri_of("op-1"))
+        for status, due_at in ((Status.UNKNOWN, 9e9), (Status.UNKNOWN, 9e9), (Status.RUNNING, 9e9)):
+            events.publish(TaskEvent("op-1", "local", "counting", status, due_at))
+        for number in range(WATCHED):
+            await client.subscribe_resource(uri_of(f"op-many{number}"))
+        publish("op-1", Status.UNKNOWN)
+        publish("op-many0", Status.RUNNING)
+        assert await heard.until("op-many0") == [uri_of("op-1")] * 2 + [uri_of("op-many0")]
 
 
 async def test_a_client_that_does_not_read_holds_up_no_other() -> None:

@@ -40,6 +40,8 @@ REMEMBERED: Final = 10_000
 SEND_SECONDS: Final = 5.0
 """How long a client that does not read has to take a notification; then it misses that one."""
 
+WATCHED: Final = 100
+"""How many tasks one session of an older client watches at once; then it watches the first of them no longer."""
 SILENT_STREAMS: Final = 100
 """How many streams one client may hold open on which nothing ever comes."""
 
@@ -130,7 +132,7 @@ class TaskSubscriptions:
         self._events = events
         self._client_of = client_of
         # The sessions of older clients, by the URI that they watch. Nothing tells when such a client is gone, so they
-        # are held until the task is final: it does not change after that.
+        # are held until the task is final, or unknown and no longer polled: it does not change after that.
         self._sessions: dict[str, list[ServerSession]] = {}
         self._told: OrderedDict[str, Status] = OrderedDict()
 
@@ -146,19 +148,20 @@ class TaskSubscriptions:
                 sends.cancel_scope.cancel()
 
     def _tell(self, event: TaskEvent, sends: TaskGroup) -> None:
+        uri = f"outpaint://tasks/{event.task_id}"
+        watching = self._sessions.get(uri, ())
+        if event.status.is_final or (event.status is Status.UNKNOWN and event.due_at is None):
+            self._sessions.pop(uri, None)
         if self._told.get(event.task_id) is event.status:
             return
         self._told[event.task_id] = event.status
         self._told.move_to_end(event.task_id)
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        uri = f"outpaint://tasks/{event.task_id}"
         self.bus.publish_to(event.client, ResourceUpdated(uri))
-        for session in self._sessions.get(uri, ()):
+        for session in watching:
             # Each by itself: one that is not read holds up no other.
             sends.start_soon(_send, session, uri)
-        if event.status.is_final:
-            self._sessions.pop(uri, None)
 
     async def subscribe(self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
         """Watch a task, for clients of the older protocol."""
@@ -176,6 +179,13 @@ class TaskSubscriptions:
         told = self._told.get(found[1])
         if not task.status.is_final and (told is None or not told.is_final):
             self._sessions.setdefault(uri, []).append(ctx.session)
+            held = [
+                one
+                for one, sessions in self._sessions.items()
+                if any(_same_connection(session, ctx.session) for session in sessions)
+            ]
+            if len(held) > WATCHED:
+                self._drop(held[0], ctx.session)
         return EmptyResult()
 
     async def unsubscribe(self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams) -> EmptyResult:
