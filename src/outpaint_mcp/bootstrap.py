@@ -96,7 +96,10 @@ def build_providers(
     wanted = settings.providers or ()
     unknown = [name for name in wanted if name not in classes]
     if unknown:
-        raise ConfigurationError(f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; there are {', '.join(classes)}.")
+        raise ConfigurationError(
+            f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; which there are not.",
+            f"Set it to some of {', '.join(classes)}.",
+        )
     built: dict[str, Provider] = {}
     for name in dict.fromkeys([*wanted, *classes]):
         found = classes[name]
@@ -388,5 +391,7 @@ def _oauth(settings: "Settings", resource: str) -> "OAuth | None":
         )
     for name, url in (("ISSUER", issuer), ("JWKS_URL", jwks_url)):
         if not is_loopback_or_https(url):
-            raise ConfigurationError(f"OUTPAINT_OAUTH_{name} is no https URL: it could be forged.", "Give one.")
+            raise ConfigurationError(
+                f"OUTPAINT_OAUTH_{name} is no https URL: it could be forged.", "Set it to an https URL."
+            )
     return OAuth(issuer, settings.oauth_audience or resource, jwks_url, settings.oauth_scopes)

@@ -148,10 +148,6 @@ async def test_there_is_nothing_to_poll() -> None:
     provider, queue = easel(nowhere)
     with pytest.raises(api.UnknownTaskError, match="keeps no tasks"):
         await provider.poll("op-1-0")
-    with pytest.raises(api.UnknownTaskError):
-        provider.build_fetch("op-1-0")
-    with pytest.raises(api.UnexpectedResponseError):
-        provider.parse_fetch({})
     assert queue.requests == []
 
 

@@ -244,7 +244,7 @@ def _provider_option(text: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigurationError(f"--option {name!r} has no value.", "Write --option NAME=VALUE.")
     if not _is_utf8(text):
-        raise InvalidRequestError("An --option is not UTF-8.")
+        raise InvalidRequestError("An --option is not UTF-8.", "Write its value in UTF-8.")
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):

@@ -89,7 +89,9 @@ def plan_change(name: str, machine: Machine, command: Sequence[str], *, uninstal
     except FileNotFoundError:
         before = None
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.", "") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}.", "Correct its permissions and run this again."
+        ) from error
     try:
         text, mark = decoded(before or b"")
         if not text.strip():

@@ -215,7 +215,7 @@ def _token(options: argparse.Namespace) -> int:
         case "remove":
             count = remove_tokens(path, options.name)
             if not count:
-                raise ConfigurationError(f"{options.name} has no token.", "See: outpaint-mcp token list")
+                raise ConfigurationError(f"{options.name} has no token.", "outpaint-mcp token list shows the names.")
             sys.stderr.write(f"Removed {count}. Requests with it are rejected from now on; the tasks stay.\n")
         case _:
             for name in token_names(path):

@@ -309,7 +309,9 @@ def _parse_redirect(target: httpx2.URL, location: str) -> httpx2.URL:
     try:
         return _parse(str(target.join(location)))
     except (httpx2.InvalidURL, ValueError):
-        raise InvalidImageError(f"{_ascii_host(target)} redirects to a URL that cannot be read.") from None
+        raise InvalidImageError(
+            f"{_ascii_host(target)} redirects to a URL that cannot be read.", "Give the direct link to the image."
+        ) from None
 
 
 def _ascii_host(target: httpx2.URL) -> str:

@@ -340,7 +340,10 @@ class ImageLibrary:
 
 
 def _cannot_store(error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"The server cannot store images ({error.strerror or 'disk error'}).")
+    return ConfigurationError(
+        f"The server cannot store images ({error.strerror or 'disk error'}).",
+        "Have the operator check OUTPAINT_DATA_DIR: its disk space and its permissions.",
+    )
 
 
 def _make_part(part: Path) -> None:

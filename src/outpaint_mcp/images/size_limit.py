@@ -9,4 +9,7 @@ MAX_BYTES: Final = 50_000_000
 
 def too_large(max_bytes: int) -> InvalidImageError:
     """The error of an image file of more than `max_bytes`."""
-    return InvalidImageError(f"The image is larger than {max_bytes // 1_000_000} MB.", "Give a smaller image.")
+    limit = f"{max_bytes // 1_000_000} MB"
+    return InvalidImageError(
+        f"The image is larger than {limit}.", f"Give one of at most {limit}: save it as JPEG, or scale it down."
+    )

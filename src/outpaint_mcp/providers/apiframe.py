@@ -29,7 +29,8 @@ def _direction(frame: api.Frame | None) -> str | None:
 def _check_frame(title: str, frame: api.Frame) -> None:
     if _direction(frame) is None:
         raise api.UnsupportedFeatureError(
-            f"{title} only makes your own image square (zoom 1, aspect_ratio 1:1), or zooms 1.5 or 2 in its own ratio."
+            f"{title} only makes your own image square (zoom 1, aspect_ratio 1:1), or zooms 1.5 or 2 in its own ratio.",
+            "Give a zoom of 1.5 or 2 without aspect_ratio, or the aspect_ratio 1:1 with a zoom of 1.",
         )
 
 

@@ -195,7 +195,8 @@ class Provider(ABC):
                 )
         if self.sends_zoom(request) and not operation.zoom.allows(request.zoom):
             raise UnsupportedFeatureError(
-                f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {operation.zoom}."
+                f"{self.title} cannot zoom {request.zoom:g}{_for(kind)}: its zoom is {operation.zoom}.",
+                f"Give a zoom of {operation.zoom}.",
             )
         reserved = self.reserved_options()
         for key in request.provider_options:

@@ -103,7 +103,9 @@ class HttpProvider(AnswerReader):
             self._check_url(request.image)
         if request.webhook is not None:
             if not request.webhook.url:
-                raise InvalidRequestError("webhook_secret and webhook_events go with a webhook_url.")
+                raise InvalidRequestError(
+                    "webhook_secret and webhook_events go with webhook_url.", "Give webhook_url too, or leave them out."
+                )
             self.check_webhook_url(request.webhook.url)
         check_texts(request)
 
@@ -330,7 +332,10 @@ class HttpProvider(AnswerReader):
                 "Have the operator set it, or use another provider (list_providers shows who is ready).",
             )
         if _HEADER_VALUE.fullmatch(self._key) is None:
-            raise ConfigurationError(f"{self.key_env} holds characters that cannot be part of a key.")
+            raise ConfigurationError(
+                f"{self.key_env} holds characters that cannot be part of a key.",
+                "Have the operator set it to the key alone, without spaces, quotes or line ends.",
+            )
         return Endpoint(
             self.title,
             self._base_url,

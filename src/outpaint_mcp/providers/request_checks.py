@@ -3,13 +3,15 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from outpaint_mcp.domain.errors import InvalidRequestError, UnsupportedFeatureError
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.request import OutpaintRequest
 
+NOT_JSON: Final = "prompt or provider_options holds a value that cannot be sent as JSON."
+JSON_VALUES: Final = "Use text, finite numbers, true, false, null, lists and objects only."
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -28,12 +30,12 @@ def check_texts(request: OutpaintRequest) -> None:
         *(("provider_options", text) for text in _texts(request.provider_options)),
     ):
         if text and _CONTROL.search(text):
-            raise InvalidRequestError(f"{name} must not hold control characters.")
+            raise InvalidRequestError(f"{name} must not hold control characters.", "Write plain text, in one line.")
     try:
         sent = [request.prompt, dict(request.provider_options)]
         json.dumps(sent, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError):
-        raise InvalidRequestError("prompt and provider_options must be what JSON can say.") from None
+        raise InvalidRequestError(NOT_JSON, JSON_VALUES) from None
 
 
 def check_webhook_url(url: str) -> None:
@@ -51,7 +53,7 @@ def check_webhook_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable or any(char.isspace() for char in url):
-        raise InvalidRequestError("webhook_url must be an http(s) URL.")
+        raise InvalidRequestError("webhook_url must be an http(s) URL.", "Give one such as https://example.com/done.")
 
 
 def check_image_url(title: str, url: str, longest: int) -> None:
@@ -72,7 +74,7 @@ def check_image_url(title: str, url: str, longest: int) -> None:
     if not usable or len(url) > longest:
         raise UnsupportedFeatureError(
             f"{title} takes your own image only by a public http(s) URL of at most {longest} characters.",
-            "Give such a URL.",
+            "Give the URL of the image on the web.",
         )
 
 

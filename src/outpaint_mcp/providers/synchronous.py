@@ -140,7 +140,7 @@ class SynchronousProvider(HttpProvider):
         )
 
     def build_fetch(self, remote_id: str, reference: str | None = None) -> ApiCall:
-        raise UnknownTaskError(f"{self.title} keeps no tasks.")
+        raise NotImplementedError(f"{self.name} keeps no tasks")
 
     def parse_fetch(self, body: Any) -> TaskUpdate:
-        raise UnexpectedResponseError(f"{self.title} keeps no tasks.")
+        raise NotImplementedError(f"{self.name} keeps no tasks")

@@ -30,7 +30,7 @@ def _check_frame(title: str, frame: Frame) -> None:
     if longer > shorter * Fraction(MAX_SIDE, MIN_SIDE):
         raise UnsupportedFeatureError(
             f"{title} paints sides of {MIN_SIDE} to {MAX_SIDE} pixels; the new image would be too narrow.",
-            "Give another aspect_ratio.",
+            "Give an aspect_ratio between 1:8 and 8:1.",
         )
 
 

@@ -212,7 +212,9 @@ class OutpaintArguments(ToolArguments):
         if self.webhook_url is not None:
             webhook = Webhook(self.webhook_url, self.webhook_secret, tuple(dict.fromkeys(self.webhook_events or ())))
         elif self.webhook_secret is not None or self.webhook_events is not None:
-            raise InvalidRequestError("webhook_secret and webhook_events go with webhook_url.")
+            raise InvalidRequestError(
+                "webhook_secret and webhook_events go with webhook_url.", "Give webhook_url too, or leave them out."
+            )
         passed = {name: getattr(self, name) for name in PROVIDER_ARGUMENTS}
         passed["aspect_ratio"] = None if self.aspect_ratio is None else AspectRatio.parse(self.aspect_ratio)
         if self.sides is not None:
@@ -268,7 +270,7 @@ class ListProvidersArguments(ToolArguments):
 def _id(text: str) -> str:
     found = bare(text)
     if not found:
-        raise InvalidRequestError("The task_id is empty.")
+        raise InvalidRequestError("The task_id is empty.", "Give an id as outpaint returned it (op-...).")
     return found
 
 

@@ -114,7 +114,9 @@ class Resources:
             return TextResourceContents(uri=uri, text=task.model_dump_json(), mime_type=_JSON)
         if (match := IMAGE_URI.fullmatch(uri)) is not None:
             if re.fullmatch(r"[0-9]{1,3}", match[2]) is None:
-                raise UnknownTaskError("There is no such image.")
+                raise UnknownTaskError(
+                    f"A task has no image {match[2][:20]!r}.", "Number them from 1, as the task's resource_uri does."
+                )
             data, mime_type = await (await self._lazy.get()).image(match[1], int(match[2]), client=client)
             return BlobResourceContents(uri=uri, blob=base64.b64encode(data).decode(), mime_type=mime_type)
         raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri[:200]}", {"uri": uri})

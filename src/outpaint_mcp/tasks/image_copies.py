@@ -129,7 +129,10 @@ class ImageCopies:
         """
         image = next((one for one in record.task.images if one.index == index), None)
         if image is None:
-            raise InvalidRequestError(f"The task {record.task.id} has no image {index}.")
+            raise InvalidRequestError(
+                f"The task {record.task.id} has no image {index}.",
+                f"Give image_index 1 to {max(1, len(record.task.images))}.",
+            )
         copy = record.copies.get(index)
         kept = None if copy is None else self._images.path_of(copy.sha256, copy.mime_type)
         if copy is None or kept is None or not await anyio.Path(kept).exists():

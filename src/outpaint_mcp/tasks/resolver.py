@@ -21,6 +21,7 @@ from outpaint_mcp.domain.request import AUTO, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.sources import scheme_of
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.request_checks import JSON_VALUES, NOT_JSON
 from outpaint_mcp.tasks.checks import (
     as_image,
     by_own_id,
@@ -75,9 +76,13 @@ class Resolver:
             OutpaintError: with what to change.
         """
         if (request.task_id is None) == (request.image is None):
-            raise InvalidRequestError("Give exactly one of task_id and image.")
+            raise InvalidRequestError(
+                "Give exactly one of task_id and image.", "task_id extends a finished task, image an image of your own."
+            )
         if _size_of(request.provider_options) > MAX_OPTIONS_BYTES:
-            raise InvalidRequestError("provider_options is larger than 8 KB.")
+            raise InvalidRequestError(
+                "provider_options is larger than 8 KB.", "Leave out what the provider can do without."
+            )
         if request.provider != AUTO and request.provider not in self._providers:
             raise InvalidRequestError(
                 f"There is no provider {request.provider[:60]!r}.", f"Use auto or one of {', '.join(self._providers)}."
@@ -92,7 +97,9 @@ class Resolver:
                     self._check(provider, as_image(request), SourceKind.IMAGE)
             return
         if request.image_index is not None:
-            raise InvalidRequestError("image_index chooses an image of a task; it does not go with image.")
+            raise InvalidRequestError(
+                "image_index chooses an image of a task; it does not go with image.", "Leave image_index out."
+            )
         check_growth(request)
         if request.provider != AUTO:
             self._check(self._providers[request.provider], request, SourceKind.IMAGE)
@@ -113,7 +120,10 @@ class Resolver:
         self._check(provider, as_image(request, parent), SourceKind.IMAGE)
         count = len(parent.task.images)
         if request.image_index is not None and at.index > count:
-            raise InvalidRequestError(f"The task {parent.task.id} has {count} images; image_index is {at.index}.")
+            raise InvalidRequestError(
+                f"The task {parent.task.id} has {count} images; image_index is {at.index}.",
+                f"Give image_index 1 to {count}.",
+            )
         return at.index
 
     def resolve(self, request: OutpaintRequest, source: Source) -> tuple[Order, tuple[str, ...]]:
@@ -176,7 +186,9 @@ class Resolver:
         if task.status in (Status.QUEUED, Status.RUNNING, Status.UNKNOWN):
             raise NotReadyError(f"The task {task.id} is {task.status.value}, so there is no image to extend yet.")
         if task.status is not Status.SUCCEEDED:
-            raise InvalidRequestError(f"The task {task.id} {task.status.value}: it has no image to extend.")
+            raise InvalidRequestError(
+                f"The task {task.id} {task.status.value}: it has no image to extend.", "Give a task that succeeded."
+            )
         is_grid = len(task.images) > 1 if record.is_grid is None else record.is_grid
         index = request.image_index
         if is_grid and index is None:
@@ -184,10 +196,15 @@ class Resolver:
                 f"The task {task.id} has {len(task.images) or 4} images.", "Give image_index (from 1) to choose one."
             )
         if not is_grid and index not in (None, 1):
-            raise InvalidRequestError(f"The task {task.id} has a single image, so image_index can only be 1.")
+            raise InvalidRequestError(
+                f"The task {task.id} has a single image, so image_index can only be 1.", "Leave image_index out."
+            )
         provider = self._providers.get(task.provider if request.provider == AUTO else request.provider)
         if provider is None:
-            raise ConfigurationError(f"The task's provider {task.provider!r} is not installed here.")
+            raise ConfigurationError(
+                f"The task's provider {task.provider!r} is not installed here.",
+                "Have the operator install its plug-in.",
+            )
         return provider, Parent(task.remote_id or "", record.reference, index or 1, is_grid)
 
     @staticmethod
@@ -338,4 +355,4 @@ def _size_of(options: Mapping[str, Any]) -> int:
     try:
         return len(json.dumps(dict(options), ensure_ascii=False, separators=(",", ":")).encode())
     except (ValueError, TypeError, RecursionError):
-        raise InvalidRequestError("provider_options must be what JSON can say.") from None
+        raise InvalidRequestError(NOT_JSON, JSON_VALUES) from None

@@ -206,13 +206,16 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise ConfigurationError(f"{path.name} is longer than a file of tokens can be.")
+            raise ConfigurationError(
+                f"{path.name} is longer than a file of tokens can be.",
+                "Give the file that outpaint-mcp token add writes.",
+            )
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigurationError(
             f"The file of tokens {path} cannot be read: {reason}.",
-            "Make one with: outpaint-mcp token add NAME",
+            "Make one with outpaint-mcp token add NAME.",
         ) from error
 
 

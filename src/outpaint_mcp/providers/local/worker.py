@@ -121,7 +121,9 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     canvas, image_format, seeds, size = Canvas(**job["canvas"]), job["image_format"], job["seeds"], job.get("size")
     if canvas.width * canvas.height > MAX_PIXELS:
         limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
-        raise InvalidImageError(f"The new image would be {canvas.width}x{canvas.height}, {limit}.")
+        raise InvalidImageError(
+            f"The new image would be {canvas.width}x{canvas.height}, {limit}.", "Give a smaller zoom or image."
+        )
     if max(canvas.width, canvas.height) > LARGEST_SIDE[image_format]:
         raise InvalidImageError(
             f"The new image would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
