@@ -118,9 +118,7 @@ class Piapi(api.HttpProvider):
         if is_grid is None and output.actions:
             # A grid has an action to upscale each of its images.
             is_grid = any(re.fullmatch("upscale[1-4]", str(action)) for action in output.actions)
-        words = [str(action).lower() for action in output.actions or ()]
-        # What the images of a grid have is seen once they are upscaled.
-        zooms = any("zoom" in one or "outpaint" in one for one in words) if words and not is_grid else None
+        # Which actions a single image lists is not documented, so that none says nothing of its zoom.
         told = output.error_messages
         reasons = "; ".join(map(str, told)) if isinstance(told, list) else str(told or "")
         return self.update(
@@ -128,8 +126,6 @@ class Piapi(api.HttpProvider):
             urls=output.temporary_image_urls if any(output.temporary_image_urls) else output.image_urls,
             grid_url=output.image_url or output.discord_image_url,
             is_grid=is_grid,
-            zooms=zooms,
-            notes=(f"PiAPI lists no outpaint among the actions of this image. {api.NO_V8_ZOOM}",) * (zooms is False),
             progress=output.task_progress if output.progress is None else output.progress,
             failure=self.failure(task.error.text or reasons or output.message or task.message, task.error.code),
             cost=api.usd_cost(task.usage.consume, "points", None) or api.usd_cost(output.quota_used, "quota", None),
