@@ -48,7 +48,8 @@ async def test_links_go_to_clients_that_are_known_to_bear_them(
 ) -> None:
     server = server_for(settings_for(tmp_path), resource_links=setting)
     async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
-        result = await client.call_tool("outpaint", {"image": str(picture(tmp_path)), "zoom": 1.2})
+        asked = {"image": str(picture(tmp_path)), "zoom": 1.2, "wait_seconds": 45}
+        result = await client.call_tool("outpaint", asked)
     assert result.structured_content["images"][0]["resource_uri"], "the resource is always there"
     assert any(isinstance(block, ResourceLink) for block in result.content) is links
 

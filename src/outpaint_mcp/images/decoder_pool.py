@@ -4,8 +4,9 @@ import base64
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Self
 
 import anyio
 
@@ -26,7 +27,8 @@ _STARTS: Final = {
 """How the files begin that are kept though no process could open them."""
 
 
-class Measured(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Measured:
     """What an image's file says of it, width and height in pixels; `unchecked` if nobody could decode it, so it may be
     damaged. `size` is how many bytes of the file are about its pixels, where they were counted.
     """
@@ -90,11 +92,11 @@ class DecoderPool:
             ConfigurationError: no process can be started.
         """
         try:
-            return (await self.measure(file, client))._replace(size=None)
+            return replace(await self.measure(file, client), size=None)
         except UndecidedImageError as error:
             undecided = error
         try:
-            return (await self.size(file, client))._replace(unchecked=True)
+            return replace(await self.size(file, client), unchecked=True)
         except InvalidImageError:
             async with await anyio.open_file(file, "rb") as opened:
                 start = await opened.read(16)
