@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from outpaint_mcp.domain.errors import UnsupportedFeatureError
@@ -26,6 +26,7 @@ def frames(draw: st.DrawFn) -> Frame:
     return Frame.around(wide, tall, zoom=draw(st.integers(101, 200)) / 100, sides=sides)
 
 
+@example(Frame(65, 64, 1, 0, 64, 64), TALL)
 @given(frames(), st.sampled_from(LIMITS))
 def test_a_frame_comes_to_one_that_the_vendor_paints_with_the_image_at_the_same_sides(
     frame: Frame, limits: CanvasLimits

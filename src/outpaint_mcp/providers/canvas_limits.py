@@ -90,11 +90,11 @@ class CanvasLimits:
 
     def _scale(self, frame: Frame) -> Fraction:
         area, image_area = frame.canvas_width * frame.canvas_height, frame.width * frame.height
-        least = 0
+        scale = Fraction(1)
         if self.min_pixels is not None:
-            # So much more that both sides, rounded down to the grid, are still enough.
-            least = self.min_pixels + self.multiple * (frame.canvas_width + frame.canvas_height + self.multiple)
-        scale = Fraction(1) if area >= least else _root(Fraction(least, area))
+            # The smallest s for which (s w - g)(s h - g) is enough: both sides may be rounded down by a grid's step g.
+            sides = self.multiple * (frame.canvas_width + frame.canvas_height)
+            scale = max(scale, (sides + _root(Fraction(sides**2 + 4 * area * self.min_pixels)) + 1) / (2 * area))
         for most, found in (
             (self.max_side, max(frame.canvas_width, frame.canvas_height)),
             (self.max_growth, max(frame.growths)),
