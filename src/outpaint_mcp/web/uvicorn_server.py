@@ -6,7 +6,6 @@ uvicorn alone waits for ever for a client that sends its request one byte at a t
 import asyncio
 import contextlib
 import ctypes
-import itertools
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -173,64 +172,31 @@ async def serving(
         timeout_graceful_shutdown=stop_seconds,
     )
     server = _Server(config)
+    ready = anyio.Event()
     async with anyio.create_task_group() as group:
         # Not group.start: if cancelled meanwhile, it would wait for ever for the shielded task.
-        group.start_soon(_serve, server, listener)
+        group.start_soon(_serve, server, listener, ready)
         try:
-            await server.serves.wait()
+            await ready.wait()
             yield
         finally:
-            server.stop()
+            server.should_exit = True
+            group.cancel_scope.cancel()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which hears when it is to stop and stops as soon as its connections are closed.
-
-    uvicorn itself looks ten times a second, also while nobody asks for anything.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.serves = anyio.Event()
-        self._stopping = anyio.Event()
-
-    def stop(self) -> None:
-        self.should_exit = True
-        self._stopping.set()
-
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals are handled by the program, which stops the server by leaving the block.
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.serves.set()
 
-    async def main_loop(self) -> None:
-        # Once a second it renews the header `Date`: at each tenth tick.
-        for second in itertools.count():
-            if await self.on_tick(10 * second):
-                return
-            with anyio.move_on_after(1):
-                await self._stopping.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for one in sockets or []:
-            one.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        with anyio.move_on_after(self.config.timeout_graceful_shutdown):
-            # What ends here gives no sign.
-            while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
-                await anyio.sleep(0.005)
-        for task in self.server_state.tasks:
-            task.cancel()
-
-
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, ready: anyio.Event) -> None:
     # uvicorn closes its sockets only if it is asked to stop, not if it is cancelled: hence the shield.
     with anyio.CancelScope(shield=True):
-        await server.serve([listener])
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [listener])
+            # uvicorn has no other way to tell.
+            while not server.started:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            ready.set()
