@@ -97,8 +97,8 @@ def build_providers(
     unknown = [name for name in wanted if name not in classes]
     if unknown:
         raise ConfigurationError(
-            f"OUTPAINT_PROVIDERS names {', '.join(unknown)}; which there are not.",
-            f"Set it to some of {', '.join(classes)}.",
+            f"OUTPAINT_PROVIDERS names {', '.join(unknown)}, which is not installed.",
+            f"Name only providers that are: {', '.join(classes)}.",
         )
     built: dict[str, Provider] = {}
     for name in dict.fromkeys([*wanted, *classes]):

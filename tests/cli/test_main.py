@@ -250,6 +250,7 @@ def test_what_the_tool_would_refuse_is_refused_in_one_line(tmp_path: Path, argum
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["outpaint", "--image", "picture.png"], "unrecognized arguments: --image"),
         (["tasks", "--limit", "0"], "--limit: must lie between 1 and 10000"),
         (["tasks", "--limit", "10001"], "--limit: must lie between 1 and 10000"),
         (["tasks", "--limit", "9" * 30], "--limit: must lie between 1 and 10000"),

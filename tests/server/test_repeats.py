@@ -35,7 +35,11 @@ class Painter(PictureProvider):
         SourceKind.TASK: Operation(zoom=Zoom(1.1, 2.0), arguments={Feature.PROMPT: Argument("any")}),
         SourceKind.IMAGE: Operation(
             zoom=Zoom(1.0, 2.0),
-            arguments={Feature.PROMPT: Argument("any"), Feature.ASPECT_RATIO: Argument("any")},
+            arguments={
+                Feature.PROMPT: Argument("any"),
+                Feature.ASPECT_RATIO: Argument("any"),
+                Feature.SIDES: Argument("any"),
+            },
         ),
     }
 
@@ -126,6 +130,18 @@ async def test_a_url_whose_bytes_vary_or_that_expires_is_ordered_once(
         assert (await ordered(client, url))["id"] not in (first["id"], anew["id"]), "10 minutes after"
     assert len(vendor.orders) == 3
     assert b"hush" not in stored_bytes(tmp_path)
+
+
+async def test_a_url_that_gives_an_image_of_another_shape_is_ordered_though_the_first_could_not_be_extended_so(
+    tmp_path: Path, clock: MovedClock, files: Stamping, url: str
+) -> None:
+    vendor = Painter()
+    async with client_of(service_over(tmp_path, vendor, clock=clock), clock) as client:
+        first = await ordered(client, url)
+        files.size = (30, 40)
+        upright = await ordered(client, url, zoom=1, aspect_ratio="1:1", sides=["left"])
+    assert upright["id"] != first["id"]
+    assert len(vendor.orders) == 2
 
 
 @pytest.mark.parametrize("other", [{"zoom": 1.6}, {"prompt": "a lake"}, {"url": "&other"}])

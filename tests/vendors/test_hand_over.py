@@ -1,12 +1,14 @@
 """How your own image reaches a vendor: scaled, as bytes within JSON, or in a form on a canvas with a mask."""
 
 import base64
+import hashlib
+import hmac
 import io
 import json
 from collections.abc import Mapping
 from email import message_from_bytes
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import httpx2
 import pytest
@@ -73,7 +75,6 @@ class Frames(api.HttpProvider):
     operations: ClassVar = {api.SourceKind.IMAGE: PLAIN}
     variant_option = "model"
     variants: ClassVar = {"plain": PLAIN, "form": FORM}
-    original = api.Original.PASTED_BACK
     fetch_path = "/jobs/{id}"
     result_path = "/jobs/{id}/result"
     first_poll = poll_interval = 1.0
@@ -134,7 +135,7 @@ async def test_a_form_holds_the_image_on_its_canvas_and_a_mask_that_is_clear_whe
         zoom=2.0,
         sides=("right",),
         prompt="a lake",
-        provider_options={"model": "form", "n": 2, "keep_original": False},
+        provider_options={"model": "form", "n": 2},
     )
     head = f"content-type: {asked.headers['content-type']}\r\n\r\n".encode()
     parts: dict[str, bytes] = {}
@@ -190,3 +191,40 @@ async def test_a_webhook_can_be_a_parameter_of_the_url_and_a_result_is_read_once
         api.Status.FAILED,
         "content_policy_violation",
     )
+
+
+class Signing(Frames):
+    """Signs its webhooks with a secret of the account's."""
+
+    webhook_signed_with: ClassVar[Literal["key", "token", "account"]] = "account"
+    webhook_secret_path = "/secret"
+
+    def parse_webhook_secret(self, body: Any) -> str:
+        return str(body["key"])
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes, key: str | None) -> str:
+        signature = hmac.new((key or "").encode(), body, hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(headers["signature"], signature):
+            raise InvalidRequestError("The callback's signature is wrong.", "Sign it with the account's secret.")
+        return str(json.loads(body)["id"])
+
+
+class SigningByOrder(Signing):
+    """Signs each with the secret that its order gave along."""
+
+    webhook_signed_with = "token"
+
+
+@pytest.mark.parametrize(("kind", "secret"), [(Signing, "of the account"), (SigningByOrder, "of the order")])
+async def test_a_callback_is_checked_with_the_secret_that_the_vendor_signs_with(
+    kind: type[Signing], secret: str
+) -> None:
+    queue = Queue([httpx2.Response(200, json={"key": "of the account"})])
+    provider = kind(queue.client(), key="key")
+    body = b'{"id": "job-7"}'
+    headers = {"signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
+    for _ in range(2):
+        assert await provider.called_back(headers, body, "of the order") == "job-7"
+    assert [one.url.path for one in queue.requests] == ["/secret"] * (kind is Signing), "it is read once"
+    with pytest.raises(InvalidRequestError, match="signature is wrong"):
+        await provider.called_back({"signature": "0" * 64}, body, "of the order")

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from outpaint_mcp import __version__
 from outpaint_mcp.bootstrap import build_service, configured
@@ -71,8 +72,15 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         raise
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and so do the parsers of its commands: ``--image`` is not meant for ``--image-index``."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "allow_abbrev": False})
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="outpaint-mcp",
         description="Extend images beyond their borders. Without a command: serve MCP over stdio.",
     )

@@ -126,7 +126,11 @@ class Order(ProviderArguments):
         return url_hash(client, self.source.url) if isinstance(self.source, InputImage) and self.source.url else None
 
     def of_image(self, image: InputImage) -> Self:
-        """The same order of another image."""
+        """The same order of another image.
+
+        Raises:
+            InvalidRequestError: an image of that shape cannot be extended so (`Frame.around`).
+        """
         frame = self.frame
         if frame is not None and self.zoom is not None and (image.width, image.height) != (frame.width, frame.height):
             frame = Frame.around(

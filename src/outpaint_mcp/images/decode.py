@@ -129,7 +129,9 @@ def _decode(
     try:
         encoded = data if isinstance(data, bytes) else data.read_bytes()
     except OSError as error:
-        raise InvalidImageError(f"The image's file cannot be read ({error.strerror or error}).") from error
+        raise InvalidImageError(
+            f"The image's file cannot be read ({error.strerror or error}).", "Call again, or give another image."
+        ) from error
     if not encoded:
         raise InvalidImageError("The image is empty: it has no bytes.")
     contents = contents_of(encoded)

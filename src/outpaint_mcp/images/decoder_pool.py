@@ -152,7 +152,10 @@ class DecoderPool:
                 "The image cannot be decoded: its decoder failed.", "Give another image."
             ) from None
         except OSError as error:
-            raise ConfigurationError(f"The server can start no process ({error.strerror or error}).") from error
+            raise ConfigurationError(
+                f"The server can start no process ({error.strerror or error}).",
+                "Call again later; have the operator look at the machine's memory and its limit of processes.",
+            ) from error
         if "error" in last:
             found = last["error"]
             kind = UndecidedImageError if found["undecided"] else InvalidImageError

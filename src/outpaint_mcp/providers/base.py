@@ -8,7 +8,7 @@ import contextlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from outpaint_mcp.domain.errors import (
     InvalidRequestError,
@@ -20,9 +20,6 @@ from outpaint_mcp.domain.provider_info import Original, ProviderInfo, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.providers.declarations import Operation
-
-KEEP_ORIGINAL: Final = "keep_original"
-"""The key of `provider_options` by which the original is not pasted back (false)."""
 
 
 class Provider(ABC):
@@ -120,12 +117,6 @@ class Provider(ABC):
     def operation_of(self, order: Order) -> Operation:
         """What extends an order's source."""
         return self.operation(order.source.kind, order, order.options)
-
-    @classmethod
-    def own_options(cls) -> frozenset[str]:
-        """The keys of `provider_options` that are read here and not sent."""
-        keep = [KEEP_ORIGINAL] if cls.original is Original.PASTED_BACK else []
-        return frozenset([*keep, *filter(None, [cls.variant_option])])
 
     def missing(self, request: OutpaintRequest, kind: SourceKind) -> list[Feature]:
         """What is asked for and cannot be had.

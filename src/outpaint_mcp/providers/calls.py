@@ -29,7 +29,7 @@ class ApiCall:
     """One HTTP request to a vendor, without the base URL and the key: `path` begins with a slash.
 
     `headers` go before those that every request has, such as ``accept: application/json``. With `form` or `files` it
-    is a multipart form. `base_url` is another host of the vendor's, which is sent the key too.
+    is a multipart form.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -37,7 +37,6 @@ class ApiCall:
     json: Mapping[str, Any] | None = None
     form: Mapping[str, str] | None = None
     files: tuple[UploadFile, ...] = ()
-    base_url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -40,21 +40,6 @@ class CanvasLimits:
     aligned: bool = False
     scales: bool = False
 
-    def __str__(self) -> str:
-        """In words, as `list_providers` shows them."""
-        words = [
-            self.max_pixels and f"canvas up to {self.max_pixels / 10**6:.3g} megapixels",
-            self.max_side and f"sides up to {self.max_side}",
-            self.max_growth and f"up to {self.max_growth} more on a side",
-            self.max_image_pixels and f"image up to {self.max_image_pixels / 10**6:.3g} megapixels",
-            self.min_pixels and f"canvas of at least {self.min_pixels / 10**6:.2g} megapixels",
-            self.max_ratio and f"canvas up to {_words(self.max_ratio)}",
-            self.max_image_ratio and f"image up to {_words(self.max_image_ratio)}",
-            self.multiple > 1 and f"multiples of {self.multiple}",
-        ]
-        found = ", ".join(one for one in words if one)
-        return f"{found}; others are scaled" if found else "any size"
-
     def check(self, title: str, image: InputImage, frame: Frame) -> None:
         """Refuse what no scaling makes fit.
 

@@ -225,7 +225,7 @@ class HttpClient:
                 session = self._session(endpoint, kind)
                 request = session.build_request(
                     call.method,
-                    (call.base_url or endpoint.base_url) + call.path,
+                    endpoint.base_url + call.path,
                     headers=headers,
                     json=call.json,
                     data=call.form,

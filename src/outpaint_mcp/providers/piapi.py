@@ -105,7 +105,7 @@ class Piapi(api.HttpProvider):
         if (zoom == 1 and ratio != "1:1") or (zoom not in (1.5, 2.0) and not ratio):
             needed = "the aspect_ratio 1:1 (make square)" if zoom == 1 else "an aspect_ratio"
             raise api.InvalidRequestError(
-                f"With PiAPI a zoom of {zoom:g} needs {needed}.", "Give it, or a zoom of 1.5 or 2."
+                f"With PiAPI a zoom of {zoom:g} needs {needed}.", f"Give {needed}, or a zoom of 1.5 or 2."
             )
 
     def parse_submit(self, body: Any) -> api.TaskUpdate:

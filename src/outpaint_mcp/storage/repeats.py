@@ -1,9 +1,11 @@
 """Which task answers for an order that is made again. Reads rows inside the store's transactions."""
 
+import contextlib
 import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import REUSE_SECONDS, Record
 from outpaint_mcp.storage.rows import UNREADABLE, unreadable
@@ -65,7 +67,8 @@ def identities(db: "sqlite3.Connection", record: Record, now: float, *, repeat: 
     order, client = record.order, record.client
     found = set() if record.identity is None else {record.identity}
     if order is not None and (url_hash := order.source_hash(client)) is not None:
-        found.update(
-            order.of_image(image).identity(client) for image in images_of(db, client, url_hash, now, repeat=repeat)
-        )
+        for image in images_of(db, client, url_hash, now, repeat=repeat):
+            # An image of another shape that cannot be extended so was never ordered so.
+            with contextlib.suppress(InvalidRequestError):
+                found.add(order.of_image(image).identity(client))
     return found

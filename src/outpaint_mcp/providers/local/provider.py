@@ -165,7 +165,7 @@ class LocalProvider(Provider):
     def build_job(self, order: Order) -> _Job:
         """What an order asks the workers to draw."""
         if not isinstance(order.source, InputImage) or order.frame is None:
-            raise UnexpectedResponseError("The local engine was handed a task in place of an image.")
+            raise UnexpectedResponseError("The local engine extends images, and was given a task.")
         frame = fitted(order.frame)
         options = _read_options(order.options)
         # The hash is of the image's bytes, so the same image gives the same seed.
