@@ -139,7 +139,7 @@ async def test_equal_orders_are_drawn_once(clock: ManualClock, connect: Connect)
 
 
 async def test_too_large_a_request_is_rejected(sandbox: Sandbox, connect: Connect) -> None:
-    answer = await connect(sandbox, "apiframe").post("/v2/uploads", content=bytes(26_000_001))
+    answer = await connect(sandbox, "apiframe").post("/v2/uploads", content=bytes(35_000_001))
     assert answer.status_code == 413
 
 

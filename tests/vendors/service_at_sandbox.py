@@ -71,7 +71,7 @@ async def service_at_sandbox(
         providers: dict[str, Provider] = {}
         for name, one in provider_classes().items():
             if issubclass(one, HttpProvider):
-                key, base = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
+                key, base = variables[one.key_env], variables[f"{name.upper()}_BASE_URL"]
                 providers[name] = one(client, key=key, base_url=base)
         providers["local"] = LocalProvider(folder)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}

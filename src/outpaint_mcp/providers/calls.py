@@ -29,7 +29,8 @@ class ApiCall:
     """One HTTP request to a vendor, without the base URL and the key: `path` begins with a slash.
 
     `headers` go before those that every request has, such as ``accept: application/json``. With `form` or `files` it
-    is a multipart form.
+    is a multipart form. `base_url` goes before the endpoint's, where the vendor's own answer named another of its
+    hosts: the key is sent there.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -38,6 +39,7 @@ class ApiCall:
     form: Mapping[str, str] | None = None
     files: tuple[UploadFile, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    base_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from outpaint_mcp.providers.answers import (
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.calls import ApiCall, UploadFile
 from outpaint_mcp.providers.canvas_limits import CanvasLimits
-from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom
+from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
@@ -103,6 +103,7 @@ __all__ = [
     "Urls",
     "Webhook",
     "Zoom",
+    "bare_base64",
     "find_code",
     "find_message",
     "header",

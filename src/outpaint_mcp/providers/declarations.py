@@ -169,6 +169,11 @@ class Operation:
         return f"{self.path}?{urlencode(given)}" if given else self.path
 
 
+def bare_base64(url: str) -> str:
+    """An image as a vendor takes it that wants bytes in base64 without the head of a ``data:`` URI; a URL as it is."""
+    return url.partition(",")[2] if url.startswith("data:") else url
+
+
 def _remote_id(parent: Parent) -> str:
     return parent.remote_id
 

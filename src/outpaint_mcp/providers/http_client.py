@@ -225,7 +225,7 @@ class HttpClient:
                 session = self._session(endpoint, kind)
                 request = session.build_request(
                     call.method,
-                    endpoint.base_url + call.path,
+                    (call.base_url or endpoint.base_url) + call.path,
                     headers=headers,
                     json=call.json,
                     data=call.form,
@@ -294,7 +294,7 @@ def _span(endpoint: Endpoint, call: ApiCall, kind: str) -> AbstractContextManage
         attributes={
             "outpaint.provider": name,
             "http.request.method": call.method,
-            "server.address": urlsplit(endpoint.base_url).hostname or "",
+            "server.address": urlsplit(call.base_url or endpoint.base_url).hostname or "",
         },
         record_exception=False,
         set_status_on_exception=False,

@@ -23,7 +23,8 @@ from outpaint_mcp.sandbox.tasks import Failure
 from outpaint_mcp.sandbox.vendors.base import FAILURE_IN_SCOPE, Action, Vendor
 from outpaint_mcp.sandbox.vendors.bodies import RejectedError, json_or_none
 
-MAX_BODY_BYTES = 26_000_000
+# An image of 25 MB in base64, and what is beside it.
+MAX_BODY_BYTES = 35_000_000
 MAX_LOGGED_BYTES = 16_384
 
 # A challenge's header is documented; the page is shortened: https://developers.cloudflare.com (2026-11).

@@ -35,6 +35,7 @@ from outpaint_mcp.sandbox.webhooks import ScheduledWebhook, WebhookRequest, Webh
 Action = Literal["submit", "upscale", "imagine", "upload", "poll", "image", "cancel", "balance"]
 """What a request is for."""
 
+_LONGEST_KEPT = 8192
 FAILURE_IN_SCOPE = "outpaint_mcp.sandbox.failure"
 """The key in a request's ASGI scope of the `Failure` with which the task that it orders is to end."""
 
@@ -112,7 +113,9 @@ class Vendor(ABC):
     key_header: ClassVar[str]
     key_prefix: ClassVar[str] = ""
     statuses: ClassVar[Statuses]
-    seeds: ClassVar[tuple[Seed, ...]]
+    seeds: ClassVar[tuple[Seed, ...]] = ()
+    key_env: ClassVar[str] = ""
+    """The variable that holds the key; `<NAME>_API_KEY` unless it is given."""
     image_seconds: ClassVar[float | None] = None
     """How long image URLs work; None where the vendor does not say."""
     webhook_attempts: ClassVar[int] = 1
@@ -133,7 +136,8 @@ class Vendor(ABC):
     @classmethod
     def environment(cls, base_url: str) -> dict[str, str]:
         """The settings of outpaint-mcp that point this vendor's adapter at `base_url`."""
-        return {f"{cls.name.upper()}_BASE_URL": base_url, f"{cls.name.upper()}_API_KEY": cls.key}
+        name = cls.name.upper()
+        return {f"{name}_BASE_URL": base_url, cls.key_env or f"{name}_API_KEY": cls.key}
 
     @abstractmethod
     def operations(self) -> list[Operation]:
@@ -288,7 +292,7 @@ class Vendor(ABC):
             vendor=self.name,
             id=task_id,
             kind=kind,
-            body=body.model_dump(mode="json", exclude_unset=True),
+            body=_without_bytes(body.model_dump(mode="json", exclude_unset=True)),
             created_at=now,
             state_ends=() if instant else self._state_ends(now),
             images=tuple(images),
@@ -347,6 +351,10 @@ class Vendor(ABC):
 
     # Answers
 
+    async def image_bytes(self, task: Task) -> tuple[bytes, str]:
+        """The bytes and the MIME type of a task's only image, for an answer that holds it."""
+        return await self.context.input_images.bytes_of(task.images[0])
+
     def status_of(self, task: Task, at: float) -> str:
         """The vendor's name for the state of `task` at Unix time `at`."""
         stage = task.stage(at)
@@ -369,3 +377,12 @@ class Vendor(ABC):
     def shows_images(self, task: Task, at: float) -> bool:
         """Whether the image URLs answer at Unix time `at`, expiry apart."""
         return task.stage(at).succeeded
+
+
+def _without_bytes(body: Any) -> Any:
+    """A body as it is kept: an image that it holds is told by its length."""
+    if isinstance(body, dict):
+        return {name: _without_bytes(value) for name, value in body.items()}
+    if isinstance(body, str) and len(body) > _LONGEST_KEPT:
+        return f"{body[:40]}… ({len(body)} characters)"
+    return body

@@ -2,11 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
 
 from outpaint_mcp.sandbox.loopback import is_http_url
 
@@ -22,6 +26,8 @@ def _uuid(value: str) -> str:
         raise ValueError("must be a UUID")
     return value
 
+
+_LONGEST_TEXT = 1024 * 1024
 
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -104,14 +110,44 @@ def parse_body(model: type[_B], content_type: str, raw: bytes) -> _B:
     return check_body(model, data)
 
 
+async def parse_form(model: type[_B], request: Request, files: Collection[str]) -> tuple[_B, dict[str, bytes]]:
+    """A multipart form: its text fields as `model`, and the bytes of the `files` among its fields.
+
+    Raises:
+        MalformedBodyError: it is no form, has a field twice or a file where a text belongs, or does not fit the model.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise MalformedBodyError([Problem("", "invalid", "the body must be sent as multipart/form-data")])
+    texts: dict[str, str] = {}
+    found: dict[str, bytes] = {}
+    try:
+        async with request.form(max_files=20, max_fields=50, max_part_size=_LONGEST_TEXT) as form:
+            for name, value in form.multi_items():
+                is_file = isinstance(value, UploadFile)
+                if name in texts or name in found or is_file is not (name in files):
+                    raise MalformedBodyError([Problem(name, "invalid", "given twice, or not the kind of field it is")])
+                if isinstance(value, UploadFile):
+                    found[name] = await value.read()
+                else:
+                    texts[name] = value
+    except (MultiPartException, HTTPException) as error:
+        told = error.message if isinstance(error, MultiPartException) else str(error.detail)
+        raise MalformedBodyError([Problem("", "invalid", told)]) from None
+    return _checked(model.model_validate_strings, texts), found
+
+
 def check_body(model: type[_B], data: Any) -> _B:
     """Parsed JSON as `model`.
 
     Raises:
         MalformedBodyError: it does not fit.
     """
+    return _checked(model.model_validate, data)
+
+
+def _checked(validate: Callable[[Any], _B], data: Any) -> _B:
     try:
-        return model.model_validate(data)
+        return validate(data)
     except ValidationError as error:
         kinds = {"missing": "missing", "extra_forbidden": "unknown"}
         raise MalformedBodyError(
