@@ -17,6 +17,8 @@ class Original(StrEnum):
     """What becomes of the original's pixels in the new image."""
 
     EXACT = "exact"
+    PASTED_BACK = "pasted back"
+    """The engine draws the whole image anew; the original is put over it here."""
     REDRAWN = "redrawn"
     """Nobody promises that they stay what they were."""
 

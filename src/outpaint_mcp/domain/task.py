@@ -107,7 +107,8 @@ class StoredImage:
     """Our checked copy of an image, named by its content and never by a path of one machine.
 
     Width and height in pixels as displayed, None where an older store did not keep them; `size` in bytes, or 0 where
-    nobody counted them. `unchecked` if it could not be decoded here, and is kept as it came.
+    nobody counted them. `unchecked` if it could not be decoded here, and is kept as it came. While it is new, `url` is
+    its own where it is not what the provider gave, and `note` what the client should know of it.
     """
 
     sha256: str
@@ -116,6 +117,8 @@ class StoredImage:
     height: int | None = None
     size: int = 0
     unchecked: bool = False
+    url: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
 and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file,
-scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type, length, size and notes.
+scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type, length, size and notes;
+``paste`` writes the image with the `original` put over it in one of `frames`, and gives what `paste_back` does.
 Each is answered with one line: ``{"done": ...}``, or ``{"error": {message, advice, undecided}}`` after which the
 process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one, so that whatever a file did to it does
 not last.
@@ -79,6 +80,11 @@ def _do(action: str, file: Path, job: dict[str, Any]) -> Any:
             if job["mask_to"]:
                 write_mask(Path(job["mask_to"]), job["size"], job["canvas"])
             return copy.mime_type, len(copy.data), copy.width, copy.height, copy.needless, copy.notes
+        case "paste":
+            from outpaint_mcp.domain.frame import Frame
+            from outpaint_mcp.images.paste_back import paste_back
+
+            return paste_back(file, Path(job["original"]), [Frame(*one) for one in job["frames"]], Path(job["to"]))
         case _:
             from outpaint_mcp.images.containers import contents_of
 
@@ -100,6 +106,9 @@ def _size(file: Path) -> tuple[str, int, int]:
 
 def _limit_memory() -> None:
     """So that a decompression bomb ends this process, and neither the server nor the machine. Where the system can."""
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        # Before NumPy is imported: each thread takes much of the address space that is allowed.
+        os.environ[variable] = "1"
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
     if sys.platform != "win32":

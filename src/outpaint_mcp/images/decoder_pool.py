@@ -3,14 +3,15 @@
 import base64
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import anyio
 
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, UndecidedImageError
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
 from outpaint_mcp.images.fair_queue import FairQueue
 
@@ -136,8 +137,20 @@ class DecoderPool:
         mime_type, length, width, height, needless, notes = found
         return mime_type, length, width, height, needless, tuple(notes)
 
+    async def paste_back(
+        self, file: Path, original: Path, frames: Sequence[Frame], to: Path, client: str
+    ) -> tuple[bool, str]:
+        """Write the image with the original over it; see `images.paste_back` for the arguments and the result.
+
+        Raises:
+            OutpaintError: as for `measure`.
+        """
+        given = [astuple(frame) for frame in frames]
+        pasted, note = await self._run("paste", file, client, original=str(original), frames=given, to=str(to))
+        return pasted, note
+
     async def _run(
-        self, action: Literal["measure", "size", "preview", "clean"], file: Path, client: str, **more: Any
+        self, action: Literal["measure", "size", "preview", "clean", "paste"], file: Path, client: str, **more: Any
     ) -> Any:
         place = self._queue.join(client)
         try:

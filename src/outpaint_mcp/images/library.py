@@ -5,12 +5,10 @@ so that a file called ``<sha256>.<type>`` is a complete image that was checked. 
 """
 
 import contextlib
-import hashlib
-import os
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +17,12 @@ from typing import Final, Self
 import anyio
 import anyio.to_thread
 
-from outpaint_mcp.domain.errors import ConfigurationError, ForbiddenUrlError, InvalidImageError, OutpaintError
+from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
-from outpaint_mcp.domain.private_files import make_folder, narrow, open_private
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.domain.values import INVISIBLE, QUOTES
+from outpaint_mcp.images import files
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool, Measured
 from outpaint_mcp.images.documents import refuse_document
@@ -33,11 +31,8 @@ from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.paths import Meant, meant
 from outpaint_mcp.images.pruning import delete, prune_folders
 from outpaint_mcp.images.size_limit import MAX_BYTES
-from outpaint_mcp.images.sources import copy_user_file, data_of, path_of, scheme_of
+from outpaint_mcp.images.sources import copy_user_file, path_of, scheme_of
 
-_EXTENSIONS: Final = {
-    f"image/{name}": name for name in ("jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "bmp", "jp2")
-}
 _READS: Final = 128
 """How many input images are read at the same time; each needs some memory and, while it is fetched, a connection."""
 _READS_OF_ONE: Final = 32
@@ -149,7 +144,7 @@ class ImageLibrary:
         async with self._reads.join(client):
             stored = await self._add(fill, self._sources, self._inputs.measure, client)
         url = ref if scheme in ("http", "https") else None
-        path = str(self._sources / _file_name(stored.sha256, stored.mime_type))
+        path = str(self._sources / files.file_name(stored.sha256, stored.mime_type))
         size = stored.width or 0, stored.height or 0
         return InputImage(stored.sha256, stored.mime_type, *size, path, url, stored.size)
 
@@ -162,7 +157,7 @@ class ImageLibrary:
         if scheme in ("http", "https"):
             return self._download(ref)
         if scheme == "data":
-            return lambda part: _in_thread(_write_data, part, ref, self._max_bytes)
+            return lambda part: _in_thread(files.write_data, part, ref, self._max_bytes)
         if scheme not in (None, "file"):
             raise ForbiddenUrlError("The image is a URL that is neither http(s) nor data.", _GIVE)
         if not paths_allowed:
@@ -186,7 +181,7 @@ class ImageLibrary:
             ConfigurationError: our own folder cannot be written.
         """
         return await self._add(
-            lambda part: _in_thread(_append, part, data), self._images, self._results.measure_result, client
+            lambda part: _in_thread(files.append, part, data), self._images, self._results.measure_result, client
         )
 
     async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
@@ -197,7 +192,9 @@ class ImageLibrary:
         Raises:
             InvalidImageError: the file is gone, or is not an image.
         """
-        return await self._add(lambda part: _in_thread(_link, path, part), self._images, self._results.size, client)
+        return await self._add(
+            lambda part: _in_thread(files.link, path, part), self._images, self._results.size, client
+        )
 
     def path_of(self, sha256: str, mime_type: str) -> Path:
         """Where a stored result is, or would be.
@@ -205,7 +202,7 @@ class ImageLibrary:
         Raises:
             ValueError: no stored image can have these.
         """
-        return self._images / _file_name(sha256, mime_type)
+        return self._images / files.file_name(sha256, mime_type)
 
     async def result_named(self, ref: str) -> str | None:
         """The SHA-256 of the stored result whose path or ``file:`` URI this is; None if it is not of one."""
@@ -225,13 +222,13 @@ class ImageLibrary:
         Raises:
             ValueError: no stored image can have these.
         """
-        name = _file_name(sha256, mime_type)
+        name = files.file_name(sha256, mime_type)
         handed_on = self._images / name
         return handed_on if handed_on.exists() and not (self._sources / name).exists() else self._sources / name
 
     async def load(self, sha256: str, mime_type: str) -> bytes | None:
         """The bytes of a stored result or input image; None if it is no longer here."""
-        name = _file_name(sha256, mime_type)
+        name = files.file_name(sha256, mime_type)
         for folder in (self._images, self._sources):
             try:
                 return await anyio.Path(folder / name).read_bytes()
@@ -271,6 +268,32 @@ class ImageLibrary:
             for written in filter(None, (part, mask)):
                 await _in_thread(delete, written)
 
+    async def paste_back(
+        self, result: StoredImage, original: InputImage, frames: Sequence[Frame], *, client: str = ""
+    ) -> StoredImage:
+        """A stored result with the original put over it (`images.paste_back`), stored too; or else the result, with a
+        note that says why.
+
+        Raises:
+            ConfigurationError: our own folder cannot be written, or no process can be started.
+        """
+        drawn = self.path_of(result.sha256, result.mime_type)
+        source = self.source_path(original.sha256, original.mime_type)
+        if not await anyio.Path(source).exists():
+            return replace(result, note="The original is no longer on this server, so it was not pasted back.")
+        try:
+            async with self._part() as part:
+                pasted, note = await self._results.paste_back(drawn, source, frames, part, client)
+                if not pasted:
+                    await _in_thread(delete, part)
+                    return replace(result, note=note)
+                stored = await self._shelve(part, self._images, self._results.size, client)
+        except InvalidImageError as error:
+            return replace(result, note=f"The original could not be pasted back into the new image. {error.message}")
+        except OSError as error:
+            raise files.cannot_store(error) from error
+        return replace(stored, url=self.path_of(stored.sha256, stored.mime_type).as_uri(), note=note)
+
     async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
         """A small JPEG of a stored result, for `client`.
 
@@ -300,7 +323,7 @@ class ImageLibrary:
                     await write_out()
 
             async def write_out() -> None:
-                await _in_thread(_append, part, bytes(buffered))
+                await _in_thread(files.append, part, bytes(buffered))
                 buffered.clear()
 
             fetched = await self._fetcher.fetch(url, write)
@@ -314,12 +337,15 @@ class ImageLibrary:
         try:
             async with self._part() as part:
                 await fill(part)
-                sha256, size = await _in_thread(_hash, part)
-                found = await measure(part, client)
-                path = folder / _file_name(sha256, found.mime_type)
-                await _in_thread(_move, part, path)
+                return await self._shelve(part, folder, measure, client)
         except OSError as error:
-            raise _cannot_store(error) from error
+            raise files.cannot_store(error) from error
+
+    @staticmethod
+    async def _shelve(part: Path, folder: Path, measure: Measure, client: str) -> StoredImage:
+        sha256, size = await _in_thread(files.hash_of, part)
+        found = await measure(part, client)
+        await _in_thread(files.move_to, part, folder / files.file_name(sha256, found.mime_type))
         size = size if found.size is None else found.size
         return StoredImage(sha256, found.mime_type, found.width, found.height, size, found.unchecked)
 
@@ -328,68 +354,15 @@ class ImageLibrary:
         """A unique name for a new file, which the block moves away; if the block fails, the file is deleted."""
         part = self._incoming / secrets.token_hex(16)
         try:
-            await _in_thread(_make_part, part)
+            await _in_thread(files.make_part, part)
         except OSError as error:
-            raise _cannot_store(error) from error
+            raise files.cannot_store(error) from error
         try:
             yield part
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await anyio.Path(part).unlink(missing_ok=True)
             raise
-
-
-def _cannot_store(error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"The server cannot store images ({error.strerror or 'disk error'}).",
-        "Have the operator check OUTPAINT_DATA_DIR: its disk space and its permissions.",
-    )
-
-
-def _make_part(part: Path) -> None:
-    make_folder(part.parent)
-    os.close(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-
-
-def _write_data(part: Path, ref: str, max_bytes: int) -> None:
-    part.write_bytes(data_of(ref, max_bytes))
-
-
-def _append(part: Path, data: bytes) -> None:
-    with part.open("ab") as file:
-        file.write(data)
-
-
-def _link(path: Path, part: Path) -> None:
-    """A hard link to one of our own files; a copy where the file system has no hard links."""
-    try:
-        part.unlink()
-        os.link(path, part)
-    except FileNotFoundError:
-        raise InvalidImageError("The image is no longer on this machine.", "Order it again.") from None
-    except OSError:
-        _make_part(part)
-        part.write_bytes(path.read_bytes())
-
-
-def _hash(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-
-
-def _move(part: Path, path: Path) -> None:
-    make_folder(path.parent)
-    narrow(part)
-    os.replace(part, path)
-    # Where both are links to one file already, nothing was moved.
-    part.unlink(missing_ok=True)
-    os.utime(path)  # `prune` goes by when an image was last stored
-
-
-def _file_name(sha256: str, mime_type: str) -> str:
-    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or mime_type not in _EXTENSIONS:
-        raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} cannot be an image of ours")
-    return f"{sha256}.{_EXTENSIONS[mime_type]}"
 
 
 _in_thread = anyio.to_thread.run_sync

@@ -8,7 +8,7 @@ import contextlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from outpaint_mcp.domain.errors import (
     InvalidRequestError,
@@ -20,6 +20,9 @@ from outpaint_mcp.domain.provider_info import Original, ProviderInfo, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.providers.declarations import Operation
+
+KEEP_ORIGINAL: Final = "keep_original"
+"""The key of `provider_options` by which the original is not pasted back (false)."""
 
 
 class Provider(ABC):
@@ -43,7 +46,7 @@ class Provider(ABC):
     variants: ClassVar[Mapping[str, Operation]] = {}
     """The vendor's endpoints or models that extend your own image, by the vendor's names; the usual one among them."""
     original: ClassVar[Original] = Original.REDRAWN
-    """What becomes of the original's pixels."""
+    """What becomes of the original's pixels. Where it is pasted back, that is done here, with every result."""
     upscale: ClassVar[Operation | None] = None
     """How one image of a grid is upscaled, where that must be done before it can be extended."""
     first_poll: ClassVar[float]
@@ -117,6 +120,22 @@ class Provider(ABC):
     def operation_of(self, order: Order) -> Operation:
         """What extends an order's source."""
         return self.operation(order.source.kind, order, order.options)
+
+    @classmethod
+    def own_options(cls) -> frozenset[str]:
+        """The keys of `provider_options` that are read here and not sent."""
+        keep = [KEEP_ORIGINAL] if cls.original is Original.PASTED_BACK else []
+        return frozenset([*keep, *filter(None, [cls.variant_option])])
+
+    def paste_frames(self, order: Order) -> tuple[Frame, ...]:
+        """Where the original is put over the results of an order: in the frame as it is sent, and as it was ordered.
+
+        Empty if it is not.
+        """
+        keeps = self.original is Original.PASTED_BACK and order.options.get(KEEP_ORIGINAL, True)
+        if not keeps or order.frame is None or not isinstance(order.source, InputImage):
+            return ()
+        return self.operation_of(order).sent_frame(order.frame), order.frame
 
     def missing(self, request: OutpaintRequest, kind: SourceKind) -> list[Feature]:
         """What is asked for and cannot be had.
@@ -193,10 +212,28 @@ class Provider(ABC):
         for key in request.provider_options:
             if key in reserved:
                 raise InvalidRequestError(f"provider_options must not hold {key!r}.", f"Use {reserved[key]} instead.")
+        self._check_keep_original(request, kind)
         for feature, argument in operation.arguments.items():
             # Neither index nor webhooks have a check of their own.
             if feature in asked and (value := getattr(request, feature.value, None)) is not None:
+                if feature is Feature.PROVIDER_OPTIONS:
+                    value = {name: one for name, one in value.items() if name != KEEP_ORIGINAL}
                 argument.check(value)
+
+    def _check_keep_original(self, request: OutpaintRequest, kind: SourceKind) -> None:
+        if KEEP_ORIGINAL not in request.provider_options:
+            return
+        if self.original is not Original.PASTED_BACK or kind is not SourceKind.IMAGE:
+            raise UnsupportedFeatureError(
+                f"{self.title} has no {KEEP_ORIGINAL}{_for(kind)}: nothing is pasted back into its images.",
+                f"Leave {KEEP_ORIGINAL} out of provider_options.",
+            )
+        keep = request.provider_options[KEEP_ORIGINAL]
+        if not isinstance(keep, bool):
+            raise InvalidRequestError(
+                f"{KEEP_ORIGINAL} in provider_options is true or false, and {str(keep)[:60]!r} is neither.",
+                f"Give false for the image as {self.title} draws it, or leave it out.",
+            )
 
     def check_image(self, image: InputImage, frame: Frame, operation: Operation | None = None) -> None:
         """Refuse an image (its size, its lack of a public URL) or a frame that this provider cannot extend.

@@ -234,8 +234,8 @@ class HttpProvider(AnswerReader):
             order: resolved, and known to be possible.
             image_url: what `parse_upload` returned, if the input image was uploaded; a ``data:`` URI with its bytes.
         """
-        operation = self.operation_of(order)
-        options = {key: value for key, value in order.options.items() if key != self.variant_option}
+        operation, own = self.operation_of(order), self.own_options()
+        options = {key: value for key, value in order.options.items() if key not in own}
         call = self._post(operation, {**options, **operation.body(order, image_url)}, order.key)
         return replace(call, path=operation.url_path(order))
 

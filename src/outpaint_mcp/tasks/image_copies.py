@@ -1,17 +1,22 @@
-"""Copies the images of finished tasks to this machine, so that they outlive the vendors' URLs."""
+"""Copies the images of finished tasks to this machine, so that they outlive the vendors' URLs.
+
+Where the provider draws the whole image anew, the original is pasted back into the copy, which then stands for the
+provider's image.
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnknownTaskError
+from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import Record
-from outpaint_mcp.domain.task import Image, StoredImage
+from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.sources import path_of
 from outpaint_mcp.providers.base import Provider
@@ -19,12 +24,17 @@ from outpaint_mcp.tasks.transitions import with_copies, with_note
 
 logger = logging.getLogger(__name__)
 
+_Given = TypeVar("_Given")
+
 COPY_SECONDS: Final = 15.0
 """How long a finished task waits for its images to be copied before it is reported; the copying may go on later."""
 COPY_AGAIN_SECONDS: Final = 60.0
 COPY_UNTIL: Final = 2 * 3600.0
 """How old a task may be whose images are still tried."""
 COPY_NOTE: Final = "Some images could not be copied yet: the provider's URLs may expire."
+PASTE_NOTE: Final = (
+    "Some images are as the provider drew them: the original is not pasted back yet. Call get_task in a minute."
+)
 
 
 class ImageCopies:
@@ -43,25 +53,34 @@ class ImageCopies:
 
     async def copied(self, record: Record) -> Record:
         """The record with its images copied as far as `COPY_SECONDS` allow; due again if some are missing."""
+        missing = {image.index: image.url for image in record.task.images if image.index not in record.copies}
+        fetched = await self._each(record, missing, self._fetched)
+        record = with_copies(record, await self._each(record, fetched, self._with_original))
+        if len(record.copies) < len(record.task.images):
+            note = PASTE_NOTE if self._paste_frames(record) else COPY_NOTE
+            record = with_note(record, note, replacing=note)
+            return replace(record, due_at=self._clock.now() + COPY_AGAIN_SECONDS)
+        notes = tuple(one for one in record.task.notes if one not in (COPY_NOTE, PASTE_NOTE))
+        return replace(record, task=record.task.model_copy(update={"notes": notes}), due_at=None)
+
+    @staticmethod
+    async def _each(
+        record: Record, given: Mapping[int, _Given], do: Callable[[Record, _Given], Awaitable[StoredImage]]
+    ) -> dict[int, StoredImage]:
+        """What comes of each image, by index, within `COPY_SECONDS`; those of which nothing does are left out."""
         found: dict[int, StoredImage] = {}
 
-        async def copy(image: Image) -> None:
+        async def one(index: int, given: _Given) -> None:
             try:
-                found[image.index] = await self.copy_of(record, image.url)
+                found[index] = await do(record, given)
             except OutpaintError as error:
-                logger.info("image %d of %s could not be copied: %s", image.index, record.task.id, error.code)
+                logger.info("image %d of %s could not be copied: %s", index, record.task.id, error.code)
 
         with anyio.move_on_after(COPY_SECONDS):
-            async with anyio.create_task_group() as copying:
-                for image in record.task.images:
-                    if image.index not in record.copies:
-                        copying.start_soon(copy, image)
-        record = with_copies(record, found)
-        if len(record.copies) < len(record.task.images):
-            record = with_note(record, COPY_NOTE, replacing=COPY_NOTE)
-            return replace(record, due_at=self._clock.now() + COPY_AGAIN_SECONDS)
-        notes = tuple(one for one in record.task.notes if one != COPY_NOTE)
-        return replace(record, task=record.task.model_copy(update={"notes": notes}), due_at=None)
+            async with anyio.create_task_group() as doing:
+                for index, each in given.items():
+                    doing.start_soon(one, index, each)
+        return found
 
     async def copied_again(self, record: Record) -> Record:
         """The record after another try for the missing images; no longer due once the task is `COPY_UNTIL` old."""
@@ -71,16 +90,31 @@ class ImageCopies:
         return record
 
     async def copy_of(self, record: Record, url: str) -> StoredImage:
-        """Our own checked copy of an image of a task.
+        """Our own checked copy of an image of a task, the original pasted back where that is done.
 
         Raises:
             OutpaintError: there is no image at `url` (any more), or it must not be opened.
         """
+        return await self._with_original(record, await self._fetched(record, url))
+
+    async def _fetched(self, record: Record, url: str) -> StoredImage:
+        """The image as the provider gave it. Raises as `copy_of` does."""
         found = self._providers.get(record.task.provider)
-        if found is not None and not found.leaves_machine:
-            # Drawn here: a file: URL. No other provider's answer may name a file of this machine.
+        drawn_here = found is not None and not found.leaves_machine
+        if drawn_here or await self._images.result_named(url) is not None:
+            # A file: URL, of what was drawn or stored here. No provider's answer may name another file of this machine.
             return await self._images.keep_file(path_of(url), client=record.client)
         return await self._images.keep(url, client=record.client)
+
+    async def _with_original(self, record: Record, copy: StoredImage) -> StoredImage:
+        frames = self._paste_frames(record)
+        if not frames or record.order is None or not isinstance(record.order.source, InputImage):
+            return copy
+        return await self._images.paste_back(copy, record.order.source, frames, client=record.client)
+
+    def _paste_frames(self, record: Record) -> tuple[Frame, ...]:
+        provider = self._providers.get(record.task.provider)
+        return () if provider is None or record.order is None else provider.paste_frames(record.order)
 
     async def bytes_of(self, record: Record, index: int) -> tuple[bytes, str, Record]:
         """The bytes and the MIME type of a task's image, and the record, which is another one if it was copied now.
@@ -140,6 +174,6 @@ class ImageCopies:
         elif copy.width is None or copy.height is None:
             copy = await self._images.keep_file(kept, client=record.client)
         path = anyio.Path(self._images.path_of(copy.sha256, copy.mime_type))
-        url = image.url if image.url.startswith(("http://", "https://")) else None
+        url = image.url if copy.url is None and image.url.startswith(("http://", "https://")) else None
         width, height = copy.width or 0, copy.height or 0
         return InputImage(copy.sha256, copy.mime_type, width, height, str(path), url, (await path.stat()).st_size)

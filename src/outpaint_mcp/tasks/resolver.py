@@ -20,7 +20,7 @@ from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.sources import scheme_of
-from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.base import KEEP_ORIGINAL, Provider
 from outpaint_mcp.providers.request_checks import JSON_VALUES, NOT_JSON
 from outpaint_mcp.tasks.checks import (
     as_image,
@@ -158,15 +158,17 @@ class Resolver:
         return order, notes
 
     def _order(self, request: OutpaintRequest, provider: Provider, source: Parent | InputImage) -> Order:
+        options = {**provider.format_options(request.file_format), **request.provider_options}
+        if options.get(KEEP_ORIGINAL) is True:
+            # As it is without: no other order.
+            del options[KEEP_ORIGINAL]
         order = Order(
             provider=provider.name,
             source=source,
             frame=frame_of(request, source) if isinstance(source, InputImage) else None,
             zoom=float(request.zoom) if provider.sends_zoom(request) else None,
             **request.provider_arguments(),
-            options=provider.normalised_options(
-                {**provider.format_options(request.file_format), **request.provider_options}
-            ),
+            options=provider.normalised_options(options),
             task_id=request.task_id,
             image=_shown_image(request.image, source),
             image_index=request.image_index,

@@ -150,6 +150,9 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         changes |= {"progress": 100, "finished_at": now}
         record = replace(record, due_at=None)
     record = with_task(record, now, **changes)
+    if record.order is not None and provider.paste_frames(record.order):
+        # What is stored is not yet what is kept.
+        return record
     places = enumerate(update.images, start=1)
     stored = {one.index or place: one.stored for place, one in places if one.stored is not None}
     return with_copies(record, stored) if stored else record
@@ -211,10 +214,11 @@ def _image(index: int, image: ResultImage, before: tuple[Image, ...]) -> Image:
 
 
 def with_copies(record: Record, found: Mapping[int, StoredImage]) -> Record:
-    """The record with cached copies of its images, and what these tell of type and size."""
+    """The record with cached copies of its images, and what these tell of type and size, and of themselves."""
     images = tuple(
         image.model_copy(
             update={
+                "url": copy.url or image.url,
                 "mime_type": copy.mime_type,
                 "width": copy.width or image.width,
                 "height": copy.height or image.height,
@@ -226,5 +230,12 @@ def with_copies(record: Record, found: Mapping[int, StoredImage]) -> Record:
     )
     if any(copy.unchecked for copy in found.values()):
         record = with_note(record, UNCHECKED_NOTE)
-    task = record.task.model_copy(update={"images": images})
+    for index, copy in sorted(found.items()):
+        if copy.note:
+            record = with_note(record, copy.note if len(images) == 1 else f"Image {index}: {copy.note}")
+    changes: dict[str, Any] = {"images": images}
+    if images and all(image.url.startswith("file:") for image in images):
+        # None is a provider's any more.
+        changes["expires_at"] = None
+    task = record.task.model_copy(update=changes)
     return replace(record, task=task, copies={**record.copies, **found})

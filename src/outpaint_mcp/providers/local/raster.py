@@ -11,10 +11,11 @@ from math import ceil, floor
 from typing import Any, Final, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 
 from outpaint_mcp.images.colours import colours_of
 from outpaint_mcp.images.containers import PNG_START, chunk, chunks
+from outpaint_mcp.images.modes import eight_bits, rgb_of_cmyk
 from outpaint_mcp.providers.local.plan import LARGEST_SIDE
 from outpaint_mcp.providers.local.subject import Pixels
 
@@ -40,7 +41,7 @@ def to_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> tuple[
     It is scaled down to `size`, its width and height; None keeps its own.
     """
     profile, tags, dpi = (image.info.get(name) for name in ("icc_profile", "colour_tags", "dpi"))
-    sample = _eight_bits(image.crop((0, 0, 1, 1)))
+    sample = eight_bits(image.crop((0, 0, 1, 1)))
     grey, cmyk = sample.mode in ("L", "LA"), sample.mode == "CMYK"
     # A profile for another kind of colours than the file's would be refused, or worse, obeyed.
     fits = isinstance(profile, bytes) and profile[16:20] == (b"GRAY" if grey else b"RGB ") and not cmyk
@@ -59,40 +60,12 @@ def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) 
     """What lies from `top` to `bottom` in RGB or RGBA, scaled down to `size`."""
     around = 0 if size == (image.width, bottom - top) else ceil(_REACH * (bottom - top) / size[1])
     first, last = max(0, floor(top) - around), min(image.height, ceil(bottom) + around)
-    band = _eight_bits(image.crop((0, first, image.width, last)))
+    band = eight_bits(image.crop((0, first, image.width, last)))
     if band.mode == "CMYK":
-        band = _rgb_of_cmyk(band, image.info.get("icc_profile"))
+        band = rgb_of_cmyk(band, image.info.get("icc_profile"))
     band = band.convert("RGBA" if band.has_transparency_data else "RGB")
     box = 0, top - first, image.width, min(bottom, image.height) - first
     return band.resize(size, Image.Resampling.LANCZOS, box=box)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        grey = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
-        clear = image.info.get("transparency")
-        if isinstance(clear, int):
-            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
-        return grey
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "L" and image.has_transparency_data:
-        return image.convert("LA")
-    return image
-
-
-def _rgb_of_cmyk(image: Image.Image, profile: object) -> Image.Image:
-    """In sRGB, through the picture's own profile if that is a usable one."""
-    if isinstance(profile, bytes) and profile[16:20] == b"CMYK":
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
 
 
 def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") -> bytes:
