@@ -222,11 +222,12 @@ def service_over(
     store: Store | None = None,
     jitter: Callable[[], float] = lambda: 0.5,
     callbacks: Callbacks | None = None,
+    images: ImageLibrary | None = None,
     **options: Any,
 ) -> Service:
     return Service(
         store=store or Store(folder / "store.db", owner),
-        images=ImageLibrary(folder, roots=(folder,), allow_private=True),
+        images=images or ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
         clock=clock,

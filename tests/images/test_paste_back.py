@@ -23,7 +23,7 @@ def scene(size: tuple[int, int] = (480, 320)) -> Image.Image:
     image = Image.merge("RGB", (image.point(lambda v: v // 2 + 40), image.point(lambda v: 200 - v // 3), image))
     draw, random = ImageDraw.Draw(image), np.random.default_rng(7)
     for _ in range(150):
-        x, y, r = random.integers(0, size[0]), random.integers(0, size[1]), random.integers(3, 30)
+        x, y, r = (int(random.integers(*limits)) for limits in ((0, size[0]), (0, size[1]), (3, 30)))
         colour = tuple(int(value) for value in random.integers(0, 255, 3))
         draw.ellipse((x - r, y - r, x + r, y + r), colour)
     return image.filter(ImageFilter.GaussianBlur(1))
