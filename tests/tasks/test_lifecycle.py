@@ -21,7 +21,7 @@ from outpaint_mcp.domain.errors import (
     RateLimitedError,
 )
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState
+from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Cost, Status, Task, TaskUpdate
 from outpaint_mcp.storage.store import Store
@@ -519,6 +519,61 @@ async def test_a_process_that_hangs_until_its_order_was_given_up_sends_nothing_a
             store.go_on.set()
         assert [task.status for task in found] == [Status.CANCELLED]
     assert [order.zoom for order in vendor.orders] == [1.2, 1.3], "and both steps' reservations were given back"
+
+
+class HeldTakeOver(Store):
+    """A store whose process can be stopped between reading a task and taking it over."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(path, owner)
+        self.reached = anyio.Event()
+        self.go_on = anyio.Event()
+
+    async def own(self, task_id: str, *, now: float) -> bool:
+        self.reached.set()
+        await self.go_on.wait()
+        return await super().own(task_id, now=now)
+
+
+async def test_an_order_that_is_sent_while_another_process_gives_it_up_is_not_lost(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = HeldProvider()
+    sending, taking = HeldStore(tmp_path / "store.db", "one"), HeldTakeOver(tmp_path / "store.db", "two")
+    one = service_over(tmp_path, vendor, store=sending, clock=clock)
+    two = service_over(tmp_path, vendor, store=taking, clock=clock)
+    async with one.running(), two.running():
+        async with calling(one, request()) as found:
+            await sending.reached.wait()
+            (task,) = [task for task in await two.recent() if task.status is Status.QUEUED]
+            clock.ahead = UNSENT_SECONDS + 1
+            async with anyio.create_task_group() as advancing:
+                advancing.start_soon(two.advance, task.id)
+                await taking.reached.wait()
+                sending.go_on.set()
+                await vendor.reached.wait()
+                taking.go_on.set()
+            vendor.go_on.set()
+        assert [(task.remote_id, task.status) for task in found] == [("r-0", Status.QUEUED)]
+    assert len(vendor.orders) == 1
+
+
+async def test_a_clock_that_is_set_ahead_while_an_order_is_written_down_only_makes_it_be_written_down_again(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    class Ahead(Store):
+        async def claim(self, record: Record, **rest: Any) -> tuple[Record, bool]:
+            claimed = await super().claim(record, **rest)
+            clock.ahead = UNSENT_SECONDS + 1
+            return claimed
+
+    vendor = CountingProvider()
+    store = Ahead(tmp_path / "store.db", "one")
+    service = service_over(tmp_path, vendor, store=store, clock=clock, daily_limits=DailyLimits(orders=1))
+    async with service.running():
+        task = await service.outpaint(request())
+        assert (task.remote_id, task.status) == ("r-0", Status.QUEUED)
+    assert len(vendor.orders) == 1
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -97,10 +97,15 @@ class TaskLifecycle:
         record = await self._ledger.store.get(task_id)
         if record is None:
             return None
-        if not record.mine and not await self._ledger.store.own(task_id, now=self._clock.now()):
-            if flight is not None:
-                flight.last_poll = None
-            return None
+        if not record.mine:
+            if not await self._ledger.store.own(task_id, now=self._clock.now()):
+                if flight is not None:
+                    flight.last_poll = None
+                return None
+            # Whose it was may have sent the order since it was read.
+            record = await self._ledger.store.get(task_id)
+            if record is None:
+                return None
         if record.task.status is Status.SUCCEEDED and record.due_at is not None:
             record = await self._copies.copied_again(record)
             await self._ledger.save(record, durable=False)

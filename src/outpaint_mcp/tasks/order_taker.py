@@ -103,11 +103,10 @@ class OrderTaker:
         provider = self._providers[order.provider]
         usd = provider.usd_for(order)
         prices = [self._options.prices.get(provider.name, usd.get(step)) for step in order.steps]
-        new = new_record(order, notes, client, prices, self._ledger.now(), self._ledger.clock.uptime())
 
         async def claim() -> tuple[Record, bool]:
             return await self._ledger.store.claim(
-                new,
+                new_record(order, notes, client, prices, self._ledger.now(), self._ledger.clock.uptime()),
                 now=self._ledger.clock.now(),
                 repeat=repeat,
                 limits=self._options.daily_limits,
