@@ -11,6 +11,8 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
+from outpaint_mcp.providers.registry import BUILT_IN
+
 from ..serving import picture
 from ..transports.processes import open_vendors, seed_id, variables
 
@@ -106,7 +108,7 @@ def test_a_store_that_cannot_be_used_is_said_before_anything_is_ordered(tmp_path
 def test_providers_are_listed_in_autos_order_with_what_they_need(tmp_path: Path) -> None:
     found = json.loads(run(tmp_path, "providers", "--json", OUTPAINT_PROVIDERS="local,vtrix", VTRIX_API_KEY="k").stdout)
     names = [one["name"] for one in found["providers"]]
-    assert names == ["local", "vtrix", "legnext", "apiframe", "apimart", "piapi"]
+    assert names == ["local", "vtrix", *(name for name in BUILT_IN if name not in ("local", "vtrix"))]
     assert {one["name"]: one["needs"] for one in found["providers"]}["legnext"] == ["LEGNEXT_API_KEY"]
     assert [one["name"] for one in found["providers"] if one["configured"]] == ["local", "vtrix"]
     assert "PIAPI_API_KEY" in run(tmp_path, "providers").stdout

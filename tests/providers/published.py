@@ -25,7 +25,15 @@ def job(status: str, **changes: Any) -> dict[str, Any]:
 
 FOUR = [f"https://cdn.example.com/{at}.png" for at in range(4)]
 
+# A vendor whose answer is the image has one in PAINTED only; one whose result is read apart from the state has it in
+# RESULTS.
 SUBMITTED: dict[str, list[Any]] = {
+    # bfl.md, the published example, and the shape with a webhook by the OpenAPI document.
+    "bfl": [
+        {"id": "gen_abc123xyz", "polling_url": "https://api.bfl.ai/v1/get_result?id=gen_abc123xyz"},
+        {"id": "gen_abc123xyz", "status": "Pending", "webhook_url": "https://example.com/hook", "cost": 10},
+        {"id": "x", "polling_url": "https://api.eu.bfl.ai/v1/get_result?id=x", "cost": None, "output_mp": 2},
+    ],
     "legnext": [job("pending")],
     "vtrix": [{"id": "d758n65e", "created_at": 1769000000, "status": "in_progress", "model": "midjourney_outpaint"}],
     "apiframe": [{"jobId": "5b0e8b1a-0000-4000-8000-000000000001", "status": "QUEUED"}],
@@ -33,7 +41,20 @@ SUBMITTED: dict[str, list[Any]] = {
     "piapi": [{"task_id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "success", "message": ""}],
 }
 
+PAINTED: dict[str, list[Any]] = {}
+
+RESULTS: dict[str, list[Any]] = {}
+
 FETCHED: dict[str, list[Any]] = {
+    # bfl.md, the published example; the failures by its words for states.
+    "bfl": [
+        {"status": "Pending"},
+        {"id": "x", "status": "Generating", "result": None, "progress": 0.4, "details": None, "preview": None},
+        {"status": "Ready", "result": {"sample": FOUR[0], "prompt": "...", "seed": 1234567890}},
+        {"id": "x", "status": "Error", "result": None, "details": {"message": "no"}},
+        {"id": "x", "status": "Request Moderated", "result": None, "details": {"Moderation Reasons": ["a"]}},
+        {"id": "x", "status": "Content Moderated"},
+    ],
     "legnext": [
         job("processing"),
         job(

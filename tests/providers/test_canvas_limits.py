@@ -27,6 +27,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 @example(Frame(65, 64, 1, 0, 64, 64), TALL)
+@example(Frame(3053, 4599, 30, 0, 3023, 4599), IMAGE)
 @given(frames(), st.sampled_from(LIMITS))
 def test_a_frame_comes_to_one_that_the_vendor_paints_with_the_image_at_the_same_sides(
     frame: Frame, limits: CanvasLimits

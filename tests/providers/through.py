@@ -66,8 +66,8 @@ def image_order(
 ) -> Order:
     """An order for your own image, with the frame that it comes to."""
     image = image or input_image()
-    frame = frame_of(image, zoom, aspect_ratio)
-    return order(source=image, frame=frame, zoom=zoom, aspect_ratio=aspect_ratio, **changes)
+    fields = {"frame": frame_of(image, zoom, aspect_ratio), "zoom": zoom, "aspect_ratio": aspect_ratio, **changes}
+    return order(source=image, **fields)
 
 
 def frame_of(image: InputImage, zoom: float = 1.5, aspect_ratio: AspectRatio | None = None) -> Frame:

@@ -25,7 +25,7 @@ ORIGIN = "http://127.0.0.1:9"
 
 async def test_the_front_page_names_vendors_keys_seeds_and_faults(sandbox: Sandbox, connect: Connect) -> None:
     front = (await connect(sandbox, "piapi").get(f"{ORIGIN}/")).json()
-    assert list(front["vendors"]) == ["piapi", "vtrix", "apiframe", "apimart", "legnext"]
+    assert list(front["vendors"]) == list(VENDORS)
     for name, vendor in front["vendors"].items():
         assert vendor["base_url"] == f"{ORIGIN}/{name}"
         assert vendor["api_key"] == sandbox.vendors[name].key

@@ -25,6 +25,7 @@ from mcp_types import (
 from PIL import Image
 
 from outpaint_mcp.domain import errors
+from outpaint_mcp.providers.registry import BUILT_IN
 
 from ..serving import ERAS, connected, picture, server_for, settings_for
 
@@ -301,7 +302,7 @@ async def test_list_providers_says_who_can_do_what_in_autos_order(tmp_path: Path
         result = await client.call_tool("list_providers", {})
         (resource,) = (await client.read_resource("outpaint://providers")).contents
     providers = result.structured_content["providers"]
-    assert [one["name"] for one in providers] == ["legnext", "apiframe", "apimart", "vtrix", "piapi", "local"]
+    assert [one["name"] for one in providers] == list(BUILT_IN)
     assert [one["name"] for one in providers if one["configured"]] == ["local"]
     for one in providers:
         assert one["name"] in text_of(result)

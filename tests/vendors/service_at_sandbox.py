@@ -4,18 +4,19 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import Task
+from outpaint_mcp.domain.task import ResultImage, Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient, Timeouts
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.local.provider import LocalProvider
+from outpaint_mcp.providers.synchronous import SynchronousProvider
 from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
 from outpaint_mcp.storage.store import Store
@@ -23,12 +24,26 @@ from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
+from ..serving import picture
+
 VENDORS = tuple(SANDBOX_VENDORS)
+WITH_TASKS = tuple(name for name, vendor in SANDBOX_VENDORS.items() if vendor.seeds)
+"""Those that extend finished tasks, of which the sandbox has some; the others extend images only."""
+POLLED = tuple(name for name in VENDORS if not cast(type[HttpProvider], provider_classes()[name]).synchronous)
 NEEDS_UPSCALED = ("apiframe", "apimart", "piapi")
+
+
+def arguments_for(vendor: str, folder: Path, *, grid: bool = False) -> dict[str, Any]:
+    """The arguments of an order at a vendor: of its seeded task, or where it has none of an image in `folder`."""
+    arguments: dict[str, Any] = {"provider": vendor, "zoom": 1.5}
+    if vendor in WITH_TASKS:
+        return {**arguments, "task_id": seed_id(vendor, grid=grid), **({"image_index": 3} if grid else {})}
+    return {**arguments, "image": str(picture(folder, width=96, height=64, name="own.png"))}
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAtSandbox:
+    folder: Path
     sandbox: Sandbox
     base_url: str
     service: Service
@@ -40,11 +55,8 @@ class ServiceAtSandbox:
         return [order.body for order in self.sandbox.orders(vendor, kind)]  # type: ignore[arg-type]
 
     async def order(self, vendor: str, *, grid: bool = False, **changes: Any) -> Task:
-        """Orders at a vendor from its seeded task, and waits for the end."""
-        defaults = {"task_id": seed_id(vendor, grid=grid), "provider": vendor, "zoom": 1.5}
-        if grid:
-            defaults["image_index"] = 3
-        return await self.finished(OutpaintRequest(**{**defaults, **changes}))
+        """Orders at a vendor from its seeded task, or from an own image, and waits for the end."""
+        return await self.finished(OutpaintRequest(**{**arguments_for(vendor, self.folder, grid=grid), **changes}))
 
     async def finished(self, request: OutpaintRequest) -> Task:
         task = await self.service.outpaint(request)
@@ -68,19 +80,27 @@ async def service_at_sandbox(
         HttpClient(timeouts=timeouts, sleep=lambda seconds: anyio.sleep(min(seconds, 0.01))) as client,
     ):
         variables = environment(base_url)
+        images = ImageLibrary(folder, roots=(folder,), allow_private=True)
+
+        async def keep(data: bytes, client: str) -> ResultImage:
+            stored = await images.keep_bytes(data, client=client)
+            url = images.path_of(stored.sha256, stored.mime_type).as_uri()
+            return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
+
         providers: dict[str, Provider] = {}
         for name, one in provider_classes().items():
             if issubclass(one, HttpProvider):
                 key, base = variables[one.key_env], variables[f"{name.upper()}_BASE_URL"]
-                providers[name] = one(client, key=key, base_url=base)
+                more = {"keep": keep} if issubclass(one, SynchronousProvider) else {}
+                providers[name] = one(client, key=key, base_url=base, **more)
         providers["local"] = LocalProvider(folder)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
         service = Service(
             store=Store(folder / "store.db", "test"),
-            images=ImageLibrary(folder, roots=(folder,), allow_private=True),
+            images=images,
             providers=providers,
             options=ServiceOptions(**{**defaults, **options}),
         )
         async with service.running(), Scheduler(service, service.events).running():
-            yield ServiceAtSandbox(sandbox, base_url, service)
+            yield ServiceAtSandbox(folder, sandbox, base_url, service)
     sandbox.close()

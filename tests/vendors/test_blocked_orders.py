@@ -6,6 +6,8 @@ from typing import Any, Literal
 import pytest
 from mcp import Client
 
+from outpaint_mcp.domain.request import SourceKind
+from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.sandbox import Fault, Sandbox, seed_id
 
 from .test_failure_texts import at_sandbox, ordered, text_of
@@ -85,5 +87,6 @@ async def test_an_image_that_has_no_zoom_out_is_explained(tmp_path: Path, monkey
     assert text.startswith("[unsupported_feature] ")
     assert "V8 images have no zoom out" in text
     notes = {one["name"]: one["note"] for one in listed["providers"]}
-    assert [name for name, note in notes.items() if "V8" not in note] == ["local"]
+    told = {name for name, note in notes.items() if "V8" in note}
+    assert told == {name for name, one in provider_classes().items() if SourceKind.TASK in one.operations} - {"local"}
     assert "1.33" in notes["apimart"]

@@ -1,9 +1,11 @@
 """Every vendor's adapter against the sandbox's side of the same protocol, over real HTTP."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
@@ -20,10 +22,10 @@ from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import SandboxSettings, seed_id
 
-from .service_at_sandbox import NEEDS_UPSCALED, VENDORS, service_at_sandbox
+from .service_at_sandbox import NEEDS_UPSCALED, POLLED, VENDORS, WITH_TASKS, arguments_for, service_at_sandbox
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", WITH_TASKS)
 @pytest.mark.parametrize("grid", [True, False])
 async def test_a_seeded_task_is_extended_with_as_many_orders_as_it_takes(
     tmp_path: Path, vendor: str, grid: bool
@@ -43,6 +45,30 @@ async def test_a_seeded_task_is_extended_with_as_many_orders_as_it_takes(
         assert further.status is Status.SUCCEEDED, "and its own result can be extended"
         data, _ = await at.service.image(task.id, 4)
         assert data.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("vendor", sorted(set(VENDORS) - set(WITH_TASKS)))
+async def test_an_image_is_extended_with_one_order_and_all_that_is_new_lies_on_the_named_side(
+    tmp_path: Path, vendor: str
+) -> None:
+    async with service_at_sandbox(tmp_path) as at:
+        task = await at.order(vendor, sides=("left",))
+        assert task.status is Status.SUCCEEDED, task.failure
+        (image,) = task.images
+        same_frame: dict[str, Any] = {"zoom": 1.0, "aspect_ratio": AspectRatio(9, 4), "sides": ("left",)}
+        assert (await at.order(vendor, **same_frame)).id == task.id
+        assert at.sandbox.order_count(vendor, "outpaint") == 1
+        data, _ = await at.service.image(task.id, 1)
+        further = await at.finished(OutpaintRequest(task_id=task.id, provider="local", zoom=1.5))
+        assert further.status is Status.SUCCEEDED, "and its own result can be extended"
+    with Image.open(io.BytesIO(data)) as drawn, Image.open(arguments_for(vendor, tmp_path)["image"]) as own:
+        assert drawn.size == (image.width, image.height)
+        assert drawn.width / drawn.height == pytest.approx(1.5 * own.width / own.height, rel=0.05)
+        # A third of the width is new; the sandbox paints it in one colour, and the rest is the original.
+        new, kept = drawn.width // 3, drawn.convert("RGB").crop((drawn.width // 3 + 4, 0, drawn.width, drawn.height))
+        assert len(drawn.convert("RGB").crop((0, 0, new - 4, drawn.height)).getcolors() or ()) == 1
+        before = own.convert("RGB").resize(kept.size)
+        assert ImageStat.Stat(ImageChops.difference(kept, before)).mean == pytest.approx([0, 0, 0], abs=12)
 
 
 WIRE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -120,92 +146,87 @@ async def test_what_a_vendor_cannot_do_is_refused_with_nothing_sent(
     assert told in str(refused.value)
 
 
+REJECTIONS: list[tuple[dict[str, Any], type[OutpaintError]]] = [
+    ({"fault": "status", "status": 401}, AuthenticationError),
+    ({"fault": "status", "status": 429, "retry_after": 7}, RateLimitedError),
+    ({"fault": "status", "status": 503, "retry_after": 7}, ProviderUnavailableError),
+    ({"fault": "status", "status": 400}, InvalidRequestError),
+    ({"fault": "status", "status": 402}, InsufficientCreditsError),
+]
+LOST: list[tuple[dict[str, Any], int]] = [
+    ({"fault": "drop"}, 0),
+    ({"fault": "drop", "accepted": True}, 1),
+    ({"fault": "status", "status": 500}, 0),
+    ({"fault": "status", "status": 500, "accepted": True}, 1),
+    ({"fault": "status", "status": 408}, 0),
+    ({"fault": "slow", "seconds": 3, "accepted": True}, 1),
+    ({"fault": "truncated_json"}, 1),
+    ({"fault": "html", "status": 200, "accepted": True}, 1),
+    ({"fault": "html", "status": 502}, 0),
+]
+POLLS: list[dict[str, Any]] = [
+    {"fault": "status", "status": 500, "times": 2},
+    {"fault": "status", "status": 429, "retry_after": 0, "times": 2},
+    {"fault": "drop", "times": 2},
+    {"fault": "truncated_json", "times": 2},
+    {"fault": "html", "status": 200, "times": 2},
+    {"fault": "unknown_status", "times": 2},
+    {"fault": "capitalised", "times": 20},
+    {"fault": "bare_string", "times": 20},
+    {"fault": "status", "status": 404, "times": 2},
+]
+
+
 @pytest.mark.parametrize("vendor", VENDORS)
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        ({"fault": "status", "status": 401}, AuthenticationError),
-        ({"fault": "status", "status": 429, "retry_after": 7}, RateLimitedError),
-        ({"fault": "status", "status": 503, "retry_after": 7}, ProviderUnavailableError),
-        ({"fault": "status", "status": 400}, InvalidRequestError),
-        ({"fault": "status", "status": 402}, InsufficientCreditsError),
-    ],
-)
-async def test_a_sure_rejection_is_an_error_and_no_order(
-    tmp_path: Path, vendor: str, fault: dict[str, Any], error: type[OutpaintError]
-) -> None:
+async def test_a_sure_rejection_is_an_error_and_no_order(tmp_path: Path, vendor: str) -> None:
     async with service_at_sandbox(tmp_path) as at:
-        at.fault(vendor, "submit", **fault)
-        with pytest.raises(error) as refused:
-            await at.order(vendor)
-        assert at.sandbox.order_count(vendor, "outpaint") == 0
+        for fault, error in REJECTIONS:
+            at.fault(vendor, "submit", **fault)
+            with pytest.raises(error) as refused:
+                await at.order(vendor)
+            assert refused.value.retry_after == fault.get("retry_after")
+            assert at.sandbox.order_count(vendor, "outpaint") == 0
         assert (await at.order(vendor)).status is Status.SUCCEEDED
         assert at.sandbox.order_count(vendor, "outpaint") == 1
-    if "retry_after" in fault:
-        assert refused.value.retry_after == 7
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-@pytest.mark.parametrize(
-    ("fault", "taken"),
-    [
-        ({"fault": "drop"}, 0),
-        ({"fault": "drop", "accepted": True}, 1),
-        ({"fault": "status", "status": 500}, 0),
-        ({"fault": "status", "status": 500, "accepted": True}, 1),
-        ({"fault": "status", "status": 408}, 0),
-        ({"fault": "slow", "seconds": 3, "accepted": True}, 1),
-        ({"fault": "truncated_json"}, 1),
-        ({"fault": "html", "status": 200, "accepted": True}, 1),
-        ({"fault": "html", "status": 502}, 0),
-    ],
-)
-async def test_an_order_whose_answer_is_lost_is_never_placed_twice(
-    tmp_path: Path, vendor: str, fault: dict[str, Any], taken: int
-) -> None:
+async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Path, vendor: str) -> None:
+    placed = 0
     async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
-        at.fault(vendor, "submit", **fault)
-        task = await at.order(vendor)
-        again = await at.order(vendor)
-        placed = at.sandbox.order_count(vendor, "outpaint")
-        assert again.id == task.id
-        if vendor == "apiframe":
-            # The order is sent again under the same key, and placed once.
-            assert (again.status, placed) == (Status.SUCCEEDED, 1)
-        else:
-            assert task.status is Status.UNKNOWN
-            assert task.failure is not None
-            assert (task.failure.code, placed) == ("order_unconfirmed", taken)
+        for fault, taken in LOST:
+            at.sandbox.faults.clear()
+            at.fault(vendor, "submit", **fault)
+            task = await at.order(vendor, repeat=True)
+            again = await at.order(vendor)
+            assert again.id == task.id
+            if vendor == "apiframe":
+                # The order is sent again under the same key, and placed once.
+                assert again.status is Status.SUCCEEDED
+                placed += 1
+            else:
+                assert task.status is Status.UNKNOWN, fault
+                assert task.failure is not None
+                assert task.failure.code == "order_unconfirmed"
+                placed += taken
+            assert at.sandbox.order_count(vendor, "outpaint") == placed, fault
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"fault": "status", "status": 500, "times": 2},
-        {"fault": "status", "status": 429, "retry_after": 0, "times": 2},
-        {"fault": "drop", "times": 2},
-        {"fault": "truncated_json", "times": 2},
-        {"fault": "html", "status": 200, "times": 2},
-        {"fault": "unknown_status", "times": 2},
-        {"fault": "capitalised", "times": 20},
-        {"fault": "bare_string", "times": 20},
-        {"fault": "status", "status": 404, "times": 2},
-    ],
-)
-async def test_a_task_is_polled_to_its_end_whatever_its_vendor_answers(
-    tmp_path: Path, vendor: str, fault: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("vendor", POLLED)
+async def test_a_task_is_polled_to_its_end_whatever_its_vendor_answers(tmp_path: Path, vendor: str) -> None:
     async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
-        await at.service.get_task(seed_id(vendor, grid=False), provider=vendor)
-        at.fault(vendor, "poll", **fault)
-        task = await at.order(vendor)
-        assert at.sandbox.order_count(vendor, "outpaint") == 1
-    assert task.status is Status.SUCCEEDED, task.failure
-    assert task.images
+        if vendor in WITH_TASKS:
+            await at.service.get_task(seed_id(vendor, grid=False), provider=vendor)
+        for number, fault in enumerate(POLLS, start=1):
+            at.sandbox.faults.clear()
+            at.fault(vendor, "poll", **fault)
+            task = await at.order(vendor, repeat=True)
+            assert task.status is Status.SUCCEEDED, (fault, task.failure)
+            assert task.images, fault
+            assert at.sandbox.order_count(vendor, "outpaint") == number
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", POLLED)
 async def test_a_task_that_fails_at_the_vendor_is_a_result_with_the_reason(tmp_path: Path, vendor: str) -> None:
     async with service_at_sandbox(tmp_path) as at:
         at.fault(vendor, "submit", "fail", message="Too many hands in the image")
@@ -216,7 +237,7 @@ async def test_a_task_that_fails_at_the_vendor_is_a_result_with_the_reason(tmp_p
     assert "change the order" not in task.next, "nobody knows what to change"
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", POLLED)
 async def test_images_that_are_gone_do_not_hurt_the_task(tmp_path: Path, vendor: str) -> None:
     async with service_at_sandbox(tmp_path) as at:
         at.fault(vendor, "image", "gone", times=None)
@@ -230,7 +251,7 @@ async def test_images_that_are_gone_do_not_hurt_the_task(tmp_path: Path, vendor:
     assert (data[:4], mime_type) == (b"\x89PNG", "image/png")
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", WITH_TASKS)
 async def test_a_grid_without_an_index_and_a_wrong_index_are_refused(tmp_path: Path, vendor: str) -> None:
     async with service_at_sandbox(tmp_path) as at:
         with pytest.raises(InvalidRequestError, match="image_index"):

@@ -10,9 +10,9 @@ from mcp import Client
 from mcp_types import CallToolResult, TextContent
 from tests.serving import connected, settings_for
 
-from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
+from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, serving
 
-from .service_at_sandbox import VENDORS
+from .service_at_sandbox import POLLED, arguments_for
 
 ONE_PER_VENDOR = [
     ("apiframe", "Image denied", "content_rejected"),
@@ -38,8 +38,9 @@ async def at_sandbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     sandbox.close()
 
 
-async def ordered(client: Client, vendor: str) -> CallToolResult:
-    arguments = {"task_id": seed_id(vendor, grid=False), "provider": vendor, "zoom": 1.5, "wait_seconds": 20}
+async def ordered(client: Client, vendor: str, folder: Path | None = None) -> CallToolResult:
+    """Orders from a vendor's seeded task, or where it has none from an image in `folder`."""
+    arguments = {**arguments_for(vendor, folder or Path("nowhere")), "wait_seconds": 20}
     return await client.call_tool("outpaint", arguments)
 
 
@@ -76,14 +77,14 @@ async def test_a_refusal_and_a_failed_task_have_the_code_that_the_words_mean(
         assert "change the order" not in text_of(failed), "it is the account's trouble"
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", POLLED)
 async def test_a_failure_for_technical_reasons_is_nobodys_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str
 ) -> None:
     text = "The image could not be drawn: worker crashed, content moderation service unavailable"
     async with at_sandbox(tmp_path, monkeypatch) as (client, sandbox):
         sandbox.faults.add(Fault(vendor=vendor, on="submit", fault="fail", message=text))
-        failure = failure_of(await ordered(client, vendor))
+        failure = failure_of(await ordered(client, vendor, tmp_path))
     assert failure["code"] == "provider_unavailable"
 
 

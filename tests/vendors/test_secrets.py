@@ -9,10 +9,13 @@ import anyio
 import pytest
 
 from outpaint_mcp.domain.errors import OutpaintError
-from outpaint_mcp.domain.request import OutpaintRequest, Webhook
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind, Webhook
+from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.sandbox import seed_id
 
-from .service_at_sandbox import VENDORS, service_at_sandbox
+from .service_at_sandbox import VENDORS, WITH_TASKS, service_at_sandbox
+
+CLASSES = provider_classes()
 
 
 def texts(folder: Path) -> list[tuple[Path, str]]:
@@ -40,37 +43,27 @@ async def test_no_key_secret_or_query_is_shown_logged_or_stored_whatever_fails(
         ("image", {"fault": "gone", "times": 10}),
     ]
     async with service_at_sandbox(tmp_path) as at:
-        for number, (on, fault) in enumerate(faults):
+        for on, fault in faults:
             for vendor in VENDORS:
                 at.sandbox.faults.clear()
                 at.fault(vendor, on, **fault)
-                asked: dict[str, Any] = (
-                    {}
-                    if vendor == "apimart"
-                    else {
-                        "webhook": Webhook(
-                            "https://127.0.0.1/hook?token=planted-hook-query",
-                            "planted-hook-secret" if vendor == "piapi" else None,
-                        )
-                    }
-                )
-                asked["provider_options"] = {} if vendor in ("apiframe", "vtrix", "legnext") else {"metadata": number}
-                if vendor == "piapi":
-                    asked["provider_options"] = {}
-                    asked["prompt"] = f"number {number}"
+                kind = SourceKind.TASK if vendor in WITH_TASKS else SourceKind.IMAGE
+                limits = at.service._providers[vendor].limits(kind)
+                secret = "planted-hook-secret" if Feature.WEBHOOK_SECRET in limits else None
+                webhook = Webhook("https://127.0.0.1/hook?token=planted-hook-query", secret)
+                asked: dict[str, Any] = {"webhook": webhook if Feature.WEBHOOK_URL in limits else None, "repeat": True}
                 try:
-                    told.append((await at.order(vendor, zoom=1.5, **asked)).model_dump_json())
+                    told.append((await at.order(vendor, **asked)).model_dump_json())
                 except OutpaintError as error:
                     told.append(f"{error!r} {error}")
                 await anyio.lowlevel.checkpoint()
         found = await at.service.get_task(seed_id("legnext", grid=False), provider="legnext")
         image = found.images[0].url + "?token=planted-image-query"
-        for provider in ("local", "apiframe", "vtrix"):
+        for provider in [name for name, one in CLASSES.items() if SourceKind.IMAGE in one.operations]:
             at.sandbox.faults.clear()
             try:
-                request = OutpaintRequest(
-                    image=image, provider=provider, zoom=1.5, prompt=None if provider == "local" else "x"
-                )
+                prompt = "x" if Feature.PROMPT in CLASSES[provider].limits(SourceKind.IMAGE) else None
+                request = OutpaintRequest(image=image, provider=provider, zoom=1.5, prompt=prompt)
                 told.append((await at.finished(request)).model_dump_json())
             except OutpaintError as error:
                 told.append(f"{error!r} {error}")

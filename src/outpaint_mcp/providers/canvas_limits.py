@@ -103,7 +103,7 @@ class CanvasLimits:
             return side, 0, side
         step = self.multiple if self.aligned else 1
         end = canvas - start - size
-        length = _on_grid(size * scale, step, Fraction(1, 2))
+        length = _on_grid(size * scale, step, up)
         length = min(max(step, length), side - step * bool(start) - step * bool(end))
         begins = _on_grid(Fraction(side - length) * Fraction(start, start + end), step, Fraction(1, 2))
         return side, begins if start and end else side - length if start else 0, length

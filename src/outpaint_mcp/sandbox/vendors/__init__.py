@@ -10,6 +10,7 @@ from outpaint_mcp.sandbox.seeds import Seed
 from outpaint_mcp.sandbox.vendors.apiframe import Apiframe
 from outpaint_mcp.sandbox.vendors.apimart import APIMart
 from outpaint_mcp.sandbox.vendors.base import Vendor
+from outpaint_mcp.sandbox.vendors.bfl import Bfl
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
 from outpaint_mcp.sandbox.vendors.vtrix import Vtrix
@@ -20,6 +21,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Apiframe,
     APIMart,
     Legnext,
+    Bfl,
 )
 
 VENDORS: Mapping[str, type[Vendor]] = MappingProxyType({vendor.name: vendor for vendor in _CLASSES})
@@ -34,6 +36,7 @@ def seed_id(vendor: str, *, grid: bool) -> str:
 
     Raises:
         KeyError: there is no such vendor.
+        StopIteration: it has no tasks to extend.
     """
     return next(seed.id for seed in VENDORS[vendor].seeds if seed.is_grid == grid and not seed.foreign)
 
