@@ -85,3 +85,20 @@ def test_what_no_scaling_makes_fit_is_refused_with_what_to_change() -> None:
     with pytest.raises(UnsupportedFeatureError, match="at least 64 pixels"):
         check(IMAGE, 60, 60)
     check(TALL, 1000, 1000, AspectRatio(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (CanvasLimits(), ""),
+        (MEGA, "up to 4.19 megapixels, larger ones are scaled down first, in steps of 16 pixels"),
+        (SMALL, "up to 2560 pixels a side, up to 2048 new pixels at each side, larger ones are scaled down first"),
+        (
+            IMAGE,
+            "up to 2000 new pixels at each side, your image up to 9.44 megapixels, larger ones are scaled down first, "
+            "your image at least 64 pixels a side, a ratio of up to 2.5:1",
+        ),
+    ],
+)
+def test_the_limits_are_told_in_words(limits: CanvasLimits, words: str) -> None:
+    assert str(limits) == words

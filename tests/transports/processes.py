@@ -1,4 +1,4 @@
-"""The program as its users run it: real processes, the sandbox's five vendors behind them, and clients of each kind.
+"""The program as its users run it: real processes, the sandbox's vendors behind them, and clients of each kind.
 
 The vendors' clock stands still until a test moves it: an order is finished when the test says so, and not before.
 """

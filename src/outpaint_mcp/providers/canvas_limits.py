@@ -40,6 +40,27 @@ class CanvasLimits:
     aligned: bool = False
     scales: bool = False
 
+    def __str__(self) -> str:
+        """The limits as `list_providers` tells them; empty where there are none."""
+        sizes = [
+            self.max_side and f"up to {self.max_side} pixels a side",
+            self.max_pixels and f"up to {_megapixels(self.max_pixels)}",
+            self.max_growth and f"up to {self.max_growth} new pixels at each side",
+            self.max_image_pixels and f"your image up to {_megapixels(self.max_image_pixels)}",
+        ]
+        found = [one for one in sizes if one]
+        if found:
+            found.append("larger ones are scaled down first")
+        if self.min_pixels:
+            found.append(f"smaller ones than {_megapixels(self.min_pixels)} are scaled up first")
+        if self.min_image_side:
+            found.append(f"your image at least {self.min_image_side} pixels a side")
+        if self.max_ratio or self.max_image_ratio:
+            found.append(f"a ratio of up to {_words(self.max_ratio or self.max_image_ratio or Fraction(1))}")
+        if self.multiple > 1:
+            found.append(f"in steps of {self.multiple} pixels")
+        return ", ".join(found)
+
     def check(self, title: str, image: InputImage, frame: Frame) -> None:
         """Refuse what no scaling makes fit.
 
@@ -127,6 +148,10 @@ def _root(value: Fraction) -> Fraction:
     """The square root, rounded down."""
     precision = 10**6
     return Fraction(isqrt(value.numerator * precision**2 // value.denominator), precision)
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1_000_000:.3g} megapixels"
 
 
 def _words(ratio: Fraction) -> str:

@@ -115,8 +115,9 @@ class Operation:
         return frame if self.canvas is None else self.canvas.fitted(frame)
 
     def limits(self) -> dict[Feature, str]:
-        """Every argument with its limits in words, `zoom` first."""
-        return {Feature.ZOOM: str(self.zoom), **{feature: one.limits for feature, one in self.arguments.items()}}
+        """Every argument with its limits in words, `zoom` first, with which the sizes that are painted are told."""
+        zoom = "; new images ".join(filter(None, (str(self.zoom), str(self.canvas or ""))))
+        return {Feature.ZOOM: zoom, **{feature: one.limits for feature, one in self.arguments.items()}}
 
     def written(self, kind: SourceKind) -> dict[str, list[str]]:
         """The fields at the top of the body that the adapter can write, each with the arguments that it stands for.
