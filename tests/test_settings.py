@@ -1,11 +1,12 @@
 """The operator's settings: what is read, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from outpaint_mcp.domain.errors import ConfigurationError
-from outpaint_mcp.settings import read_settings, read_vendor_settings
+from outpaint_mcp.settings import Settings, VendorSettings, read_settings, read_vendor_settings
 
 from .serving import settings_for
 
@@ -49,3 +50,30 @@ def test_a_base_url_that_leads_nowhere_is_refused_by_its_variable(monkeypatch: p
 def test_a_base_url_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("LEGNEXT_BASE_URL", url)
     assert read_vendor_settings("legnext").base_url == url
+
+
+@pytest.mark.parametrize("value", ["?", "-1", "nan", "\udcff"])
+def test_every_refused_setting_gets_a_sentence_of_our_own_with_a_value_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    names = [f"OUTPAINT_{name.upper()}" for name in Settings.model_fields]
+    names += [f"VENDOR_{name.upper()}" for name in VendorSettings.model_fields]
+
+    def refusal(name: str, text: str) -> str | None:
+        monkeypatch.setenv(name, text)
+        try:
+            read_settings()
+            read_vendor_settings("vendor")
+        except ConfigurationError as error:
+            return error.message
+        finally:
+            monkeypatch.delenv(name)
+        return None
+
+    refused = {name: message for name in names if (message := refusal(name, value)) is not None}
+    assert len(refused) > 10
+    for name, message in refused.items():
+        says = re.fullmatch(rf"{name} must be ([^.]*?)(, such as (\S+)( or \S+)?)?\.", message)
+        assert says is not None, message
+        if says[1] != "text":
+            assert refusal(name, says[3] or re.split(", | or ", says[1])[0]) is None

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -39,13 +40,16 @@ class Settings(BaseSettings):
     )
     preview: bool = Field(default=False, description="Whether a result holds one small inline image.")
     max_usd_per_day: float | None = Field(
-        default=None, ge=0, description="The daily limit of spending, in USD; days are UTC."
+        default=None, ge=0, description="The daily limit of spending, in USD; days are UTC.", examples=["5"]
     )
-    max_orders_per_day: int | None = Field(default=None, ge=0, description="The daily limit of orders; days are UTC.")
+    max_orders_per_day: int | None = Field(
+        default=None, ge=0, description="The daily limit of orders; days are UTC.", examples=["20"]
+    )
     task_timeout: float = Field(
         default=1800,
         gt=0,
         description="After how long a task that is not final becomes `unknown`: seconds, or `30min`, `2h`.",
+        examples=["1800", "30min"],
     )
     file_roots: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
         default=None,
@@ -60,6 +64,7 @@ class Settings(BaseSettings):
         default=None,
         description="`first,interval`, in seconds: when tasks are polled, instead of at their provider's times. "
         "For tests.",
+        examples=["1,2"],
     )
     adopt: bool | None = Field(
         default=None,
@@ -89,6 +94,7 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
         description="Over HTTP: the URL that others reach this server at. Vendors then call back when a task "
         "is done, and images have URLs there.",
+        examples=["https://outpaint.example.com"],
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -170,7 +176,7 @@ class Settings(BaseSettings):
                 try:
                     return float(text.removesuffix(unit)) * seconds
                 except ValueError:
-                    raise ValueError("must be a number of seconds, or like 30min or 2h") from None
+                    break
         return value
 
     @field_validator("keep_tasks_days")
@@ -178,7 +184,7 @@ class Settings(BaseSettings):
     def _a_day_or_all(cls, value: float) -> float:
         # Within a day, tasks count to the daily limits and answer for the same order made again.
         if 0 < value < 1:
-            raise ValueError("must be at least 1, or 0 to keep all")
+            raise ValueError("0 to keep all, or at least 1")
         return value
 
     @field_validator("poll_seconds", mode="before")
@@ -190,7 +196,7 @@ class Settings(BaseSettings):
     @classmethod
     def _bounded(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not (all(map(math.isfinite, value)) and value[0] >= 0 and value[1] >= 0.01):
-            raise ValueError("first must not be negative and interval must be at least 0.01, both of them finite")
+            raise ValueError("two finite numbers: the first not negative, the interval at least 0.01")
         return value
 
 
@@ -204,15 +210,21 @@ class VendorSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     api_key: SecretStr | None = None
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$")
-    usd_per_order: float | None = Field(default=None, ge=0)
+    base_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$", examples=["https://api.example.com"]
+    )
+    usd_per_order: float | None = Field(default=None, ge=0, examples=["0.05"])
 
     @field_validator("base_url")
     @classmethod
     def _has_host_and_port(cls, value: str | None) -> str | None:
-        # Reading its host or its port raises ValueError where there is none.
-        if value is not None and (not (parts := urlsplit(value)).hostname or parts.port == 0):
-            raise ValueError("has no valid host or port")
+        try:
+            # Reading its port raises ValueError where that is none.
+            usable = value is None or ((parts := urlsplit(value)).hostname and parts.port != 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("a URL with a valid host and port")
         return value
 
 
@@ -228,7 +240,7 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise _unreadable("OUTPAINT_", error) from None
+        raise _unreadable(Settings, "OUTPAINT_", error) from None
 
 
 def read_vendor_settings(name: str, key_env: str | None = None) -> VendorSettings:
@@ -246,7 +258,7 @@ def read_vendor_settings(name: str, key_env: str | None = None) -> VendorSetting
     try:
         return VendorSettings(_env_prefix=prefix, **given)  # type: ignore[call-arg,arg-type]  # of BaseSettings
     except ValidationError as error:
-        raise _unreadable(prefix, error) from None
+        raise _unreadable(VendorSettings, prefix, error) from None
 
 
 _CHILD_VARIABLES = frozenset(
@@ -278,9 +290,40 @@ def environment_folders() -> dict[str, str]:
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
-def _unreadable(prefix: str, error: ValidationError) -> ConfigurationError:
-    problems = "; ".join(
-        f"{prefix}{str(problem['loc'][0]).upper()}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False)
-    )
-    return ConfigurationError(f"A setting cannot be read: {problems}.", "Correct the environment and start again.")
+def _unreadable(model: type[BaseSettings], prefix: str, error: ValidationError) -> ConfigurationError:
+    fields = model.model_json_schema()["properties"]
+    problems = {}
+    for problem in error.errors(include_url=False, include_input=False):
+        name, own = str(problem["loc"][0]), problem.get("ctx", {}).get("error")
+        default = fields[name].get("default")
+        examples = fields[name].get("examples") or [str(default)] * (type(default) in (int, float))
+        such_as = f", such as {' or '.join(examples)}" if examples else ""
+        problems[name] = f"{prefix}{name.upper()} must be {own or _wanted(fields[name])}{such_as}."
+    return ConfigurationError(" ".join(problems.values()), "Correct the environment and start again.")
+
+
+def _wanted(field: Mapping[str, Any]) -> str:
+    """What a setting must be, by the JSON schema of its field."""
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    words = []
+    for kind in kinds:
+        match kind:
+            case {"type": "boolean"}:
+                words += ["true", "false"]
+            case {"const": choice}:
+                words.append(choice)
+            case {"enum": choices}:
+                words += choices
+            case {"type": "integer" | "number" as number}:
+                words.append("a whole number" if number == "integer" else "a number")
+                bounds = (("minimum", "of at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"))
+                limits = [f"{how} {kind[bound]:.15g}" for bound, how in bounds if bound in kind]
+                words[-1] += " " * bool(limits) + " and ".join(limits)
+            case {"prefixItems": items}:
+                words.append(f"{len(items)} numbers separated by commas")
+            case {"pattern": _}:
+                words.append("an http(s) URL")
+            case _:
+                words.append("text")
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
