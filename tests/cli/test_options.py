@@ -73,10 +73,10 @@ def test_the_help_shows_description_range_and_default() -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "said"),
     [
-        (number(), "inf", "must be finite"),
-        (number(0), "inf", "must be 0 or more"),
-        (number(highest=2), "2.1", "must be at most 2"),
-        (whole_number(1, 9), "9" * 400, "must lie between 1 and 9"),
+        (number(), "inf", "'inf' is not a finite number"),
+        (number(0), "inf", "is not a finite number of 0 or more"),
+        (number(highest=2), "2.1", "'2.1' is not a finite number of at most 2"),
+        (whole_number(1, 9), "9" * 400, "' is not a whole number from 1 to 9"),
     ],
 )
 def test_numbers_are_finite_and_within_their_limits(parse: Any, text: str, said: str) -> None:

@@ -58,7 +58,7 @@ def test_what_is_no_suffix_is_a_part_of_the_name_and_no_name_that_was_not_given_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "keep.gif"], "no .gif is written: give .png, .jpg, .jpeg, .webp or no suffix"),
+        (["-o", "keep.gif"], "no .gif is written; give .png, .jpg, .jpeg, .webp or no suffix"),
         (["-o", "keep.TIFF"], "no .TIFF is written"),
         (["-o", "keep.svg"], "no .svg is written"),
         (["-o", "keep.jpg", "--option", "format=png"], "[invalid_request] The name keep.jpg asks for another format"),

@@ -44,7 +44,7 @@ class StdoutError(Exception):
     """Stdout cannot be written: its reader has gone, its disk is full, or it is closed. Raised once only."""
 
     def __init__(self, cause: OSError) -> None:
-        super().__init__(f"stdout cannot be written: {cause.strerror}")
+        super().__init__(f"[configuration] stdout cannot be written: {cause.strerror}. Send it elsewhere.")
         self.reader_gone = isinstance(cause, BrokenPipeError)
 
 
@@ -228,7 +228,7 @@ async def _finish(service: "Service", task: Task, given: Path | None, default: P
                 )
             except (OutpaintError, OSError) as error:
                 code = FAILED
-                tell_line(f"not written: {error}; try: outpaint-mcp task {task.id} -o FILE")
+                tell_line(str(_not_written(error, target, task.id)))
                 continue
             if as_json or unprinted is not None:
                 tell_line(f"Written: {path}")
@@ -237,6 +237,14 @@ async def _finish(service: "Service", task: Task, given: Path | None, default: P
     if unprinted is not None:
         raise unprinted
     return code
+
+
+def _not_written(error: OutpaintError | OSError, target: Path, task_id: str) -> OutpaintError:
+    """Why an image is not in a file, and how it can be written elsewhere."""
+    elsewhere = f"Write it elsewhere with: outpaint-mcp task {task_id} -o FILE"
+    if isinstance(error, OSError):
+        return ConfigurationError(f"The image cannot be written to {target}: {error.strerror}.", elsewhere)
+    return error
 
 
 def _provider_option(text: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from outpaint_mcp import __version__
 from outpaint_mcp.bootstrap import build_service, configured
@@ -29,7 +29,7 @@ from outpaint_mcp.cli.commands import (
 )
 from outpaint_mcp.cli.options import number, whole_number
 from outpaint_mcp.cli.output import output_path
-from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
+from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, OutpaintError
 
 INTERRUPTED, READER_GONE = 130, 141
 """Exit codes as in a shell of a process that SIGINT or SIGPIPE ended."""
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StdoutError as error:
         if error.reader_gone:
             return READER_GONE
-        tell_line(f"outpaint-mcp: {error}")
+        tell_line(str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -77,6 +77,9 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**{**given, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidRequestError(f"The command line cannot be read: {message}.", f"See {self.prog} --help.")
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

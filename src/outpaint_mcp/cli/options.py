@@ -1,11 +1,14 @@
 """Command-line options made from the fields of a pydantic model, and the types that numeric options have."""
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
+
+NumberT = TypeVar("NumberT", int, float)
 
 
 def add_model_options(
@@ -42,19 +45,13 @@ def given_arguments(options: argparse.Namespace, model: type[BaseModel]) -> dict
 def number(lowest: float | None = None, highest: float | None = None) -> Callable[[str], float]:
     """The type of an option that takes a finite number within these limits."""
 
-    def parse(text: str) -> float:
-        return _within(_parsed(float, text, "a number"), lowest, highest)
-
-    return parse
+    return _parser(float, "a finite number", lowest, highest)
 
 
 def whole_number(lowest: int | None = None, highest: int | None = None) -> Callable[[str], int]:
     """The type of an option that takes a whole number within these limits."""
 
-    def parse(text: str) -> int:
-        return int(_within(_parsed(int, text, "a whole number"), lowest, highest))
-
-    return parse
+    return _parser(int, "a whole number", lowest, highest)
 
 
 def _add_option(parser: argparse.ArgumentParser, flag: str, name: str, field: Mapping[str, Any]) -> None:
@@ -90,23 +87,22 @@ def _not_null(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
     return {**kind, **field}
 
 
-def _parsed(kind: Callable[[str], float], text: str, what: str) -> float:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+def _parser(
+    kind: Callable[[str], NumberT], what: str, lowest: float | None, highest: float | None
+) -> Callable[[str], NumberT]:
+    expected = what + _words(lowest, highest)
+
+    def parse(text: str) -> NumberT:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if abs(value) != math.inf and (lowest is None or lowest <= value) and (highest is None or value <= highest):
+                return value
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not {expected}")
+
+    return parse
 
 
-def _within(value: float, lowest: float | None, highest: float | None) -> float:
-    low, high = -math.inf if lowest is None else lowest, math.inf if highest is None else highest
-    if low <= value <= high and abs(value) != math.inf:
-        return value
-    if math.isinf(low) and math.isinf(high):
-        expected = "be finite"
-    elif math.isinf(low):
-        expected = f"be at most {high:g}"
-    elif math.isinf(high):
-        expected = f"be {low:g} or more"
-    else:
-        expected = f"lie between {low:g} and {high:g}"
-    raise argparse.ArgumentTypeError(f"must {expected}")
+def _words(lowest: float | None, highest: float | None) -> str:
+    if lowest is None:
+        return "" if highest is None else f" of at most {highest:g}"
+    return f" of {lowest:g} or more" if highest is None else f" from {lowest:g} to {highest:g}"

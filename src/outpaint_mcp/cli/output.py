@@ -30,13 +30,13 @@ def output_path(text: str) -> Path:
         argparse.ArgumentTypeError: it is neither, or has the suffix of a format that is not written.
     """
     if not text:
-        raise argparse.ArgumentTypeError("the file's name is empty")
+        raise argparse.ArgumentTypeError("it is empty; give a file such as wider.png, or a folder")
     path = Path(text)
     if not path.is_dir():
         if text.endswith(("/", os.sep)):
-            raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+            raise argparse.ArgumentTypeError(f"there is no folder {text!r}; make it, or give one that is there")
         if _is_of_another_format(path.suffix.lower()):
-            raise argparse.ArgumentTypeError(f"no {path.suffix} is written: give {', '.join(FORMATS)} or no suffix")
+            raise argparse.ArgumentTypeError(f"no {path.suffix} is written; give {', '.join(FORMATS)} or no suffix")
     return path
 
 
