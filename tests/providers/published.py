@@ -28,6 +28,21 @@ FOUR = [f"https://cdn.example.com/{at}.png" for at in range(4)]
 # A vendor whose answer is the image has one in PAINTED only; one whose result is read apart from the state has it in
 # RESULTS.
 SUBMITTED: dict[str, list[Any]] = {
+    # fal.md: what its SDK reads, and the published example of an order with a webhook.
+    "fal": [
+        {
+            "request_id": "024ca5b1-45d3-4afd-883e-ad3abe2a1c4d",
+            "response_url": "https://queue.fal.run/fal-ai/flux-2-pro/requests/024ca5b1-45d3-4afd-883e-ad3abe2a1c4d",
+            "status_url": "https://queue.fal.run/fal-ai/flux-2-pro/requests/024ca5b1-45d3-4afd-883e-ad3abe2a1c4d/status",
+            "cancel_url": "https://queue.fal.run/fal-ai/flux-2-pro/requests/024ca5b1-45d3-4afd-883e-ad3abe2a1c4d/cancel",
+            "status": "IN_QUEUE",
+            "queue_position": 3,
+        },
+        {
+            "request_id": "024ca5b1-45d3-4afd-883e-ad3abe2a1c4d",
+            "gateway_request_id": "024ca5b1-45d3-4afd-883e-ad3abe2a1c4d",
+        },
+    ],
     # bfl.md, the published example, and the shape with a webhook by the OpenAPI document.
     "bfl": [
         {"id": "gen_abc123xyz", "polling_url": "https://api.bfl.ai/v1/get_result?id=gen_abc123xyz"},
@@ -43,9 +58,36 @@ SUBMITTED: dict[str, list[Any]] = {
 
 PAINTED: dict[str, list[Any]] = {}
 
-RESULTS: dict[str, list[Any]] = {}
+RESULTS: dict[str, list[Any]] = {
+    # fal.md, the outpaint's "full example" and the published webhook's payload, each with another address; the result
+    # of Bria's model by the SDK's types.
+    "fal": [
+        {"images": [{"url": FOUR[0]}]},
+        {
+            "images": [
+                {
+                    "url": FOUR[0],
+                    "content_type": "image/png",
+                    "file_name": "image.png",
+                    "file_size": 1824075,
+                    "width": 1024,
+                    "height": 1024,
+                }
+            ],
+            "seed": 196619188014358660,
+        },
+        {"image": {"url": FOUR[0]}, "seed": 7},
+    ],
+}
 
 FETCHED: dict[str, list[Any]] = {
+    # fal.md, by what its SDK reads.
+    "fal": [
+        {"status": "IN_QUEUE", "queue_position": 3},
+        {"status": "IN_PROGRESS", "logs": None},
+        {"status": "COMPLETED", "logs": None, "metrics": {"inference_time": 3.7}},
+        {"status": "COMPLETED", "logs": None, "error": "flagged", "error_type": "content_policy_violation"},
+    ],
     # bfl.md, the published example; the failures by its words for states.
     "bfl": [
         {"status": "Pending"},

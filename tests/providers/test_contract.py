@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,11 +138,21 @@ def accepts(provider: Provider, request: OutpaintRequest, kind: SourceKind) -> b
             frame = Frame.around(
                 source.width, source.height, zoom=request.zoom, aspect_ratio=request.aspect_ratio, sides=request.sides
             )
-            provider.check_image(source, frame)
+            provider.check_image(source, frame, provider.operation(kind, request, request.provider_options))
             return frame.grows
     except OutpaintError:
         return False
     return True
+
+
+def choices(provider: Provider, kind: SourceKind) -> list[dict[str, Any]]:
+    """The options that leave the choice among a provider's variants to it, and those that name each of them."""
+    named = provider.variants if kind is SourceKind.IMAGE else ()
+    return [{}, *({provider.variant_option: name} for name in named)]
+
+
+def with_choice(asked: Mapping[str, Any], choice: Mapping[str, Any]) -> OutpaintRequest:
+    return OutpaintRequest(**{**asked, "provider_options": {**choice, **asked.get("provider_options", {})}})
 
 
 def breaches(provider: Provider) -> Iterator[str]:
@@ -153,8 +163,8 @@ def breaches(provider: Provider) -> Iterator[str]:
                 continue  # your own image has no index
             declared = feature in provider.limits(kind)
             seen = False
-            for base in BASES:
-                requests = [OutpaintRequest(**{**base, **value}) for value in values]
+            for base, choice in product(BASES, choices(provider, kind)):
+                requests = [with_choice({**base, **value}, choice) for value in values]
                 for pair in combinations(requests, 2):
                     one, other = (wire(provider, order_for(provider, request, kind)) for request in pair)
                     seen = seen or one != other
@@ -239,8 +249,8 @@ def test_the_reserved_options_are_what_the_adapter_writes_beside_the_clients_own
     provider = build_vendor(name)
     written: set[str] = set()
     for kind in provider.operations:
-        for asked in EVERYTHING:
-            order = order_for(provider, OutpaintRequest(**asked, provider_options={"probe": 1}), kind)
+        for asked, choice in product(EVERYTHING, choices(provider, kind)):
+            order = order_for(provider, with_choice({**asked, "provider_options": {"probe": 1}}, choice), kind)
             *upscale, (_, body) = bodies(provider, order)
             fields = beside(body, "probe")
             assert fields, "the client's options are sent"
@@ -322,7 +332,7 @@ def test_every_declaration_is_there(name: str, tmp_path: Path) -> None:
     takes_tasks = {SourceForm.GRID, SourceForm.UPSCALED} & set(provider.sources)
     assert bool(takes_tasks) == (SourceKind.TASK in provider.operations)
     assert provider.needs_upscaled == (provider.upscale is not None)
-    for operation in (*provider.operations.values(), *filter(None, [provider.upscale])):
+    for operation in (*provider.operations.values(), *provider.variants.values(), *filter(None, [provider.upscale])):
         zooms = operation.zoom.values or (operation.zoom.low, operation.zoom.high)
         assert all(MIN_ZOOM <= zoom <= MAX_ZOOM for zoom in zooms)
     for kind in provider.operations:
@@ -342,7 +352,7 @@ def test_every_declaration_of_a_vendor_is_there(name: str) -> None:
     assert provider.auth_header[1].format(key="key") != provider.auth_header[1], "the key goes into the header"
     assert bool(provider.idempotency_header) == provider.idempotent
     assert all(word == word.lower() for word in provider.statuses), "words are compared in lower case"
-    for operation in (*provider.operations.values(), *filter(None, [provider.upscale])):
+    for operation in (*provider.operations.values(), *provider.variants.values(), *filter(None, [provider.upscale])):
         assert operation.path.startswith("/")
         assert operation.source.wire
     if not provider.synchronous:

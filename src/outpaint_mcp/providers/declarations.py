@@ -151,11 +151,10 @@ class Operation:
         encode = _remote_id if isinstance(source, Parent) and self.source.encode is _as_it_is else self.source.encode
         # A constant may be an object, in which other fields are written: each body gets its own.
         fields = {**copy.deepcopy(dict(self.constants)), **(self.frame.write(order) if self.frame is not None else {})}
-        fields[self.source.wire] = None if named is None else encode(named)
-        fields[self.zoom.wire] = None if order.zoom is None else self.zoom.encode(order.zoom)
-        for feature, argument in self.arguments.items():
-            value = _value_of(feature, order)
-            fields[argument.wire] = None if value is None else argument.encode(value)
+        given = [(self.source.wire, encode, named), (self.zoom.wire, self.zoom.encode, order.zoom)]
+        given += [(one.wire, one.encode, _value_of(feature, order)) for feature, one in self.arguments.items()]
+        # What is not given leaves a constant of the same field as it is.
+        fields |= {wire: encode(value) for wire, encode, value in given if value is not None}
         body: dict[str, Any] = {}
         for wire, value in fields.items():
             if wire and value is not None and not wire.startswith("?"):

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "outpaint_mcp.providers"
 
 BUILT_IN = {
+    "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",
     "legnext": "outpaint_mcp.providers.legnext:Legnext",
     "apiframe": "outpaint_mcp.providers.apiframe:Apiframe",

@@ -59,7 +59,7 @@ def find_code(body: Any) -> str | None:
         found = find_code({**inner, "error": None, "status": None})
         if found is not None:
             return found
-    for key in ("error_code", "code", *(("name",) if isinstance(body.get("errors"), list) else ())):
+    for key in ("error_code", "code", "error_type", *(("name",) if isinstance(body.get("errors"), list) else ())):
         code = body.get(key)
         if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
             return str(code)

@@ -11,6 +11,7 @@ from outpaint_mcp.sandbox.vendors.apiframe import Apiframe
 from outpaint_mcp.sandbox.vendors.apimart import APIMart
 from outpaint_mcp.sandbox.vendors.base import Vendor
 from outpaint_mcp.sandbox.vendors.bfl import Bfl
+from outpaint_mcp.sandbox.vendors.fal import Fal
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
 from outpaint_mcp.sandbox.vendors.vtrix import Vtrix
@@ -22,6 +23,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     APIMart,
     Legnext,
     Bfl,
+    Fal,
 )
 
 VENDORS: Mapping[str, type[Vendor]] = MappingProxyType({vendor.name: vendor for vendor in _CLASSES})
