@@ -1,20 +1,25 @@
 """The original pasted back into what a vendor drew wholly anew, through the service: polled and synchronous vendors."""
 
 import base64
+import contextlib
 import io
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import httpx2
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 import outpaint_mcp.providers as api
+from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.task import Task
 from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.image_copies import COPY_AGAIN_SECONDS
 
 from ..counting import CountingProvider, MovedClock, running, service_over
@@ -216,3 +221,55 @@ async def test_an_image_into_which_nothing_can_be_pasted_is_kept_as_it_came(tmp_
     assert task.status is api.Status.SUCCEEDED
     assert file_at(task.images[0].url) == DRAWN
     assert "could not be pasted back" in task.notes[0]
+
+
+WAITS_TO_PASTE = """
+import sys, time
+from pathlib import Path
+from outpaint_mcp.images import decode_worker as worker
+do = worker._do
+def waiting(action, file, job):
+    while action == "paste" and not Path(sys.argv[1]).exists():
+        time.sleep(0.02)
+    return do(action, file, job)
+worker._do = waiting
+worker.main()
+"""
+
+
+async def test_a_synchronous_vendors_answer_is_on_disk_before_the_original_is_pasted_back(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    provider, queue = easel(tmp_path, listed(DRAWN, OTHER))
+    go = tmp_path / "go"
+    images = ImageLibrary(tmp_path, roots=(tmp_path,), decoder=(sys.executable, "-c", WAITS_TO_PASTE, str(go)))
+    left = tmp_path / "left.db"
+    answered = anyio.Event()
+
+    def hear(event: TaskEvent) -> None:
+        if event.status is api.Status.RUNNING:
+            answered.set()
+
+    async with running(service_over(tmp_path, provider, clock=clock, images=images), clock) as service:
+        service.events.subscribe(hear)
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(service.outpaint, request(tmp_path, "easel"))
+            with anyio.fail_after(30):
+                await answered.wait()
+            # As if this process were killed now.
+            with (
+                contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as store,
+                contextlib.closing(sqlite3.connect(left)) as copy,
+            ):
+                store.backup(copy)
+            (task,) = await service.recent()
+            go.touch()
+    later = service_over(tmp_path, provider, clock=clock, store=Store(left, "two"))
+    await clock.move(60)
+    async with running(later, clock):
+        await clock.move(10)
+        task = await later.get_task(task.id)
+    assert task.status is api.Status.SUCCEEDED
+    assert holds_original(file_at(task.images[0].url))
+    assert "Image 2" in task.notes[0]
+    assert len(queue.requests) == 1

@@ -84,11 +84,13 @@ class ChildProcesses:
         on_start: Callable[[], None] | None = None,
         *,
         place: Place | None = None,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
         """Run a job, and return its last message. Cancelling kills the process, and so does whatever a callback raises.
 
         `on_start` is called when the job's turn has come, `on_message` with every message but the last. `place` is the
-        job's in the queue; without one it takes its turn as a client of its own name, "".
+        job's in the queue; without one it takes its turn as a client of its own name, "". `seconds` go before the
+        timeout of all jobs.
 
         Raises:
             ChildEndedError: the process ended without a last message.
@@ -99,7 +101,7 @@ class ChildProcesses:
         async with place or self._queue.join(""):
             if on_start is not None:
                 on_start()
-            with anyio.fail_after(self._timeout):
+            with anyio.fail_after(seconds or self._timeout):
                 while self._idle:
                     try:
                         return await self._converse(self._idle.pop(), line, on_message)

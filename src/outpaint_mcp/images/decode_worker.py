@@ -24,6 +24,7 @@ IDLE_SECONDS: Final = 20.0
 NICENESS: Final = 10
 MAX_MEMORY: Final = 3 * 1024**3
 _MAX_CPU_SECONDS: Final = 15
+_MAX_PASTE_SECONDS: Final = 60
 
 
 def main() -> int:
@@ -33,8 +34,8 @@ def main() -> int:
         line = _next_line()
         if not line:
             break
-        _limit_time()
         job = json.loads(line)
+        _limit_time(_MAX_PASTE_SECONDS if job["action"] == "paste" else _MAX_CPU_SECONDS)
         message = _message(job)
         sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
         sys.stdout.buffer.flush()
@@ -119,7 +120,7 @@ def _limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
-def _limit_time() -> None:
+def _limit_time(seconds: int) -> None:
     """So that this process ends too when its server dies while it decodes."""
     if sys.platform != "win32":
         import resource
@@ -128,7 +129,7 @@ def _limit_time() -> None:
         soonest = int(usage.ru_utime + usage.ru_stime) + 1
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CPU, (soonest + _MAX_CPU_SECONDS, hard))
+            resource.setrlimit(resource.RLIMIT_CPU, (soonest + seconds, hard))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from outpaint_mcp.images.fair_queue import FairQueue
 
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.images.decode_worker")
 
+_PASTES_AS: Final = 6
+"""So many times as long as decoding may it take to paste an image back: two are decoded, and one is written."""
 _STARTS: Final = {
     "image/jpeg": rb"\xff\xd8\xff",
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -146,18 +148,28 @@ class DecoderPool:
             OutpaintError: as for `measure`.
         """
         given = [astuple(frame) for frame in frames]
-        pasted, note = await self._run("paste", file, client, original=str(original), frames=given, to=str(to))
+        job = {"original": str(original), "frames": given, "to": str(to)}
+        pasted, note = await self._run("paste", file, client, seconds=_PASTES_AS * self._timeout, **job)
         return pasted, note
 
     async def _run(
-        self, action: Literal["measure", "size", "preview", "clean", "paste"], file: Path, client: str, **more: Any
+        self,
+        action: Literal["measure", "size", "preview", "clean", "paste"],
+        file: Path,
+        client: str,
+        *,
+        seconds: float | None = None,
+        **more: Any,
     ) -> Any:
+        seconds = seconds or self._timeout
         place = self._queue.join(client)
         try:
-            last = await self._processes.run({"action": action, "file": str(file), **more}, place=place)
+            last = await self._processes.run(
+                {"action": action, "file": str(file), **more}, place=place, seconds=seconds
+            )
         except TimeoutError:
             raise UndecidedImageError(
-                f"The image takes longer than {self._timeout:g} s to decode.",
+                f"The image takes longer than {seconds:g} s to decode.",
                 "Give a smaller one, or save it anew as an ordinary JPEG or PNG.",
             ) from None
         except ChildEndedError:

@@ -28,6 +28,8 @@ _Given = TypeVar("_Given")
 
 COPY_SECONDS: Final = 15.0
 """How long a finished task waits for its images to be copied before it is reported; the copying may go on later."""
+PASTE_SECONDS: Final = 60.0
+"""Likewise for the original to be pasted back into its images."""
 COPY_AGAIN_SECONDS: Final = 60.0
 COPY_UNTIL: Final = 2 * 3600.0
 """How old a task may be whose images are still tried."""
@@ -52,10 +54,10 @@ class ImageCopies:
         self._clock = clock
 
     async def copied(self, record: Record) -> Record:
-        """The record with its images copied as far as `COPY_SECONDS` allow; due again if some are missing."""
+        """The record with its images copied as far as the time allows; due again if some are missing."""
         missing = {image.index: image.url for image in record.task.images if image.index not in record.copies}
-        fetched = await self._each(record, missing, self._fetched)
-        record = with_copies(record, await self._each(record, fetched, self._with_original))
+        fetched = await self._each(record, missing, self._fetched, COPY_SECONDS)
+        record = with_copies(record, await self._each(record, fetched, self._with_original, PASTE_SECONDS))
         if len(record.copies) < len(record.task.images):
             note = PASTE_NOTE if self._paste_frames(record) else COPY_NOTE
             record = with_note(record, note, replacing=note)
@@ -65,9 +67,12 @@ class ImageCopies:
 
     @staticmethod
     async def _each(
-        record: Record, given: Mapping[int, _Given], do: Callable[[Record, _Given], Awaitable[StoredImage]]
+        record: Record,
+        given: Mapping[int, _Given],
+        do: Callable[[Record, _Given], Awaitable[StoredImage]],
+        seconds: float,
     ) -> dict[int, StoredImage]:
-        """What comes of each image, by index, within `COPY_SECONDS`; those of which nothing does are left out."""
+        """What comes of each image, by index, within so many seconds; those of which nothing does are left out."""
         found: dict[int, StoredImage] = {}
 
         async def one(index: int, given: _Given) -> None:
@@ -76,7 +81,7 @@ class ImageCopies:
             except OutpaintError as error:
                 logger.info("image %d of %s could not be copied: %s", index, record.task.id, error.code)
 
-        with anyio.move_on_after(COPY_SECONDS):
+        with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as doing:
                 for index, each in given.items():
                     doing.start_soon(one, index, each)

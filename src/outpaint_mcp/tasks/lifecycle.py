@@ -21,6 +21,7 @@ from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.transitions import (
+    kept_answer,
     position_of,
     redacted,
     updated,
@@ -133,6 +134,9 @@ class TaskLifecycle:
                 lost = OrderUnconfirmedError(f"The answer to the order was lost.{self._sender.why_not_again(record)}")
                 return await self._sender.settle_unconfirmed(record, position, lost)
             case OrderState.ACCEPTED:
+                if self._providers[record.task.provider].synchronous and record.task.images:
+                    # The process that was working on the images is gone.
+                    return await self._take_answer(record, position, kept_answer(record, position))
                 if answer is None or last is None or last.remote_id != step.remote_id:
                     answer = await self._poll(
                         self._providers[record.task.provider], step.remote_id or "", record.reference

@@ -26,7 +26,15 @@ from outpaint_mcp.tasks.checks import no_zoom
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
-from outpaint_mcp.tasks.transitions import failure_of, finished, updated, with_note, with_step, with_task
+from outpaint_mcp.tasks.transitions import (
+    before_copying,
+    failure_of,
+    finished,
+    updated,
+    with_note,
+    with_step,
+    with_task,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +213,9 @@ class OrderSender:
         record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
         record = updated(record, position, update, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
+            if provider.synchronous and provider.paste_frames(order):
+                # The answer is nowhere else, and it takes seconds until the original is pasted back.
+                await self._ledger.save(before_copying(record, position, self._clock.now()), settling=True)
             record = await self._copies.copied(record)
         elif not record.task.status.is_final:
             awaits = self._ledger.flight(task_id).awaits_callback

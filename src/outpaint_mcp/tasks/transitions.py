@@ -158,6 +158,23 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
     return with_copies(record, stored) if stored else record
 
 
+def before_copying(record: Record, position: int, now: float) -> Record:
+    """A record that has its result, as one whose images are still to be worked on, due at once."""
+    record = with_step(record, position, status=Status.RUNNING)
+    changes = {"status": Status.RUNNING, "finished_at": None}
+    return replace(record, task=record.task.model_copy(update=changes), due_at=now)
+
+
+def kept_answer(record: Record, position: int) -> TaskUpdate:
+    """The answer that such a record came of."""
+    images = tuple(
+        ResultImage(image.url, image.mime_type, image.width, image.height, index=image.index)
+        for image in record.task.images
+    )
+    remote_id = record.steps[position].remote_id
+    return TaskUpdate(Status.SUCCEEDED, remote_id, images=images, reference=record.reference, is_grid=record.is_grid)
+
+
 def finished(record: Record, status: Status, position: int, failure: Failure | None, now: datetime) -> Record:
     """The record with its task ended at one of its steps."""
     record = with_step(record, position, status=status)
