@@ -69,7 +69,7 @@ def test_the_originals_pixels_are_exact_and_only_what_is_around_them_changes(tmp
     # The tone of what is around goes over into that of the original, and is the engine's far from it.
     seam = joined.pixels((120, 78, 360, 80)).astype(int) - np.asarray(scene().crop((120, 78, 360, 80)))
     assert abs(seam.mean()) < 2
-    assert np.array_equal(joined.pixels((0, 0, 480, 30)), np.asarray(drawn.crop((0, 0, 480, 30))))
+    assert np.array_equal(joined.pixels((0, 0, 40, 20)), np.asarray(drawn.crop((0, 0, 40, 20))))
 
 
 def test_what_an_engine_left_as_it_was_is_left_alone(tmp_path: Path) -> None:
@@ -103,6 +103,30 @@ def test_a_result_that_moved_gets_the_original_where_it_lies(across: int, down: 
     assert says in joined.note
     box = PLACE[0] + across, PLACE[1] + down, PLACE[2] + across, PLACE[3] + down
     assert np.array_equal(joined.pixels(box), np.asarray(original))
+
+
+LARGE = Frame(1200, 800, 300, 200, 600, 400)
+
+
+def test_in_a_large_result_a_shift_is_found_to_the_pixel(tmp_path: Path) -> None:
+    original = scene((1200, 800)).crop((300, 200, 900, 600))
+    joined = outcome(tmp_path, ImageChops.offset(redrawn(scene((1200, 800))), 17, -9), original, LARGE)
+    assert "17 pixels to the right, 9 pixels up" in joined.note
+    assert np.array_equal(joined.pixels((317, 191, 917, 591)), np.asarray(original))
+
+
+@pytest.mark.parametrize("scale", [0.98, 1.03])
+def test_an_original_that_was_drawn_in_another_size_is_pasted_in_that_size(scale: float, tmp_path: Path) -> None:
+    whole = scene((1200, 800))
+    # What lies beyond the edge of a smaller one is black.
+    width, height = 1200 / scale, 800 / scale
+    box = (1200 - width) / 2, (800 - height) / 2
+    drawn = whole.transform(whole.size, Image.Transform.AFFINE, (1 / scale, 0, box[0], 0, 1 / scale, box[1]))
+    joined = outcome(tmp_path, redrawn(drawn, tint=0), whole.crop((300, 200, 900, 600)), LARGE)
+    assert "in another size" in joined.note
+    across, down = round(300 * scale) - 4, round(200 * scale) - 4
+    inside = (600 - across, 400 - down, 600 + across, 400 + down)
+    assert np.abs(joined.pixels(inside).astype(int) - np.asarray(drawn.crop(inside))).mean() < 4
 
 
 def test_on_a_canvas_that_grows_at_one_side_the_original_touches_the_others(tmp_path: Path) -> None:

@@ -16,17 +16,15 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.colours import colours_of
 from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.images.modes import eight_bits, rgb_of_cmyk
-from outpaint_mcp.images.registration import Match, register
+from outpaint_mcp.images.registration import Match, Place, register, resized
 from outpaint_mcp.images.seam import hide_seam
-
-Place = tuple[int, int, int, int]
-"""Left, top, width and height in pixels of the picture."""
 
 SAME_SHAPE: Final = 0.01
 """By how much two ratios may differ that are the same but for rounding."""
 _REACH: Final = (0.03, 8)  # of the picture's longer side, and at least: pixels that the original may have moved
 _SURE: Final = 0.45  # correlation at which it is found; pictures of other things that have edges there come to 0.4
 _PROMINENT: Final = (0.15, 6.0)  # correlation and prominence at which it is found though much was drawn otherwise
+_RESIZED, _BETTER, _ROUNDS = 0.0075, 0.03, 3  # of its size, and of the correlation: what is worth scaling the original
 _SAME_COLOURS: Final = 16.0  # levels on average that a plain original may differ from what was drawn of it
 _VISIBLE: Final = 0.5  # of the original that must lie within the picture
 _PNG_LEVEL: Final = 1  # a level more takes twice the time, for a tenth of the size
@@ -110,12 +108,17 @@ def _best(
             best = match.score, place, match
     if best is None:
         return None
-    _, (x, y, width, height), match = best
-    found = match.x, match.y, width, height
+    score, (x, y, width, height), match = best
+    found = _as_large_as_drawn(image, grey, (match.x, match.y, width, height), score, reach)
     if not same_shape:
         return found, (
             f"The new image has another shape than was ordered ({picture.width}x{picture.height} pixels); the original "
-            f"was found in it and pasted back there, {width}x{height} pixels large."
+            f"was found in it and pasted back there, {found[2]}x{found[3]} pixels large."
+        )
+    if found[2:] != (width, height):
+        return found, (
+            f"The provider drew the original in another size, {found[2]}x{found[3]} pixels in place of "
+            f"{width}x{height}; it was pasted back in that size."
         )
     moved = ", ".join(
         f"{abs(by)} pixel{'s' * (abs(by) > 1)} {words[by > 0]}"
@@ -123,6 +126,20 @@ def _best(
         if by
     )
     return found, f"The provider drew the original {moved} from its place; it was pasted back there." if moved else ""
+
+
+def _as_large_as_drawn(image: Image.Image, grey: Image.Image, place: Place, score: float, reach: int) -> Place:
+    """The place, or one of another size in which the original agrees much better with what was drawn of it."""
+    for _ in range(_ROUNDS):
+        x, y, width, height = place
+        found = resized(_on_grey(_scaled(image, (width, height))), grey, (x, y), reach)
+        if found is None or abs(found[2] / width - 1) < _RESIZED:
+            break
+        match = register(_on_grey(_scaled(image, found[2:])), grey, found[:2], reach)
+        if match is None or (match.score or 0) < score + _BETTER:
+            break
+        place, score = (match.x, match.y, *found[2:]), match.score or 0
+    return place
 
 
 def _is_sure(score: float, prominence: float, same_shape: bool) -> bool:

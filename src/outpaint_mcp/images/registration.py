@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Gradients = NDArray[np.complex64]
+Place = tuple[int, int, int, int]
+"""Left, top, width and height in pixels of the picture."""
 
 _COARSE_SIDE: Final = 384  # pixels of the image's longer side on the coarsest level
 _FINE: Final = 2  # pixels around the place of the level before
 _TILE, _TILES = 160, 4  # pixels on a side, and how many along each axis, at most
-_ALIKE: Final = 0.02  # of the correlation: what is found with so little less is as good, and nearer is better
+_ALIKE: Final = 0.005  # of the correlation: what is found with so little less is as good, and nearer is better
 _SURE: Final = 0.2  # correlation on a finer level, where strokes differ
+_AGREE: Final = 2.0  # pixels from where one size would have them: further, the quarters were drawn anew, not moved
 _FLAT: Final = 1.0  # levels from one pixel to the next (root mean square): below, there is nothing to go by
 _PEAK: Final = 2  # pixels around the best place that are part of the same peak
 _LEAST: Final = 8  # pixels of each side that must be comparable
@@ -69,6 +72,41 @@ def register(image: Image.Image, picture: Image.Image, at: tuple[int, int], reac
             score, prominence = best, _prominence(scores, best)
         factor, radius = factor // 2, _FINE
     return Match(at[0] + dx, at[1] + dy, score, prominence)
+
+
+def resized(image: Image.Image, picture: Image.Image, at: tuple[int, int], reach: int) -> Place | None:
+    """Where `image` lies, which is known to lie about at `at`, if it was drawn larger or smaller there.
+
+    Its quarters are looked for: those of a larger one lie further apart. None if fewer than two are found, or these do
+    not agree.
+    """
+    across, down = image.width // 2, image.height // 2
+    equations, shifts = [], []
+    for x, y in ((0, 0), (across, 0), (0, down), (across, down)):
+        quarter = image.crop((x, y, x + across, y + down))
+        match = register(quarter, picture, (at[0] + x, at[1] + y), reach)
+        if match is not None and (match.score or 0) >= _SURE:
+            middle_x, middle_y = _middle(quarter)
+            # By how much it is larger, times the way of the quarter's middle from the image's, and the image's shift.
+            equations += [(x + middle_x - across, 1, 0), (y + middle_y - down, 0, 1)]
+            shifts += [match.x - at[0] - x, match.y - at[1] - y]
+    if len(shifts) < 4:
+        return None
+    (larger, right, lower), *_ = np.linalg.lstsq(np.array(equations), np.array(shifts), rcond=None)
+    if np.abs(np.array(equations) @ (larger, right, lower) - shifts).max() > _AGREE:
+        return None
+    wide, tall = larger * image.width, larger * image.height
+    left, top = at[0] + right - wide / 2, at[1] + lower - tall / 2
+    return round(left), round(top), round(image.width + wide), round(image.height + tall)
+
+
+def _middle(image: Image.Image) -> tuple[float, float]:
+    """The middle of what there is to go by in an image."""
+    factor = max(1, min(image.size) // 64)
+    energy = _energy(_gradients(image.reduce(factor)))
+    total = energy.sum() or 1.0
+    across, down = energy.sum(axis=0) @ np.arange(energy.shape[1]), energy.sum(axis=1) @ np.arange(energy.shape[0])
+    return float(across / total + 1) * factor, float(down / total + 1) * factor
 
 
 def _pairs(

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 _DEPTH: Final = 8  # pixels inside the seam that are compared
 _SMALL: Final = 32.0  # levels: what differs more is another thing drawn there, not another tone
 _STRETCH: Final = 0.02  # of the seam's length, along which a step is evened
-_FADE: Final = (0.12, 4)  # of the picture's shorter side, and at least: pixels over which a step fades
+_FADE: Final = (0.3, 4)  # of the picture's shorter side, and at least: pixels over which a step fades
 _FEATHER: Final = (1 / 256, 3, 12)  # of the picture's shorter side, least and most: pixels of the feathered edge
 _UNSURE: Final = 0.05  # of the depth: so little that agrees counts half
 
