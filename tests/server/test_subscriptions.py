@@ -3,9 +3,11 @@
 import contextlib
 import gc
 import json
+import time
 import types
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +21,7 @@ from mcp.server.subscriptions import ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification, SubscribeRequestParams, TextResourceContents
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import UnknownTaskError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import Status
@@ -26,8 +29,10 @@ from outpaint_mcp.server.app import RATE_LIMITED, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.subscriptions import SEND_SECONDS, WATCHED, TaskSubscriptions
+from outpaint_mcp.storage.store import Store
 
 from ..serving import connected, picture, server_for, settings_for
+from ..storage.claim_many import record
 
 
 async def test_a_modern_client_that_listens_hears_of_every_change_of_status(tmp_path: Path) -> None:
@@ -105,6 +110,23 @@ async def test_a_change_that_another_process_makes_is_heard_too(tmp_path: Path) 
                         break
 
 
+@pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
+async def test_an_older_client_watches_an_unknown_task_on_that_another_process_still_polls(tmp_path: Path) -> None:
+    heard = Heard()
+    other = Store(tmp_path / "data" / "store.db", "other")
+    made = record("order", owner="other")
+    now = time.time()
+    await other.claim(made, now=now, repeat=False, limits=DailyLimits(), count_orders=False)
+    server = server_for(settings_for(tmp_path, data_dir=tmp_path / "data"))
+    async with Client(server, mode="legacy", message_handler=heard) as client:
+        await client.subscribe_resource(uri_of(made.task.id))
+        for times, (status, due_at) in enumerate([(Status.UNKNOWN, now + 60), (Status.SUCCEEDED, None)], start=1):
+            task = made.task.model_copy(update={"status": status})
+            assert await other.save(replace(made, task=task, due_at=due_at))
+            assert await heard.until(made.task.id, times) == [uri_of(made.task.id)] * times
+    await other.aclose()
+
+
 TASKS = {"op-1": Status.QUEUED, "op-2": Status.QUEUED, "op-done": Status.SUCCEEDED}
 TASKS |= dict.fromkeys((f"op-many{number}" for number in range(WATCHED)), Status.QUEUED)
 
@@ -137,16 +159,16 @@ class Heard:
             self.uris.append(message.params.uri)
             self._more.set()
 
-    async def until(self, task_id: str) -> list[str]:
-        with anyio.fail_after(10):
-            while uri_of(task_id) not in self.uris:
+    async def until(self, task_id: str, times: int = 1) -> list[str]:
+        with anyio.fail_after(30):
+            while self.uris.count(uri_of(task_id)) < times:
                 self._more = anyio.Event()
                 await self._more.wait()
         return self.uris
 
 
 def publisher(events: TaskEvents) -> Callable[[str, Status], None]:
-    return lambda task_id, status: events.publish(TaskEvent(task_id, "local", "counting", status))
+    return lambda task_id, status: events.publish(TaskEvent(task_id, "local", "counting", status, is_over=True))
 
 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")

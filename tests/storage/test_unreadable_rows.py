@@ -45,7 +45,7 @@ async def test_an_unreadable_row_breaks_no_other(tmp_path: Path, table: str, col
     store = Store(path, "two")
     try:
         assert "op-one-good" in {one.task.id for one in await store.recent("local", 9)}
-        assert "op-one-good" in {task_id for task_id, *_ in (await store.changes(0))[1]}
+        assert "op-one-good" in {event.task_id for event in (await store.changes(0))[1]}
         taken = await store.renew(now=LATER)
         assert {task_id for task_id, *_ in taken} == {"op-one-bad", "op-one-good"}
         assert all(isinstance(due_at, int | float) for _, due_at, _ in taken)

@@ -11,7 +11,7 @@ class TaskEvent:
     """A task was written, here or by another process, or has to be advanced at a certain time.
 
     `due_at` is when this process is to advance it, in seconds since the epoch; None if there is nothing to do or
-    another process does it.
+    another process does it. `is_over` says that no process will advance it any more.
     """
 
     task_id: str
@@ -19,6 +19,7 @@ class TaskEvent:
     provider: str
     status: Status
     due_at: float | None = None
+    is_over: bool = False
 
 
 class TaskEvents:

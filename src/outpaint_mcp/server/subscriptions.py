@@ -132,7 +132,7 @@ class TaskSubscriptions:
         self._events = events
         self._client_of = client_of
         # The sessions of older clients, by the URI that they watch. Nothing tells when such a client is gone, so they
-        # are held until the task is final, or unknown and no longer polled: it does not change after that.
+        # are held until the task is final, or no process polls it any more: it does not change after that.
         self._sessions: dict[str, list[ServerSession]] = {}
         self._told: OrderedDict[str, Status] = OrderedDict()
 
@@ -150,7 +150,7 @@ class TaskSubscriptions:
     def _tell(self, event: TaskEvent, sends: TaskGroup) -> None:
         uri = f"outpaint://tasks/{event.task_id}"
         watching = self._sessions.get(uri, ())
-        if event.status.is_final or (event.status is Status.UNKNOWN and event.due_at is None):
+        if event.status.is_final or (event.status is Status.UNKNOWN and event.is_over):
             self._sessions.pop(uri, None)
         if self._told.get(event.task_id) is event.status:
             return

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, UNREADABLE, record_of, unreadable
@@ -81,16 +82,17 @@ def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped, 
     return found
 
 
-def changes(db: "sqlite3.Connection", since: int, skipped: Skipped) -> tuple[int, list[tuple[str, str, str, Status]]]:
+def changes(db: "sqlite3.Connection", since: int, skipped: Skipped) -> tuple[int, list[TaskEvent]]:
     """What changed after a change number; as `Store.changes`."""
     rows = db.execute(
-        "SELECT change, id, caller, provider, status FROM tasks WHERE change > ? AND change < 9e15 ORDER BY change",
+        "SELECT change, id, caller, provider, status, due_at IS NULL FROM tasks"
+        " WHERE change > ? AND change < 9e15 ORDER BY change",
         (since,),
     ).fetchall()
     changed = []
-    for _, task_id, client, provider, word in rows:
+    for _, task_id, client, provider, word, is_over in rows:
         try:
-            changed.append((task_id, client, provider, Status(word)))
+            changed.append(TaskEvent(task_id, client, provider, Status(word), is_over=bool(is_over)))
         except ValueError:
             skipped.note(f"The status of the task {task_id} cannot be read.")
     return (rows[-1][0] if rows else since), changed

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
-from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage import copies, counters, leases, pruning, reading, repeats
 from outpaint_mcp.storage.rows import (
     day_of,
@@ -339,10 +339,8 @@ class Store(Database):
 
         return await self._run(lambda db: reading.recent(db, client, limit, self._skipped, owner=self._owner))
 
-    async def changes(self, since: int) -> tuple[int, list[tuple[str, str, str, Status]]]:
-        """The newest change number, and the id, client, provider and status of every task that any process changed
-        after change number `since`.
-        """
+    async def changes(self, since: int) -> tuple[int, list[TaskEvent]]:
+        """The newest change number, and what became of every task that any process changed after the number `since`."""
         state = self._state()
         if state is not None and (since, *state) == self._looked:
             return since, []

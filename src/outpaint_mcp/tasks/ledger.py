@@ -123,4 +123,6 @@ class Ledger:
     def publish(self, record: Record, due_at: float | None) -> None:
         """Tell of a task, and have it advanced at `due_at`, in seconds since the epoch."""
         task = record.task
-        self._events.publish(TaskEvent(task.id, record.client, task.provider, task.status, due_at))
+        self._events.publish(
+            TaskEvent(task.id, record.client, task.provider, task.status, due_at, is_over=due_at is None)
+        )

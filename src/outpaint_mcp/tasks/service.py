@@ -10,7 +10,7 @@ import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError, UnknownTaskError
-from outpaint_mcp.domain.events import TaskEvent, TaskEvents
+from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
@@ -363,8 +363,8 @@ class Service:
             self._seen_change = await self._store.last_change()
             return
         self._seen_change, changed = await self._store.changes(self._seen_change)
-        for task_id, client, provider, status in changed:
-            self.events.publish(TaskEvent(task_id, client, provider, status))
+        for event in changed:
+            self.events.publish(event)
 
     async def tidy(self) -> None:
         """Delete images and final tasks that are older than the operator keeps them, and images beyond the limit."""
