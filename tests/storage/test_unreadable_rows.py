@@ -20,10 +20,33 @@ from .claim_many import NOW, record
 
 LATER = NOW + 10 * LEASE_SECONDS
 TASK_COLUMNS = (
-    *("provider", "order_hash", "source_hash", "status", "task", "plan", "reference", "is_grid", "created_at"),
+    *(
+        "caller",
+        "provider",
+        "order_hash",
+        "source_hash",
+        "status",
+        "task",
+        "plan",
+        "reference",
+        "is_grid",
+        "created_at",
+    ),
     *("finished_at", "due_at", "owner", "change"),
 )
-STEP_COLUMNS = ("name", "provider", "caller", "state", "remote_id", "day", "usd", "reserved", "cost", "status")
+STEP_COLUMNS = (
+    "name",
+    "provider",
+    "caller",
+    "identity",
+    "state",
+    "remote_id",
+    "day",
+    "usd",
+    "reserved",
+    "cost",
+    "status",
+)
 COLUMNS = [("tasks", column) for column in TASK_COLUMNS] + [("orders", column) for column in STEP_COLUMNS]
 
 
@@ -55,16 +78,15 @@ async def test_an_unreadable_row_breaks_no_other(tmp_path: Path, table: str, col
         assert good is not None
         assert await store.save(good)
         assert await store.last_change() == before + 1
-        if column != "order_hash":
-            # The same order again is never placed again.
-            try:
-                found, may_send = await store.claim(
-                    record("bad", owner="two"), now=LATER, repeat=False, limits=limits, count_orders=True
-                )
-            except ConfigurationError:
-                pass
-            else:
-                assert (found.task.id, may_send) == ("op-one-bad", False)
+        # The same order again is never placed again.
+        try:
+            found, may_send = await store.claim(
+                record("bad", owner="two"), now=LATER, repeat=False, limits=limits, count_orders=True
+            )
+        except ConfigurationError:
+            pass
+        else:
+            assert (found.task.id, may_send) == ("op-one-bad", False)
     finally:
         await store.aclose()
 
@@ -77,22 +99,25 @@ def spoil(path: Path, table: str, column: str, value: str | bytes | float, task_
 
 
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("table", "column", "value"),
     [
-        *(("usd", value) for value in ("{broken", b"\xff", -5)),
-        *(("reserved", value) for value in ("{broken", b"\xff", 7)),
-        *(("day", value) for value in ("{broken", b"\xff", "", "-")),
+        *(("orders", "usd", value) for value in ("{broken", b"\xff", -5)),
+        *(("orders", "reserved", value) for value in ("{broken", b"\xff", 7)),
+        *(("orders", "day", value) for value in ("{broken", b"\xff", "", "-", "1999-12-31", "2027-99-99")),
+        *(("orders", "caller", value) for value in ("somebody", b"\xff")),
+        *(("tasks", "caller", value) for value in ("somebody", b"\xff")),
+        *(("tasks", "created_at", value) for value in ("{broken", 5.0)),
     ],
 )
 async def test_what_cannot_be_read_lets_no_order_exceed_a_limit(
-    tmp_path: Path, column: str, value: str | bytes | float
+    tmp_path: Path, table: str, column: str, value: str | bytes | float
 ) -> None:
     path, limits = tmp_path / "store.db", DailyLimits(usd=0.25)
     store = Store(path, "one")
     try:
         for name in ("bad", "good"):
             await store.claim(record(name, owner="one"), now=NOW, repeat=False, limits=limits, count_orders=True)
-        spoil(path, "orders", column, value)
+        spoil(path, table, column, value)
         with pytest.raises(BudgetExceededError):
             await store.claim(record("new", owner="one"), now=NOW, repeat=False, limits=limits, count_orders=True)
     finally:

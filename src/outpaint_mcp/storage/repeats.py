@@ -19,12 +19,14 @@ def standing(
 ) -> str | None:
     """The id of the newest task that answers for an order of one of these identities, made again.
 
+    The task and its first order both have the identity, so that it is found if one of the two is damaged.
     One that is open does; without `repeat` one that has just succeeded does too, and one of which nobody knows what
     became (or whose status cannot be read), until a newer one has succeeded.
     """
     row = db.execute(
-        "WITH same AS (SELECT rowid, id, status, created_at, finished_at FROM tasks"
-        " WHERE caller = ?1 AND order_hash IN (SELECT value FROM json_each(?2)))"
+        "WITH wanted AS (SELECT value FROM json_each(?2)), same AS (SELECT rowid, id, status, created_at, finished_at"
+        " FROM tasks WHERE id IN (SELECT id FROM tasks WHERE caller = ?1 AND order_hash IN wanted"
+        " UNION SELECT task_id FROM orders WHERE position = 0 AND identity IN wanted))"
         " SELECT id FROM same WHERE status IN ('queued', 'running')"
         " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status NOT IN"
         " ('queued', 'running', 'succeeded', 'failed', 'cancelled') AND NOT EXISTS"
@@ -35,19 +37,21 @@ def standing(
     return None if row is None else str(row[0])
 
 
-def images_of(db: "sqlite3.Connection", client: str, url_hash: str, now: float, *, repeat: bool) -> list[InputImage]:
-    """The images that a URL has given to the client's orders since the oldest that may still stand, newest first.
+def images_of(db: "sqlite3.Connection", url_hash: str, now: float, *, repeat: bool) -> list[InputImage]:
+    """The images that a client's URL has given to its orders since the oldest that may still stand, newest first.
+
+    `url_hash` is of both, the client and the URL.
 
     Raises:
         ConfigurationError: an order that answers for one of this URL made again cannot be read: it may be the same.
     """
     rows = db.execute(
-        "SELECT id, plan, provider, status IN ('queued', 'running'), status = 'succeeded' AND finished_at <= ?3"
-        " FROM tasks WHERE caller = ?1 AND source_hash = ?2"
-        " AND status NOT IN ('failed', 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE caller = ?1"
-        " AND source_hash = ?2 AND (status NOT IN ('succeeded', 'failed', 'cancelled')"
-        " OR status = 'succeeded' AND finished_at > ?3)) ORDER BY rowid DESC",
-        (client, url_hash, now - REUSE_SECONDS),
+        "SELECT id, plan, provider, status IN ('queued', 'running'), status = 'succeeded' AND finished_at <= ?2"
+        " FROM tasks WHERE source_hash = ?1"
+        " AND status NOT IN ('failed', 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE"
+        " source_hash = ?1 AND (status NOT IN ('succeeded', 'failed', 'cancelled')"
+        " OR status = 'succeeded' AND finished_at > ?2)) ORDER BY rowid DESC",
+        (url_hash, now - REUSE_SECONDS),
     )
     found: dict[str, InputImage] = {}
     for task_id, plan, provider, is_open, is_over in rows:
@@ -67,7 +71,7 @@ def identities(db: "sqlite3.Connection", record: Record, now: float, *, repeat: 
     order, client = record.order, record.client
     found = set() if record.identity is None else {record.identity}
     if order is not None and (url_hash := order.source_hash(client)) is not None:
-        for image in images_of(db, client, url_hash, now, repeat=repeat):
+        for image in images_of(db, url_hash, now, repeat=repeat):
             # An image of another shape that cannot be extended so was never ordered so.
             with contextlib.suppress(InvalidRequestError):
                 found.add(order.of_image(image).identity(client))

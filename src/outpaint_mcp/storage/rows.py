@@ -18,6 +18,9 @@ UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, Arithmetic
 STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
 
 
+DAY_SECONDS: Final = 86_400
+
+
 def day_of(now: float) -> str:
     """The UTC day that an order placed now counts to; `now` in seconds since the epoch."""
     return datetime.fromtimestamp(now, UTC).date().isoformat()
@@ -99,9 +102,10 @@ def finished_at(record: Record) -> float | None:
 
 
 def new_step_row(record: Record, step: StepRecord, day: str) -> tuple[Any, ...]:
-    """A step's row: task, position, name, provider, client, day, and then as `step_values`."""
+    """A step's row: task, position, name, provider, client, identity, day, and then as `step_values`."""
     task = record.task
-    return (task.id, step.position, step.name.value, task.provider, record.client, day, *step_values(step))
+    of_task = (task.provider, record.client, record.identity)
+    return (task.id, step.position, step.name.value, *of_task, day, *step_values(step))
 
 
 def step_values(step: StepRecord) -> tuple[Any, ...]:

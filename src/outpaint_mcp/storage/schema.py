@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def rehash(db: "sqlite3.Connection") -> None:
-    """Give the orders that a repeat may still find the identities that they would get today."""
+    """Give the orders that a repeat may still find the identities that they would get today.
+
+    Since `orders` holds them too (`orders.identity`), they must be copied there after this.
+    """
     rows = db.execute(
         "SELECT id, caller, provider, plan FROM tasks WHERE order_hash IS NOT NULL AND"
         " (status IN ('queued', 'running', 'unknown') OR finished_at > CAST(strftime('%s', 'now') AS INTEGER) - 86400)"
@@ -108,5 +111,13 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     "ALTER TABLE tasks ADD COLUMN boot TEXT; ALTER TABLE tasks ADD COLUMN uptime REAL",
     # Whether the result can be zoomed out of, where the vendor's answer says so.
     "ALTER TABLE tasks ADD COLUMN zooms INTEGER",
+    # An order's identity once more: one of the two that is damaged hides no order. The hash of a URL names its client.
+    """
+    ALTER TABLE orders ADD COLUMN identity TEXT;
+    UPDATE orders SET identity = (SELECT order_hash FROM tasks WHERE id = task_id) WHERE position = 0;
+    CREATE INDEX orders_identity ON orders (identity) WHERE position = 0;
+    DROP INDEX tasks_source;
+    CREATE INDEX tasks_source ON tasks (source_hash) WHERE source_hash IS NOT NULL;
+    """,
 )
 """What takes a file from each schema version to the next."""

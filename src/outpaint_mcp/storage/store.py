@@ -17,12 +17,14 @@ from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
 from outpaint_mcp.storage import copies, counters, leases, pruning, reading, repeats
 from outpaint_mcp.storage.rows import (
+    DAY_SECONDS,
     day_of,
     finished_at,
     new_step_row,
     order_json,
     step_values,
     task_json,
+    unreadable,
 )
 from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.sqlite import Database, Migration, transaction
@@ -94,7 +96,7 @@ class Store(Database):
                     return found, state is OrderState.INTENDED and leases.take_over(db, found.task.id, self._owner, now)
                 made = record
                 if count_orders:
-                    used = self._used(db, record.client, day_of(now))
+                    used = self._used(db, record.client, now) if limits != DailyLimits() else limits
                     limits.check([step.usd for step in record.steps], used=used, provider=record.task.provider)
                     made = replace(record, steps=tuple(replace(step, reserved=True) for step in record.steps))
                 self._insert(db, made, now)
@@ -106,16 +108,28 @@ class Store(Database):
         found = repeats.standing(
             db, record.client, repeats.identities(db, record, now, repeat=repeat), now, repeat=repeat
         )
-        return None if found is None else reading.load(db, found, owner=self._owner)
+        if found is None:
+            return None
+        standing = reading.load(db, found, owner=self._owner)
+        if standing is not None and standing.client != record.client:
+            # An identity is of one client's order: the stored client is damaged.
+            raise unreadable(found)
+        return standing
 
-    def _used(self, db: "sqlite3.Connection", client: str, day: str) -> DailyLimits:
+    def _used(self, db: "sqlite3.Connection", client: str, now: float) -> DailyLimits:
         # What cannot be read counts as much as it can: a day that is none to every day, what is not known to be given
-        # back as reserved, an amount that is none as more than any limit.
+        # back as reserved, an amount that is none as more than any limit. Day and client stand in the task too; where
+        # one of them is damaged, the other one counts.
+        midnight = now - now % DAY_SECONDS
         usd, count = db.execute(
             "SELECT COALESCE(SUM(CASE WHEN typeof(usd) IN ('text', 'blob') OR usd < 0 THEN 9e999 ELSE usd END), 0),"
-            " COUNT(*) FROM (SELECT * FROM orders WHERE day = ?1 UNION ALL SELECT * FROM orders WHERE day < '1'"
-            " UNION ALL SELECT * FROM orders WHERE day > '9999-12-31') WHERE caller = ?2 AND reserved IS NOT 0",
-            (day, client),
+            " COUNT(*) FROM (SELECT * FROM orders WHERE caller = ?2 AND day = ?1"
+            " UNION ALL SELECT * FROM orders WHERE caller = ?2 AND day < '1'"
+            " UNION ALL SELECT * FROM orders WHERE caller = ?2 AND day > '9999-12-31'"
+            " UNION ALL SELECT orders.* FROM tasks JOIN orders ON task_id = id WHERE tasks.caller = ?2"
+            " AND created_at >= ?3 AND created_at < ?4 AND NOT (orders.caller = ?2 AND"
+            " (day = ?1 OR day < '1' OR day > '9999-12-31'))) WHERE reserved IS NOT 0",
+            (day_of(now), client, midnight, midnight + DAY_SECONDS),
         ).fetchone()
         return DailyLimits(usd, count)
 
@@ -147,8 +161,8 @@ class Store(Database):
             ),
         )
         db.executemany(
-            "INSERT INTO orders (task_id, position, name, provider, caller, day, state, status, remote_id, usd,"
-            " reserved, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO orders (task_id, position, name, provider, caller, identity, day, state, status, remote_id,"
+            " usd, reserved, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [new_step_row(record, step, day_of(now)) for step in record.steps],
         )
 
@@ -304,13 +318,13 @@ class Store(Database):
         identities = {order.identity(client)}
         return await self._look_up(lambda db: repeats.standing(db, client, identities, now, repeat=repeat) is not None)
 
-    async def images_of(self, client: str, url_hash: str, *, now: float, repeat: bool) -> list[InputImage]:
-        """The images that a URL has given to the client's orders that may still stand, newest first.
+    async def images_of(self, url_hash: str, *, now: float, repeat: bool) -> list[InputImage]:
+        """The images that a client's URL has given to its orders that may still stand, newest first.
 
         Raises:
             ConfigurationError: an order that answers for one of this URL made again cannot be read.
         """
-        return await self._look_up(lambda db: repeats.images_of(db, client, url_hash, now, repeat=repeat))
+        return await self._look_up(lambda db: repeats.images_of(db, url_hash, now, repeat=repeat))
 
     async def owner_of(self, client: str, sha256: str) -> tuple[str, int] | None:
         """The client's newest task with an image of this hash, and which image that is; it may take a while."""

@@ -112,7 +112,7 @@ class SourceFinder:
         if scheme_of(url) not in ("http", "https"):
             return None
         now = self._ledger.clock.now()
-        for image in await self._ledger.store.images_of(client, url_hash(client, url), now=now, repeat=request.repeat):
+        for image in await self._ledger.store.images_of(url_hash(client, url), now=now, repeat=request.repeat):
             source = Source(parent, replace(image, url=url))
             try:
                 order, _ = self._resolver.resolve(request, source)
