@@ -23,6 +23,29 @@ def job(status: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def prediction(status: str, **changes: Any) -> dict[str, Any]:
+    """Replicate's prediction: the fields that its SDK lists, with the id and the version of the page's answer."""
+    address = "https://api.replicate.com/v1/predictions/gm3qorzdhgbfurvjtvhg6dckhu"
+    return {
+        "id": "gm3qorzdhgbfurvjtvhg6dckhu",
+        "model": "bria/expand-image",
+        "version": "hidden",
+        "input": {"prompt": "sea"},
+        "output": None,
+        "logs": "",
+        "error": None,
+        "status": status,
+        "created_at": "2026-09-01T10:00:00.000Z",
+        "started_at": None,
+        "completed_at": None,
+        "data_removed": False,
+        "metrics": {},
+        "urls": {"get": address, "cancel": f"{address}/cancel", "web": "", "stream": ""},
+        "deadline": None,
+        **changes,
+    }
+
+
 FOUR = [f"https://cdn.example.com/{at}.png" for at in range(4)]
 
 # A vendor whose answer is the image has one in PAINTED only; one whose result is read apart from the state has it in
@@ -54,6 +77,8 @@ SUBMITTED: dict[str, list[Any]] = {
     "apiframe": [{"jobId": "5b0e8b1a-0000-4000-8000-000000000001", "status": "QUEUED"}],
     "apimart": [{"code": 200, "data": [{"status": "submitted", "task_id": "task_1"}]}],
     "piapi": [{"task_id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "success", "message": ""}],
+    # "One published example".
+    "replicate": [prediction("starting")],
 }
 
 PAINTED: dict[str, list[Any]] = {}
@@ -191,5 +216,18 @@ FETCHED: dict[str, list[Any]] = {
                 "task_id": "x",
             },
         },
+    ],
+    # "Answers": the states, and an output that is a string or a list.
+    "replicate": [
+        prediction("processing", started_at="2026-09-01T10:00:01.000Z"),
+        prediction(
+            "succeeded",
+            output=FOUR[0],
+            completed_at="2026-09-01T10:00:20.000Z",
+            metrics={"predict_time": 18.5, "total_time": 20.0},
+        ),
+        prediction("succeeded", output=FOUR[:1]),
+        prediction("failed", error="The input or output was flagged as sensitive. (E005)"),
+        prediction("canceled"),
     ],
 }

@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, 
 from outpaint_mcp.domain.errors import InvalidRequestError
 from outpaint_mcp.domain.task import Cost
 
+WEBHOOK_TOLERANCE = 300.0
+"""Seconds by which a webhook's time may differ from ours: what fal documents (November 2026), and others do not say."""
 _PATH_SEGMENT = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
 
 
@@ -68,6 +70,17 @@ def webhook_id(title: str, value: object) -> str:
     if not isinstance(value, str) or _PATH_SEGMENT.fullmatch(value) is None:
         raise InvalidRequestError(f"The callback of {title} names no task.")
     return value
+
+
+def check_webhook_time(title: str, sent: str | None, now: float) -> None:
+    """Refuse a callback that was not sent just now; both times in Unix seconds.
+
+    Raises:
+        InvalidRequestError: it was sent at another time, or does not say when.
+    """
+    at = _to_number(sent)
+    if at is None or abs(now - at) > WEBHOOK_TOLERANCE:
+        raise InvalidRequestError(f"The callback of {title} was not sent within the last minutes.")
 
 
 def _none_to_empty(value: Any) -> Any:

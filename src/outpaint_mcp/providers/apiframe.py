@@ -11,27 +11,8 @@ from typing import Any, ClassVar
 
 import outpaint_mcp.providers as api
 
-SQUARE = api.AspectRatio(1, 1)
-DIRECTIONS = {1.0: "Make square", 1.5: "Zoom out 1.5x", 2.0: "Zoom out 2x"}
-ACTION, BUTTON = "/v2/images/midjourney/action", "fluxFillParams.outpaint"
+ACTION = "/v2/images/midjourney/action"
 OPTIONS = "merged into the body; unknown fields are rejected there"
-
-
-def _direction(frame: api.Frame | None) -> str | None:
-    """The button that makes a frame, however the frame was asked for; None if there is none."""
-    for zoom, button in DIRECTIONS.items():
-        ratio = SQUARE if zoom == 1 else None
-        if frame and api.Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=ratio) == frame:
-            return button
-    return None
-
-
-def _check_frame(title: str, frame: api.Frame) -> None:
-    if _direction(frame) is None:
-        raise api.UnsupportedFeatureError(
-            f"{title} only makes your own image square (zoom 1, aspect_ratio 1:1), or zooms 1.5 or 2 in its own ratio.",
-            "Give a zoom of 1.5 or 2 without aspect_ratio, or the aspect_ratio 1:1 with a zoom of 1.",
-        )
 
 
 class _Submitted(api.Answer):
@@ -92,14 +73,14 @@ class Apiframe(api.HttpProvider):
         api.SourceKind.IMAGE: api.Operation(
             "/v2/images/edit",
             source=api.Argument(wire="fluxFillParams.image"),
-            zoom=api.Zoom(values=tuple(DIRECTIONS)),
+            zoom=api.FLUX_FILL_ZOOM,
             arguments={
-                api.Feature.ASPECT_RATIO: api.Argument("1:1, with zoom 1 (make square)"),
+                api.Feature.ASPECT_RATIO: api.FLUX_FILL_RATIO,
                 api.Feature.PROMPT: api.Argument("any", "fluxFillParams.prompt"),
                 api.Feature.PROVIDER_OPTIONS: api.Argument(OPTIONS),
             },
             constants={"model": "flux-fill-pro", "fluxFillParams.mode": "outpaint"},
-            frame=api.FrameFields(lambda order: {BUTTON: _direction(order.frame)}, wires=(BUTTON,), check=_check_frame),
+            frame=api.flux_fill_frame("fluxFillParams.outpaint"),
             # "Up to 25 MB"; in which unit is not said. By the smaller one `auto` goes on to another provider where the
             # vendor might reject the upload, after which nobody else would be tried.
             max_bytes=25_000_000,

@@ -194,7 +194,8 @@ class Provider(ABC):
         operation = self.operation(kind, request, request.provider_options)
         asked = request.asked()
         for feature in self.missing(request, kind):
-            where = operation.path.strip("/") if feature in self.limits(kind) else ""
+            where = next((name for name, one in self.variants.items() if one is operation), "")
+            where = where if feature in self.limits(kind) else ""
             raise UnsupportedFeatureError(
                 f"{self.title} has no {feature.value}{_for(kind)}{f' by {where}' if where else ''}."
             )
@@ -213,11 +214,12 @@ class Provider(ABC):
             if key in reserved:
                 raise InvalidRequestError(f"provider_options must not hold {key!r}.", f"Use {reserved[key]} instead.")
         self._check_keep_original(request, kind)
+        options = {name: value for name, value in request.provider_options.items() if name != KEEP_ORIGINAL}
+        apart = {Feature.PROVIDER_OPTIONS: options, Feature.WEBHOOK_EVENTS: request.webhook and request.webhook.events}
         for feature, argument in operation.arguments.items():
-            # Neither index nor webhooks have a check of their own.
-            if feature in asked and (value := getattr(request, feature.value, None)) is not None:
-                if feature is Feature.PROVIDER_OPTIONS:
-                    value = {name: one for name, one in value.items() if name != KEEP_ORIGINAL}
+            # Neither the index nor a webhook's URL and secret have a check of their own.
+            value = apart.get(feature, getattr(request, feature.value, None))
+            if feature in asked and value is not None:
                 argument.check(value)
 
     def _check_keep_original(self, request: OutpaintRequest, kind: SourceKind) -> None:
@@ -258,8 +260,9 @@ class Provider(ABC):
         """
 
     def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """`provider_options` as they are ordered: defaults filled in where the provider knows them."""
-        return dict(options)
+        """`provider_options` as they are ordered: by default without a variant that is the usual one anyway."""
+        usual = [name for name, one in self.variants.items() if one is self.operations.get(SourceKind.IMAGE)]
+        return {name: value for name, value in options.items() if name != self.variant_option or value not in usual}
 
     def format_options(self, file_format: str | None) -> dict[str, Any]:
         """The options that ask for images in this file format, if the provider has a choice."""

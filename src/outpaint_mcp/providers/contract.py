@@ -39,6 +39,7 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.calls import ApiCall, UploadFile
 from outpaint_mcp.providers.canvas_limits import CanvasLimits
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
+from outpaint_mcp.providers.flux_fill import FLUX_FILL_RATIO, FLUX_FILL_ZOOM, flux_fill_frame
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
@@ -50,6 +51,8 @@ from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
 
 __all__ = [
     "ERRORS_BY_STATUS",
+    "FLUX_FILL_RATIO",
+    "FLUX_FILL_ZOOM",
     "MEASURED_BUTTON",
     "NO_V8_ZOOM",
     "Answer",
@@ -106,6 +109,7 @@ __all__ = [
     "bare_base64",
     "find_code",
     "find_message",
+    "flux_fill_frame",
     "header",
     "midjourney_options",
     "midjourney_prompt",

@@ -93,6 +93,7 @@ class Operation:
         takes_url: whether the vendor fetches an input image from a public URL, besides taking its bytes.
         canvas: what canvases the vendor paints.
         multipart: whether the order is a form, in which the input image is a file.
+        options_in: the field of the body, an object, that the client's options belong into; empty for the body itself.
         mask: the field of a form for a PNG as large as the canvas that is transparent where the vendor is to paint; the
             image is then sent on that canvas.
     """
@@ -108,6 +109,7 @@ class Operation:
     takes_url: bool = False
     canvas: CanvasLimits | None = None
     multipart: bool = False
+    options_in: str = ""
     mask: str = ""
 
     def sent_frame(self, frame: Frame) -> Frame:
@@ -120,7 +122,7 @@ class Operation:
         return {Feature.ZOOM: zoom, **{feature: one.limits for feature, one in self.arguments.items()}}
 
     def written(self, kind: SourceKind) -> dict[str, list[str]]:
-        """The fields at the top of the body that the adapter can write, each with the arguments that it stands for.
+        """The fields that the adapter can write where the client's options are, each with the arguments behind it.
 
         `kind` is the kind of source that the operation is declared for.
         """
@@ -133,13 +135,20 @@ class Operation:
         if self.frame is not None:
             placing = [Feature.ZOOM] + [one for one in (Feature.ASPECT_RATIO, Feature.SIDES) if one in self.arguments]
             wires += [(wire, feature.value) for wire in self.frame.wires for feature in placing]
-        fields: dict[str, list[str]] = {_top(wire): [] for wire in self.constants}
-        if self.mask:
-            fields[self.mask] = []
+        wires += [(wire, "") for wire in (*self.constants, self.mask)]
+        fields: dict[str, list[str]] = {}
+        within = f"{self.options_in}." if self.options_in else ""
         for wire, argument in wires:
-            if wire and not wire.startswith("?"):
-                fields.setdefault(_top(wire), []).append(argument)
+            if wire and wire.startswith(within) and not wire.startswith("?"):
+                listed = fields.setdefault(_top(wire.removeprefix(within)), [])
+                listed += [argument] if argument else []
         return fields
+
+    def with_options(self, body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a request together with the client's options, which give way to them."""
+        if not self.options_in:
+            return {**options, **body}
+        return {**body, self.options_in: {**options, **body.get(self.options_in, {})}}
 
     def body(self, order: Order, image_url: str | None = None) -> dict[str, Any]:
         """The fields of the request for `order`, without the client's options.

@@ -86,7 +86,7 @@ class HttpClient:
         transport: replaces the network (tests).
         sleep: waits for so many seconds.
         jitter: a random number from 0 to 1.
-        clock: Unix time in seconds, for a `Retry-After` that is a date.
+        clock: Unix time in seconds, for a `Retry-After` that is a date and for the time that a webhook names.
         timeouts: see `Timeouts`.
         observer: told of every request.
     """
@@ -120,6 +120,10 @@ class HttpClient:
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.aclose()
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return self._clock()
 
     async def read(self, endpoint: Endpoint, call: ApiCall) -> Any:
         """Send a request that costs nothing, with retries; returns the JSON of the answer.

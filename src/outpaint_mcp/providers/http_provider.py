@@ -26,6 +26,7 @@ from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.answer_reader import MAX_IMAGES, AnswerReader
+from outpaint_mcp.providers.answers import check_webhook_time, header
 from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
@@ -68,6 +69,8 @@ class HttpProvider(AnswerReader):
     """The secret that `read_webhook` is handed: the API key, the order's own `webhook_secret`, or the account's."""
     webhook_secret_path: ClassVar[str] = ""
     """Where the account's secret is read, once, if webhooks are signed with that."""
+    webhook_time_header: ClassVar[str] = ""
+    """The header that says when a webhook was sent, in Unix seconds; its signature must cover that."""
     result_path: ClassVar[str] = ""
     """Where the result is read once a poll says that there is one (`has_result`), with ``{id}`` for the task's id."""
     idempotency_header: ClassVar[str] = ""
@@ -141,6 +144,8 @@ class HttpProvider(AnswerReader):
         return Feature.WEBHOOK_URL in self.limits(kind)
 
     async def called_back(self, headers: Mapping[str, str], body: bytes, token: str = "") -> str:
+        if self.webhook_time_header:
+            check_webhook_time(self.title, header(headers, self.webhook_time_header), self._client.now())
         match self.webhook_signed_with:
             case "token":
                 return self.read_webhook(headers, body, token)
@@ -236,7 +241,7 @@ class HttpProvider(AnswerReader):
         """
         operation, own = self.operation_of(order), self.own_options()
         options = {key: value for key, value in order.options.items() if key not in own}
-        call = self._post(operation, {**options, **operation.body(order, image_url)}, order.key)
+        call = self._post(operation, operation.with_options(operation.body(order, image_url), options), order.key)
         return replace(call, path=operation.url_path(order))
 
     def build_upscale(self, order: Order) -> ApiCall:

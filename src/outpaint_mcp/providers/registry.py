@@ -15,6 +15,7 @@ ENTRY_POINT_GROUP = "outpaint_mcp.providers"
 BUILT_IN = {
     "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",
+    "replicate": "outpaint_mcp.providers.replicate:Replicate",
     "legnext": "outpaint_mcp.providers.legnext:Legnext",
     "apiframe": "outpaint_mcp.providers.apiframe:Apiframe",
     "apimart": "outpaint_mcp.providers.apimart:Apimart",

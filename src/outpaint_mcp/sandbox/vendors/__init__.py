@@ -14,6 +14,7 @@ from outpaint_mcp.sandbox.vendors.bfl import Bfl
 from outpaint_mcp.sandbox.vendors.fal import Fal
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
+from outpaint_mcp.sandbox.vendors.replicate import Replicate
 from outpaint_mcp.sandbox.vendors.vtrix import Vtrix
 
 _CLASSES: tuple[type[Vendor], ...] = (
@@ -24,6 +25,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Legnext,
     Bfl,
     Fal,
+    Replicate,
 )
 
 VENDORS: Mapping[str, type[Vendor]] = MappingProxyType({vendor.name: vendor for vendor in _CLASSES})

@@ -15,8 +15,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.sandbox.image_specs import Extended, ImageSpec, Placed, Upload, four_new_scenes, four_outpaints
+from outpaint_mcp.sandbox.image_specs import ImageSpec, Upload, four_new_scenes, four_outpaints
 from outpaint_mcp.sandbox.image_store import StoredUpload
 from outpaint_mcp.sandbox.loopback import is_loopback
 from outpaint_mcp.sandbox.seeds import GRID, Seed
@@ -24,6 +23,7 @@ from outpaint_mcp.sandbox.tasks import Kind, Task, Webhook
 from outpaint_mcp.sandbox.vendors.answers import answer_json, iso
 from outpaint_mcp.sandbox.vendors.base import Action, Call, Handler, Operation, SandboxContext, Statuses, Vendor
 from outpaint_mcp.sandbox.vendors.bodies import Body, HttpUrl, Problem, RejectedError, Uuid, json_or_none
+from outpaint_mcp.sandbox.vendors.flux_fill import Preset, by_preset
 from outpaint_mcp.sandbox.vendors.idempotency import IdempotencyKeys
 from outpaint_mcp.sandbox.webhooks import WebhookRequest
 
@@ -32,8 +32,6 @@ UPSAMPLE_CREDITS = 4
 GENERATE_CREDITS = 10
 # Not documented for the edit; an outpaint's.
 EDIT_CREDITS = 16
-# How far one side grows is not documented; by half the image, as a zoom of 1.5 adds in all.
-SIDE_SHARE = 0.5
 UPLOADS_KEPT = 1_000
 
 Event = Literal["progress", "completed", "failed"]
@@ -83,17 +81,12 @@ class Generate(OrderBody):
     midjourneyParams: MidjourneyParams = MidjourneyParams()
 
 
-Side = Literal[
-    "Zoom out 1.5x", "Zoom out 2x", "Make square", "Left outpaint", "Right outpaint", "Top outpaint", "Bottom outpaint"
-]
-
-
 class FluxFillParams(Body):
     image: HttpUrl
     # Whether it may be left out is not said.
     prompt: str = ""
     mode: Literal["outpaint"]
-    outpaint: Side
+    outpaint: Preset
 
 
 class Edit(OrderBody):
@@ -280,7 +273,7 @@ class Apiframe(Vendor):
         order = self.parse(Edit, call)
         params = order.fluxFillParams
         source = await self._source(params.image, call.origin)
-        return self._order(call, "outpaint", [_edited(source, params.outpaint)], order, EDIT_CREDITS, "flux-fill-pro")
+        return self._order(call, "outpaint", [by_preset(source, params.outpaint)], order, EDIT_CREDITS, "flux-fill-pro")
 
     async def _source(self, url: str, origin: str) -> StoredUpload:
         prefix = f"{origin}/images/{self.name}/"
@@ -312,20 +305,3 @@ class Apiframe(Vendor):
 
 def _action_of_body(body: Any) -> Action:
     return "upscale" if isinstance(body, dict) and body.get("action") == "upsample" else "submit"
-
-
-def _edited(source: StoredUpload, how: Side) -> ImageSpec:
-    image, width, height = source.image, source.width, source.height
-    match how:
-        case "Zoom out 1.5x":
-            return Extended.of(image, 1.5)
-        case "Zoom out 2x":
-            return Extended.of(image, 2.0)
-        case "Make square":
-            return Extended.of(image, 1.0, (1, 1))
-    more_x, more_y = max(1, round(width * SIDE_SHARE)), max(1, round(height * SIDE_SHARE))
-    if how in ("Left outpaint", "Right outpaint"):
-        x = more_x if how == "Left outpaint" else 0
-        return Placed.of(image, Frame(width + more_x, height, x, 0, width, height))
-    y = more_y if how == "Top outpaint" else 0
-    return Placed.of(image, Frame(width, height + more_y, 0, y, width, height))
