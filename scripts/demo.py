@@ -80,7 +80,7 @@ async def at_the_vendors(client: Client) -> None:
                 vendor,
                 task["status"],
                 " + ".join(step["name"] for step in task["steps"]),
-                f"{len(task['images'])} of {image['width']}x{image['height']}",
+                f"{len(task['images'])} of {image['width'] or '?'}x{image['height'] or '?'}",
                 f"{cost['amount']:g} {cost['unit']}" if cost else "unknown",
                 f"{seconds:.1f} s",
             )

@@ -59,7 +59,7 @@ class ServiceAtSandbox:
         return await self.finished(OutpaintRequest(**{**arguments_for(vendor, self.folder, grid=grid), **changes}))
 
     async def finished(self, request: OutpaintRequest) -> Task:
-        task = await self.service.outpaint(request)
+        task = await self.service.outpaint(request, at_least=20)
         with anyio.fail_after(20):
             while not task.status.ends_a_wait:
                 task = await self.service.get_task(task.id, wait_seconds=5)

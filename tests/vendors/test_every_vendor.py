@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
+from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
+    BudgetExceededError,
     ConfigurationError,
     InsufficientCreditsError,
     InvalidRequestError,
@@ -210,6 +212,23 @@ async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Pat
                 assert task.failure.code == "order_unconfirmed"
                 placed += taken
             assert at.sandbox.order_count(vendor, "outpaint") == placed, fault
+
+
+async def test_a_daily_limit_in_usd_refuses_what_exceeds_it_and_a_price_that_nobody_knows(tmp_path: Path) -> None:
+    async with service_at_sandbox(tmp_path, daily_limits=DailyLimits(usd=0.001)) as at:
+        for vendor in VENDORS:
+            with pytest.raises(BudgetExceededError) as refused:
+                await at.order(vendor)
+            assert (
+                f"{vendor.upper()}_USD_PER_ORDER" in f"{refused.value}" or "this order costs $0." in f"{refused.value}"
+            )
+        assert not at.sandbox.requests(action="submit")
+    prices = dict.fromkeys(VENDORS, 0.25)
+    async with service_at_sandbox(tmp_path, daily_limits=DailyLimits(usd=0.2), prices=prices) as at:
+        for vendor in VENDORS:
+            with pytest.raises(BudgetExceededError, match=r"this order costs \$0.25"):
+                await at.order(vendor)
+        assert not at.sandbox.requests(action="submit")
 
 
 @pytest.mark.parametrize("vendor", POLLED)
