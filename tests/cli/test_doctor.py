@@ -33,6 +33,7 @@ from outpaint_mcp.cli.settings_checks import (
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.settings import VendorSettings, child_environment
 from outpaint_mcp.web.token_file import add_token
 
@@ -170,6 +171,7 @@ def test_what_prints_at_the_start_breaks_the_protocol() -> None:
         ("outpaint_provider", "Was OUTPAINT_PROVIDERS meant?"),
         ("LEGNEXT_APIKEY", "Was LEGNEXT_API_KEY meant?"),
         ("PIAPI_KEY", "Was PIAPI_API_KEY meant?"),
+        ("FAL_API_KEY", "Was FAL_KEY meant?"),
         ("OUTPAINT_QQQQ", "Remove it; docs/settings.md lists the settings."),
     ],
 )
@@ -180,9 +182,17 @@ def test_a_variable_that_no_setting_knows_is_named_with_the_nearest_one(name: st
 
 
 def test_settings_in_any_case_and_other_programs_variables_are_left_alone() -> None:
-    names = ["OUTPAINT_DATA_DIR", "outpaint_preview", "VTRIX_USD_PER_ORDER", "VTRIX_CLI_THEME", "PATH", "MY_OUTPAINT_X"]
+    names = [
+        "OUTPAINT_DATA_DIR",
+        "outpaint_preview",
+        "VTRIX_USD_PER_ORDER",
+        "VTRIX_CLI_THEME",
+        "FAL_KEY",
+        "PATH",
+        "MY_OUTPAINT_X",
+    ]
     assert check_variables(names, known_variables(provider_classes())) == []
-    assert "MY_PLUG_IN_BASE_URL" in known_variables(["my-plug-in"])
+    assert "MY_PLUG_IN_BASE_URL" in known_variables({"my-plug-in": LocalProvider})
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,14 @@ def check_settings(
     return [problem("settings", error.message, error.advice) for error in errors]
 
 
-def known_variables(providers: Collection[str]) -> frozenset[str]:
+def known_variables(providers: Mapping[str, type[Provider]]) -> frozenset[str]:
     """Every environment variable that is a setting, including the providers' own."""
     names = {f"OUTPAINT_{name}" for name in Settings.model_fields}
-    names |= {f"{_prefix(provider)}{name}" for provider in providers for name in VendorSettings.model_fields}
+    for provider, kind in providers.items():
+        own = {name: f"{_prefix(provider)}{name}" for name in VendorSettings.model_fields}
+        if issubclass(kind, HttpProvider):
+            own["api_key"] = kind.key_env
+        names |= set(own.values())
     return frozenset(name.upper() for name in names)
 
 
@@ -53,7 +57,8 @@ def check_variables(variables: Collection[str], known: Collection[str]) -> list[
         upper = name.upper()
         if upper in known or not upper.startswith(tuple(prefixes)):
             continue
-        near = difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
+        own = [one for one in known if one.startswith(upper[: upper.index("_") + 1])]
+        near = next(filter(None, (difflib.get_close_matches(upper, these, 1, 0.75) for these in (own, known))), [])
         # Other programs' variables may begin with a vendor's name too.
         if near or upper.startswith("OUTPAINT_"):
             advice = f"Was {near[0]} meant?" if near else "Remove it; docs/settings.md lists the settings."
