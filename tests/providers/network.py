@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email import message_from_bytes
 from typing import Any
 
 import anyio
@@ -60,6 +61,18 @@ class Queue:
         return HttpClient(
             transport=httpx2.MockTransport(self.handle), sleep=self.sleep, jitter=lambda: 1.0, clock=lambda: NOW
         )
+
+
+def form_of(request: httpx2.Request) -> dict[str, bytes]:
+    """The fields of a multipart form."""
+    head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
+    fields: dict[str, bytes] = {}
+    for part in message_from_bytes(head + request.content).walk():
+        if not part.is_multipart():
+            data = part.get_payload(decode=True)
+            assert isinstance(data, bytes)
+            fields[str(part.get_param("name", header="content-disposition"))] = data
+    return fields
 
 
 def answer(status: int = 200, body: Any = None, **headers: str) -> httpx2.Response:

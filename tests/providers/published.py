@@ -81,7 +81,27 @@ SUBMITTED: dict[str, list[Any]] = {
     "replicate": [prediction("starting")],
 }
 
-PAINTED: dict[str, list[Any]] = {}
+PAINTED: dict[str, list[Any]] = {
+    # openai.md, the published example.
+    "openai": [
+        {
+            "created": 1713833628,
+            "data": [{"b64_json": "aW1hZ2U="}],
+            "background": "transparent",
+            "output_format": "png",
+            "size": "1024x1024",
+            "quality": "high",
+            "usage": {
+                "total_tokens": 100,
+                "input_tokens": 50,
+                "output_tokens": 50,
+                "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+            },
+        }
+    ],
+    # stability.md, the answers to an order.
+    "stability": [{"image": "aW1hZ2U=", "finish_reason": "SUCCESS", "seed": 343940597}],
+}
 
 RESULTS: dict[str, list[Any]] = {
     # fal.md, the outpaint's "full example" and the published webhook's payload, each with another address; the result

@@ -27,6 +27,8 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 @example(Frame(65, 64, 1, 0, 64, 64), TALL)
+@example(Frame(1500, 501, 0, 0, 1500, 500), TALL)
+@example(Frame(6100, 2400, 50, 0, 6000, 2400), IMAGE)
 @example(Frame(3053, 4599, 30, 0, 3023, 4599), IMAGE)
 @given(frames(), st.sampled_from(LIMITS))
 def test_a_frame_comes_to_one_that_the_vendor_paints_with_the_image_at_the_same_sides(
@@ -35,6 +37,12 @@ def test_a_frame_comes_to_one_that_the_vendor_paints_with_the_image_at_the_same_
     if max(frame.canvas_width, frame.canvas_height) > 3 * min(frame.canvas_width, frame.canvas_height):
         return
     sent = limits.fitted(frame)
+    for most, sides, asked in (
+        (limits.max_ratio, (sent.canvas_width, sent.canvas_height), (frame.canvas_width, frame.canvas_height)),
+        (limits.max_image_ratio, (sent.width, sent.height), (frame.width, frame.height)),
+    ):
+        if most is not None and max(asked) <= most * min(asked):
+            assert max(sides) <= most * min(sides)
     area = sent.canvas_width * sent.canvas_height
     assert area <= (limits.max_pixels or area)
     assert area >= (limits.min_pixels or 0)

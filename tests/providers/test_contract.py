@@ -69,11 +69,11 @@ async def no_store(data: bytes, client: str) -> ResultImage:
     raise AssertionError("nothing is ordered here")
 
 
-def build(one: type[Provider], folder: Path = Path("nowhere")) -> Provider:
+def build(one: type[Provider], folder: Path = Path("nowhere"), key: str | None = "key") -> Provider:
     if issubclass(one, SynchronousProvider):
-        return one(HttpClient(), keep=no_store, key="key")
+        return one(HttpClient(), keep=no_store, key=key)
     if issubclass(one, HttpProvider):
-        return one(HttpClient(), key="key")
+        return one(HttpClient(), key=key)
     assert issubclass(one, LocalProvider)
     return one(folder)
 
@@ -119,7 +119,11 @@ def bodies(provider: HttpProvider, order: Order) -> list[tuple[str, Mapping[str,
         # What is extended is then the upscale, whose only image is the first.
         order = replace(order, source=replace(order.source, index=1, is_grid=False))
     calls.append(provider.build_submit(order, UPLOADED if provider.uploads else None))
-    return [(call.path, call.json or {}) for call in calls]
+    operation = provider.operation_of(order)
+    files = filter(None, [operation.source.wire, operation.mask]) if operation.multipart else ()
+    # An image that is sent on its canvas lies there as the frame says.
+    sent = dict.fromkeys(files, str(order.frame) if operation.mask else "the image")
+    return [(call.path, {**(call.json or call.form or {}), **sent}) for call in calls]
 
 
 def wire(provider: Provider, order: Order) -> str:
@@ -255,7 +259,8 @@ def test_the_reserved_options_are_what_the_adapter_writes_beside_the_clients_own
             fields = beside(body, "probe")
             assert fields, "the client's options are sent"
             written |= fields.union(*(inner for _, inner in upscale))
-    assert written == set(provider.reserved_options())
+    # What names a variant may stand in the body too.
+    assert written - {provider.variant_option} == set(provider.reserved_options())
 
 
 def test_a_provider_that_writes_no_json_reserves_nothing() -> None:
@@ -346,7 +351,7 @@ def test_every_declaration_of_a_vendor_is_there(name: str) -> None:
     provider = build_vendor(name)
     assert re.fullmatch("[A-Z][A-Z0-9_]*", provider.key_env), "it is the name of an environment variable"
     assert build(CLASSES[name]).needs == ()
-    assert CLASSES[name](HttpClient()).needs == (provider.key_env,)  # type: ignore[call-arg]
+    assert build(CLASSES[name], key=None).needs == (provider.key_env,)
     assert re.fullmatch("https://[^/?#]+[^?#]*[^/]", provider.base_url)
     assert provider.docs_url.startswith("https://")
     assert provider.auth_header[1].format(key="key") != provider.auth_header[1], "the key goes into the header"

@@ -6,7 +6,6 @@ import hmac
 import io
 import json
 from collections.abc import Mapping
-from email import message_from_bytes
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +18,7 @@ from outpaint_mcp.domain.errors import InvalidRequestError, UnsupportedFeatureEr
 from outpaint_mcp.domain.request import OutpaintRequest
 
 from ..counting import MovedClock, running, service_over
-from ..providers.network import Queue
+from ..providers.network import Queue, form_of
 
 JOB = {"id": "job-7", "status": "working", "region": "north"}
 
@@ -137,13 +136,7 @@ async def test_a_form_holds_the_image_on_its_canvas_and_a_mask_that_is_clear_whe
         prompt="a lake",
         provider_options={"model": "form", "n": 2},
     )
-    head = f"content-type: {asked.headers['content-type']}\r\n\r\n".encode()
-    parts: dict[str, bytes] = {}
-    for part in message_from_bytes(head + asked.content).walk():
-        if not part.is_multipart():
-            data = part.get_payload(decode=True)
-            assert isinstance(data, bytes)
-            parts[str(part.get_param("name", header="content-disposition"))] = data
+    parts = form_of(asked)
     assert parts.keys() == {"picture", "mask", "canvas", "at", "prompt", "n"}, "what is ours is not sent"
     assert (parts["canvas"], parts["n"], parts["prompt"]) == (b"[96, 32]", b"2", b"a lake")
     picture, mask = opened(parts["picture"]), opened(parts["mask"])

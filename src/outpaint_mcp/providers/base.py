@@ -157,7 +157,8 @@ class Provider(ABC):
             operations.append((SourceKind.TASK, cls.upscale))
         for kind, operation in operations:
             for name, arguments in operation.written(kind).items():
-                found.setdefault(name, []).extend(arguments)
+                if name != cls.variant_option:  # which names what is written there
+                    found.setdefault(name, []).extend(arguments)
         return {name: " and ".join(dict.fromkeys(arguments)) or "the tool itself" for name, arguments in found.items()}
 
     def info(self) -> ProviderInfo:

@@ -1,12 +1,15 @@
 """What canvases a vendor paints. A frame outside of these is scaled, with its image, before it is sent. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isqrt
+from math import ceil, floor, isqrt
 
 from outpaint_mcp.domain.errors import UnsupportedFeatureError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
+
+_Rounding = Callable[[Fraction], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,10 @@ class CanvasLimits:
         Where a side does not grow, the image touches that side of the canvas there too.
         """
         scale = self._scale(frame)
-        nearest = self._scaled(frame, scale, Fraction(1, 2))
-        return nearest if self._holds(nearest) else self._scaled(frame, scale, Fraction(0))
+        # Rounding one side down and the other up is for a ratio at its limit, which else it may pass.
+        roundings = ((_nearest, _nearest), (floor, floor), (floor, ceil), (ceil, floor))
+        ways = [self._scaled(frame, scale, *one) for one in roundings]
+        return next(filter(self._holds, ways), ways[1])
 
     def _scale(self, frame: Frame) -> Fraction:
         area, image_area = frame.canvas_width * frame.canvas_height, frame.width * frame.height
@@ -112,27 +117,32 @@ class CanvasLimits:
                 scale = min(scale, _root(Fraction(most, found)))
         return scale
 
-    def _scaled(self, frame: Frame, scale: Fraction, up: Fraction) -> Frame:
-        wide, x, width = self._axis(frame.canvas_width, frame.x, frame.width, scale, up)
-        tall, y, height = self._axis(frame.canvas_height, frame.y, frame.height, scale, up)
+    def _scaled(self, frame: Frame, scale: Fraction, across: _Rounding, down: _Rounding) -> Frame:
+        wide, x, width = self._axis(frame.canvas_width, frame.x, frame.width, scale, across)
+        tall, y, height = self._axis(frame.canvas_height, frame.y, frame.height, scale, down)
         return Frame(wide, tall, x, y, width, height)
 
-    def _axis(self, canvas: int, start: int, size: int, scale: Fraction, up: Fraction) -> tuple[int, int, int]:
+    def _axis(self, canvas: int, start: int, size: int, scale: Fraction, rounded: _Rounding) -> tuple[int, int, int]:
         """The canvas's side, where the image begins on it and how long it is there."""
-        side = max(self.multiple, _on_grid(canvas * scale, self.multiple, up))
+        side = max(self.multiple, _on_grid(canvas * scale, self.multiple, rounded))
         if size == canvas:
             return side, 0, side
         step = self.multiple if self.aligned else 1
         end = canvas - start - size
-        length = _on_grid(size * scale, step, up)
+        length = _on_grid(size * scale, step, rounded)
         length = min(max(step, length), side - step * bool(start) - step * bool(end))
-        begins = _on_grid(Fraction(side - length) * Fraction(start, start + end), step, Fraction(1, 2))
+        begins = _on_grid(Fraction(side - length) * Fraction(start, start + end), step, _nearest)
         return side, begins if start and end else side - length if start else 0, length
 
     def _holds(self, frame: Frame) -> bool:
+        canvas, image = (frame.canvas_width, frame.canvas_height), (frame.width, frame.height)
         area = frame.canvas_width * frame.canvas_height
         return (
-            (self.max_side is None or max(frame.canvas_width, frame.canvas_height) <= self.max_side)
+            all(
+                most is None or max(sides) <= most * min(sides)
+                for most, sides in ((self.max_ratio, canvas), (self.max_image_ratio, image))
+            )
+            and (self.max_side is None or max(canvas) <= self.max_side)
             and (self.max_pixels is None or area <= self.max_pixels)
             and (self.min_pixels is None or area >= self.min_pixels)
             and (self.max_growth is None or max(frame.growths) <= self.max_growth)
@@ -140,8 +150,12 @@ class CanvasLimits:
         )
 
 
-def _on_grid(value: Fraction, step: int, up: Fraction) -> int:
-    return int(value / step + up) * step
+def _on_grid(value: Fraction, step: int, rounded: _Rounding) -> int:
+    return rounded(value / step) * step
+
+
+def _nearest(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2))
 
 
 def _root(value: Fraction) -> Fraction:

@@ -16,6 +16,8 @@ BUILT_IN = {
     "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",
     "replicate": "outpaint_mcp.providers.replicate:Replicate",
+    "stability": "outpaint_mcp.providers.stability:Stability",
+    "openai": "outpaint_mcp.providers.openai:OpenAI",
     "legnext": "outpaint_mcp.providers.legnext:Legnext",
     "apiframe": "outpaint_mcp.providers.apiframe:Apiframe",
     "apimart": "outpaint_mcp.providers.apimart:Apimart",

@@ -1,5 +1,6 @@
 """A vendor whose answer to the order is the image itself: nothing to poll, and nothing to look up if it is lost."""
 
+import base64
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
@@ -30,11 +31,15 @@ LONGEST_PAUSE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """What one answer holds: the images' bytes, what they cost, and what the client should know."""
+    """What one answer holds: the images' bytes, what they cost, and what the client should know.
+
+    With a `failure` the order was taken, and there is no image that is worth having.
+    """
 
     images: tuple[bytes, ...]
     cost: Cost | None = None
     notes: tuple[str, ...] = ()
+    failure: Failure | None = None
 
 
 class SynchronousProvider(HttpProvider):
@@ -77,13 +82,27 @@ class SynchronousProvider(HttpProvider):
             UnexpectedResponseError: it holds none.
         """
 
+    def decoded(self, text: str) -> bytes:
+        """The bytes of an image within JSON: base64, also as a ``data:`` URI.
+
+        Raises:
+            UnexpectedResponseError: it is neither.
+        """
+        try:
+            data = base64.b64decode(text.rpartition(",")[2], validate=True)
+        except ValueError:
+            data = b""
+        if not data:
+            raise self.unexpected("its image is no base64")
+        return data
+
     async def start(self, order: Order) -> TaskUpdate:
         endpoint = self._endpoint(order)
         call = await self._call_for(endpoint, order)
 
         def parse(body: Any) -> Painted:
             painted = self.parse_images(body)
-            if not painted.images:
+            if not painted.images and painted.failure is None:
                 raise self.unexpected("it holds no image")
             return painted
 
@@ -93,6 +112,8 @@ class SynchronousProvider(HttpProvider):
 
     async def _stored(self, order: Order, painted: Painted) -> TaskUpdate:
         """The task after its images were stored; those that are no images are left out, with a note."""
+        if painted.failure is not None:
+            return TaskUpdate(Status.FAILED, order.key, failure=painted.failure, cost=painted.cost, notes=painted.notes)
         images: list[ResultImage] = []
         problem = ""
         for data in painted.images[:MAX_IMAGES]:

@@ -13,8 +13,10 @@ from outpaint_mcp.sandbox.vendors.base import Vendor
 from outpaint_mcp.sandbox.vendors.bfl import Bfl
 from outpaint_mcp.sandbox.vendors.fal import Fal
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
+from outpaint_mcp.sandbox.vendors.openai import OpenAI
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
 from outpaint_mcp.sandbox.vendors.replicate import Replicate
+from outpaint_mcp.sandbox.vendors.stability import Stability
 from outpaint_mcp.sandbox.vendors.vtrix import Vtrix
 
 _CLASSES: tuple[type[Vendor], ...] = (
@@ -26,6 +28,8 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Bfl,
     Fal,
     Replicate,
+    Stability,
+    OpenAI,
 )
 
 VENDORS: Mapping[str, type[Vendor]] = MappingProxyType({vendor.name: vendor for vendor in _CLASSES})
