@@ -1,17 +1,18 @@
-"""Places one order in a process of its own and follows it to the end; dies at the boundary that it is told.
+"""Places orders, each in a process of its own, and follows each to its end; dies at the boundary that it is told.
 
-A boundary is the moment before or after one of the things that an order goes through. Arguments: the data folder, the
-sandbox's base URL, the zoom, the boundary to die at (its name, dying when it is first passed; or its number; 0: none),
-the vendor if it is not apimart, the URL of an own image in place of the sandbox's grid ("": none), by how many seconds
-the clock is ahead at the start, and by how many from the third boundary on.
-Prints each boundary as it is passed, and in the end the task as JSON, or ``{"refused": code}``.
+A boundary is the moment before or after one of the things that an order goes through. Listens at the Unix socket that
+is its argument, and forks for each connection, so that all is imported once. A line of JSON comes in, the arguments of
+`place`. Each boundary goes out as it is passed, and in the end the task as JSON, or ``{"refused": code}``, or
+``{"broke": traceback}``; nothing more from a process that was killed.
 """
 
 import json
 import os
 import random
 import signal
+import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.vtrix import Vtrix
-from outpaint_mcp.sandbox import environment, seed_id
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
@@ -131,33 +131,45 @@ class MortalPictures(ImageLibrary):
         return kept
 
 
-async def main(
-    folder: Path,
-    base_url: str,
-    zoom: float,
-    die_at: str,
-    name: str,
+async def place(
+    *,
+    folder: str,
+    vendor: str,
+    key: str,
+    url: str,
+    task_id: str,
     image: str,
-    ahead: float,
-    later: float,
+    die_at: str,
+    clock: tuple[float, float],
 ) -> None:
-    clock = SetClock(ahead)
-    boundaries = Boundaries(die_at, clock, later)
+    """Place one order.
+
+    Args:
+        folder: the data folder.
+        vendor: its name.
+        key: for its API.
+        url: where its API is.
+        task_id: the grid to extend.
+        image: an own image to extend in its place, unless it is empty.
+        die_at: the boundary to die at: its name, dying when it is first passed, or its number; "0": none.
+        clock: by how many seconds the clock is ahead at the start, and from the third boundary on.
+    """
+    set_clock = SetClock(clock[0])
+    boundaries = Boundaries(die_at, set_clock, clock[1])
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
-    variables = environment(base_url)
+    data = Path(folder)
     async with HttpClient() as client:
-        key, url = variables[f"{name.upper()}_API_KEY"], variables[f"{name.upper()}_BASE_URL"]
         service = Service(
-            store=MortalStore(folder / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
-            images=MortalPictures(folder, roots=(folder,), allow_private=True),
-            providers={name: VENDORS[name](client, key=key, base_url=url)},
-            options=ServiceOptions(auto=(name,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={name: PRICE}),
-            clock=clock,
+            store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
+            images=MortalPictures(data, roots=(data,), allow_private=True),
+            providers={vendor: VENDORS[vendor](client, key=key, base_url=url)},
+            options=ServiceOptions(auto=(vendor,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={vendor: PRICE}),
+            clock=set_clock,
         )
-        async with service.running(), Scheduler(service, service.events, clock=clock).running():
-            order = OutpaintRequest(task_id=seed_id(name, grid=True), provider=name, image_index=2, zoom=zoom)
+        async with service.running(), Scheduler(service, service.events, clock=set_clock).running():
+            order = OutpaintRequest(task_id=task_id, provider=vendor, image_index=2, zoom=1.5)
             if image:
-                order = OutpaintRequest(image=image, provider=name, zoom=zoom, prompt="a lake")
+                order = OutpaintRequest(image=image, provider=vendor, zoom=1.5, prompt="a lake")
             try:
                 task = await service.outpaint(order)
                 with anyio.move_on_after(40):
@@ -169,7 +181,28 @@ async def main(
     sys.stdout.write(told + "\n")
 
 
+def listen(path: str) -> None:
+    # Nobody asks for the exit codes of the processes that are forked here, but they do for those of their own.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(100)
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                break
+            connection.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with connection, connection.makefile() as lines:
+        os.dup2(connection.fileno(), sys.stdout.fileno())
+        arguments = json.loads(lines.readline())
+    try:
+        anyio.run(lambda: place(**arguments))
+    except BaseException:
+        sys.stdout.write(json.dumps({"broke": traceback.format_exc()}) + "\n")
+
+
 if __name__ == "__main__":
-    folder, base_url, zoom, die_at, *rest = sys.argv[1:]
-    vendor, image, ahead, later = (*rest, *("apimart", "", "0", "0")[len(rest) :])
-    anyio.run(main, Path(folder), base_url, float(zoom), die_at, vendor, image, float(ahead), float(later))
+    listen(sys.argv[1])

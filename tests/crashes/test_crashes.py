@@ -1,33 +1,18 @@
 """Kill -9 at every boundary that an order passes, restart, make the same call: real processes, a real vendor."""
 
-import json
-import signal
-import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
-import pytest
 
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, serving
 
-SCRIPT = Path(__file__).with_name("order_once.py")
+from .conftest import Processes
+
 AT_ONCE = 6
 
 
-async def run(folder: Path, base_url: str, die_at: str) -> tuple[int, list[str], dict[str, Any] | None]:
-    """Exit code, the boundaries that were passed, and the task if the process lived to tell it."""
-    command = [sys.executable, str(SCRIPT), str(folder), base_url, "1.5", die_at]
-    done = await anyio.run_process(command, check=False)
-    lines = done.stdout.decode().splitlines()
-    passed = [line.partition(" ")[2] for line in lines if not line.startswith("{")]
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
-    return done.returncode, passed, json.loads(lines[-1]) if done.returncode == 0 else None
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_task_is_found_again(
-    tmp_path: Path,
+    tmp_path: Path, processes: Processes
 ) -> None:
     def sandbox() -> Sandbox:
         # Long enough that each state is seen.
@@ -35,7 +20,7 @@ async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_
 
     whole = sandbox()
     async with serving(whole) as base_url:
-        _, boundaries, task = await run(tmp_path / "whole", base_url, "0")
+        boundaries, task = await processes.place(tmp_path / "whole", base_url)
     whole.close()
     assert task is not None
     assert task["status"] == "succeeded"
@@ -49,10 +34,9 @@ async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_
             shop = sandbox()
             folder = tmp_path / f"death-{number}"
             async with serving(shop) as base_url:
-                code, passed, _ = await run(folder, base_url, name)
-                assert code == -signal.SIGKILL, name
-                assert passed[-1] == name
-                _, _, task = await run(folder, base_url, "0")
+                passed, told = await processes.place(folder, base_url, die_at=name)
+                assert (told, passed[-1]) == (None, name)
+                _, task = await processes.place(folder, base_url)
                 assert task is not None, name
                 counted = {kind: shop.order_count("apimart", kind) for kind in ("upscale", "outpaint")}
             shop.close()

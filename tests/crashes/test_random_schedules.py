@@ -6,14 +6,12 @@ that the same one can be played again; the moments at which processes meet canno
 """
 
 import contextlib
+import functools
 import itertools
-import json
 import random
 import shutil
-import signal
 import sqlite3
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,9 @@ from outpaint_mcp.storage.store import Store
 
 from ..images.test_library import serving as serving_files
 from ..server.test_repeats import Stamping
+from .conftest import Processes
 from .order_once import LIMITS, PRICE
 
-SCRIPT = Path(__file__).with_name("order_once.py")
 GROUPS, SCHEDULES = 4, 5
 ROUNDS = 2
 LAST_BOUNDARY = 24
@@ -50,38 +48,17 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
 )
 
 
-async def run(
-    folder: Path,
-    base_url: str,
-    die_at: int,
-    vendor: str,
-    image: str = "",
-    clock: tuple[float, float] = (0, 0),
-    away: float = 0,
-) -> dict[str, Any] | None:
-    """What one process says of the order; None if it was killed before.
-
-    `clock` is by how much its clock is ahead at first and later. The data folder is gone for `away` seconds after it
-    has taken the order.
-    """
-    ahead, later = map(str, clock)
-    command = [sys.executable, str(SCRIPT), str(folder), base_url, "1.5", str(die_at), vendor, image, ahead, later]
-    said = b""
-    async with await anyio.open_process(command, stderr=None) as process:
-        assert process.stdout is not None
-        async for text in process.stdout:
-            said += text
-            if away and b"after claim" in said:
-                hidden = await anyio.Path(folder).rename(f"{folder}-away")
-                await anyio.sleep(away)
-                # Images that it stores meanwhile are lost, which costs nothing.
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-                await hidden.rename(folder)
-                away = 0
-        await process.wait()
-    assert process.returncode in (0, -signal.SIGKILL)
-    found: dict[str, Any] | None = json.loads(said.decode().splitlines()[-1]) if process.returncode == 0 else None
-    return found
+async def vanish(folder: Path, seconds: float) -> None:
+    """The data folder is gone for a while."""
+    hidden = await anyio.Path(folder).rename(f"{folder}-away")
+    await anyio.sleep(seconds)
+    # Images that a process stores meanwhile are lost, which costs nothing.
+    while True:
+        await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+        # It may store another one just now.
+        with contextlib.suppress(OSError):
+            await hidden.rename(folder)
+            return
 
 
 async def records_in(folder: Path) -> list[Record]:
@@ -123,7 +100,7 @@ def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
         assert over, f"nobody said repeat, and {newer.id} is a second task of the same order"
 
 
-async def play(seed: int, folder: Path) -> None:
+async def play(processes: Processes, seed: int, folder: Path) -> None:
     chance = random.Random(seed)  # noqa: S311 (a schedule)
     vendor = ("apimart", "apiframe", "vtrix")[seed % 3]
     sandbox = Sandbox(SandboxSettings(seconds_per_state=0.05, painter=PlainPainter()))
@@ -138,14 +115,27 @@ async def play(seed: int, folder: Path) -> None:
                     count = chance.randint(1, 2)
                     # A second process that came meanwhile would rightly begin a new folder.
                     away = chance.choice([0, 0.3]) if count == 1 else 0
-                    async with anyio.create_task_group() as processes:
+
+                    async def on_boundary(passed: Sequence[str], away: float = away) -> None:
+                        if away and passed[-1] == "after claim" and passed.count("after claim") == 1:
+                            await vanish(folder, away)
+
+                    async with anyio.create_task_group() as running:
                         for _ in range(count):
                             die_at = chance.choice([0, *[chance.randint(1, LAST_BOUNDARY) for _ in range(3)]])
                             clock = chance.choice(CLOCKS), chance.choice(CLOCKS)
-                            processes.start_soon(run, folder, base_url, die_at, vendor, image, clock, away)
+                            place = functools.partial(
+                                processes.place,
+                                die_at=die_at,
+                                vendor=vendor,
+                                image=image,
+                                clock=clock,
+                                on_boundary=on_boundary,
+                            )
+                            running.start_soon(place, folder, base_url)
                     check(sandbox, vendor, await records_in(folder))
                 sandbox.faults.clear()
-                told = await run(folder, base_url, 0, vendor, image)
+                _, told = await processes.place(folder, base_url, vendor=vendor, image=image)
                 records = await records_in(folder)
                 check(sandbox, vendor, records)
     finally:
@@ -158,10 +148,11 @@ async def play(seed: int, folder: Path) -> None:
         assert record.task.status.is_final or record.task.status is Status.UNKNOWN, record.task.status
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("group", range(GROUPS))
-async def test_no_schedule_of_processes_makes_an_order_be_paid_twice_or_lost(tmp_path: Path, group: int) -> None:
+async def test_no_schedule_of_processes_makes_an_order_be_paid_twice_or_lost(
+    tmp_path: Path, processes: Processes, group: int
+) -> None:
     async with anyio.create_task_group() as schedules:
         for number in range(SCHEDULES):
             seed = group * SCHEDULES + number
-            schedules.start_soon(play, seed, tmp_path / str(seed), name=f"schedule {seed}")
+            schedules.start_soon(play, processes, seed, tmp_path / str(seed), name=f"schedule {seed}")
