@@ -79,6 +79,11 @@ SUBMITTED: dict[str, list[Any]] = {
     "piapi": [{"task_id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "success", "message": ""}],
     # "One published example".
     "replicate": [prediction("starting")],
+    # Bria-AI/bria-skill (2026-06); with `sync`, and `warning`: docs.bria.ai (2026-07).
+    "bria": [
+        {"request_id": "abc-123", "status_url": "https://engine.prod.bria-api.com/v2/status/abc-123"},
+        {"request_id": "abc-123", "result": {"image_url": FOUR[0], "seed": 1, "prompt": "a lake"}, "warning": "no"},
+    ],
 }
 
 PAINTED: dict[str, list[Any]] = {
@@ -249,5 +254,16 @@ FETCHED: dict[str, list[Any]] = {
         prediction("succeeded", output=FOUR[:1]),
         prediction("failed", error="The input or output was flagged as sensitive. (E005)"),
         prediction("canceled"),
+    ],
+    # docs.bria.ai (2026-07) and bria-client 0.3.1; FAILED is the word of Bria-AI/bria-skill (2026-06).
+    "bria": [
+        {"request_id": "abc-123", "status": "IN_PROGRESS"},
+        {"status": "COMPLETED", "result": {"image_url": FOUR[0]}, "request_id": "abc-123"},
+        {
+            "request_id": "abc-123",
+            "status": "ERROR",
+            "error": {"code": 502, "message": "Bad Gateway", "details": "upstream failed"},
+        },
+        {"request_id": "abc-123", "status": "FAILED", "error": None},
     ],
 }

@@ -23,6 +23,8 @@ from outpaint_mcp.providers.rejections import find_code, find_message
         ({"success": False, "message": "no"}, "no", None),
         ({"code": True, "detail": "no"}, "no", None),
         ({"error": {"error": {"message": "too deep"}}}, "", None),
+        ({"error": {"code": 422, "message": "Unprocessable", "details": "no image"}}, "Unprocessable; no image", "422"),
+        ({"message": "no", "details": {"zoom": ["wrong"]}}, "no", None),
         (
             {"detail": [{"loc": ["body", "width"], "msg": "too small", "type": "ge"}, {"loc": ["body"], "msg": "no"}]},
             "width: too small; no",

@@ -15,6 +15,7 @@ ENTRY_POINT_GROUP = "outpaint_mcp.providers"
 BUILT_IN = {
     "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",
+    "bria": "outpaint_mcp.providers.bria:Bria",
     "replicate": "outpaint_mcp.providers.replicate:Replicate",
     "stability": "outpaint_mcp.providers.stability:Stability",
     "openai": "outpaint_mcp.providers.openai:OpenAI",

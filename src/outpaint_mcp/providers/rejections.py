@@ -26,6 +26,7 @@ ERRORS_BY_STATUS: Final[Mapping[int, type[OutpaintError]]] = {
     404: UnknownTaskError,
     409: InvalidRequestError,
     413: InvalidImageError,
+    415: InvalidImageError,
     422: InvalidRequestError,
     429: RateLimitedError,
 }
@@ -45,10 +46,16 @@ def find_message(body: Any) -> str:
         if found:
             return found
     for key in ("error_message", "message", "raw_message", "detail", "description"):
-        text = body.get(key)
-        if isinstance(text, str) and text.strip():
-            return text.strip()
+        if text := _text(body, key):
+            # Bria's message may be no more than the status in words.
+            details = _text(body, "details")
+            return f"{text}; {details}" if details else text
     return ""
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    text = body.get(key)
+    return text.strip() if isinstance(text, str) else ""
 
 
 def find_code(body: Any) -> str | None:

@@ -11,6 +11,7 @@ from outpaint_mcp.sandbox.vendors.apiframe import Apiframe
 from outpaint_mcp.sandbox.vendors.apimart import APIMart
 from outpaint_mcp.sandbox.vendors.base import Vendor
 from outpaint_mcp.sandbox.vendors.bfl import Bfl
+from outpaint_mcp.sandbox.vendors.bria import Bria
 from outpaint_mcp.sandbox.vendors.fal import Fal
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.openai import OpenAI
@@ -27,6 +28,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Legnext,
     Bfl,
     Fal,
+    Bria,
     Replicate,
     Stability,
     OpenAI,
