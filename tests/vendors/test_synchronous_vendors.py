@@ -15,8 +15,10 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError, ContentRejectedError
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Cost, Status
+from outpaint_mcp.sandbox import PlainPainter, SandboxSettings
 
 from ..counting import MovedClock, running, service_over
+from ..images.test_paste_back import scene
 from ..providers.easel import Shelf
 from ..providers.network import Queue, form_of
 from .service_at_sandbox import service_at_sandbox
@@ -45,7 +47,7 @@ async def test_a_file_is_sent_upright_and_clean_in_a_form_that_adds_to_the_named
         assert (await service.outpaint(request, at_least=30)).status is Status.SUCCEEDED
     (sent,) = queue.requests
     assert SECRET.encode() not in sent.content
-    assert sent.headers["authorization"] == "Bearer key"
+    assert (sent.headers["authorization"], sent.headers["accept"]) == ("Bearer key", "application/json")
     form = form_of(sent)
     with Image.open(io.BytesIO(form["image"])) as image:
         if vendor == "stability":
@@ -62,6 +64,23 @@ async def test_a_file_is_sent_upright_and_clean_in_a_form_that_adds_to_the_named
         right = image.convert("RGB").crop((image.width - 20, 0, image.width, image.height))
         top, bottom = right.getpixel((9, 9)), right.getpixel((9, image.height - 9))
     assert (top, bottom) == ((255, 0, 0), (0, 0, 255))
+
+
+async def test_the_original_is_put_back_over_what_openai_drew_anew(tmp_path: Path) -> None:
+    own = scene((864, 640))
+    own.save(tmp_path / "scene.png")
+    settings = SandboxSettings(painter=PlainPainter(), max_side=1152)
+    async with service_at_sandbox(tmp_path, settings=settings) as at:
+        asked: dict[str, Any] = {"image": str(tmp_path / "scene.png"), "zoom": 1.3333, "sides": ("left",)}
+        kept = []
+        for options in ({}, {"keep_original": False}):
+            task = await at.order("openai", provider_options=options, **asked)
+            data, _ = await at.service.image(task.id, 1)
+            with Image.open(io.BytesIO(data)) as drawn:
+                assert drawn.size == (1152, 640)
+                kept.append(drawn.convert("RGB").crop((288, 0, 1152, 640)).tobytes() == own.tobytes())
+        assert kept == [True, False], task.notes
+        assert not any("keep_original" in body for body in at.bodies("openai", "outpaint"))
 
 
 async def test_openai_is_sent_a_prompt_of_ours_where_there_is_none_and_tells_its_tokens(tmp_path: Path) -> None:

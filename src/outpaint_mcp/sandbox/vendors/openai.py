@@ -2,7 +2,7 @@
 https://developers.openai.com/api/docs/guides/image-generation.
 
 Its base URL ends in `/v1`; here `/openai` takes that place. One image as a form is played: neither JSON, nor several
-images, nor streams. Where the mask is opaque the image stays what it was, which the real models do not promise.
+images, nor streams. The whole image is drawn anew, as by the real models: what the mask keeps is only like it was.
 """
 
 import base64
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from anyio import to_thread
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
@@ -113,13 +113,12 @@ class OpenAI(Vendor):
         task = self.order(
             call, "outpaint", secrets.token_hex(8), images, order, model=order.model, charge=tokens, instant=True
         )
-        drawn = [await self.context.input_images.bytes_of(image) for image in images]
+        drawn = [await self._drawn_anew(image, order.output_format) for image in images]
         answer = {
             "created": int(task.created_at),
-            "data": [{"b64_json": base64.b64encode(one).decode()} for one, _ in drawn],
+            "data": [{"b64_json": base64.b64encode(one).decode()} for one in drawn],
             "background": "opaque",
-            # It draws no others, whatever was asked for.
-            "output_format": "png",
+            "output_format": order.output_format,
             "size": f"{width}x{height}",
             "quality": "high" if order.quality == "auto" else order.quality,
             "usage": {
@@ -130,6 +129,10 @@ class OpenAI(Vendor):
             },
         }
         return answer_json(answer, headers={"x-request-id": f"req_{secrets.token_hex(16)}"})
+
+    async def _drawn_anew(self, image: Placed, file_format: str) -> bytes:
+        data, _ = await self.context.input_images.bytes_of(image)
+        return await to_thread.run_sync(_drawn_anew, data, file_format)
 
     def malformed(self, problems: Sequence[Problem]) -> RejectedError:
         return RejectedError(400, str(problems[0]), problems=problems)
@@ -186,6 +189,15 @@ def _cropped(data: bytes, box: tuple[int, int, int, int]) -> bytes:
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
         image.crop(box).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _drawn_anew(data: bytes, file_format: str) -> bytes:
+    """The image a little softer and brighter."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        soft = image.convert("RGB").filter(ImageFilter.GaussianBlur(1))
+        soft.point(lambda level: level + 6).save(buffer, file_format)
     return buffer.getvalue()
 
 
