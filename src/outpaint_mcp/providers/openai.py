@@ -30,20 +30,20 @@ PROMPT = (
     "Extend this picture beyond its borders: paint the transparent area so that scene, perspective, light, colours and "
     "style go on without a seam. Leave what is there already as it is. No frame, no border, no text."
 )
-# Several images would be paid each, while limits count one order; a stream is no answer that is read here. Further
-# images would be taken for what is to be extended.
+# Several images would be paid each, while limits count one order; a stream is no answer that is read here.
 REFUSED = {
-    "n": "Order again with repeat for another image.",
+    "n": "Leave it out: an order gives one image. Order again with repeat for another.",
     "stream": "Leave it out: the image is waited for.",
     "partial_images": "Leave it out: the image is waited for.",
-    "images": "Give one image as image.",
-    "image[]": "Give one image as image.",
+    "images": "Give the one image as image.",
 }
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    for name, advice in REFUSED.items():
-        if name in options:
+    for name in options:
+        # Files of a form are listed as image[]: further ones would be taken for what is to be extended.
+        advice = REFUSED["images"] if name.startswith("image[") else REFUSED.get(name)
+        if advice is not None:
             raise api.InvalidRequestError(f"OpenAI's orders here go without {name!r} in provider_options.", advice)
 
 
@@ -62,7 +62,8 @@ def _operation(model: str) -> api.Operation:
             api.Feature.SIDES: api.Argument("any"),
             api.Feature.PROMPT: api.Argument("any; a sentence that asks for an extension if there is none", "prompt"),
             api.Feature.PROVIDER_OPTIONS: api.Argument(
-                "merged into the form: model (gpt-image-2 or later), quality, background, moderation, ...; no n",
+                "merged into the form: quality, background, moderation, ..., but no n; model is gpt-image-2, "
+                "gpt-image-2.5-sunburst, gpt-image-2.5-flare, gpt-image-2.6-sunburst or gpt-image-2.6-flare",
                 check=_check_options,
             ),
         },

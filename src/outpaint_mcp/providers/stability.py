@@ -48,7 +48,7 @@ class Stability(api.SynchronousProvider):
             "/v2beta/stable-image/edit/outpaint",
             source=api.Argument(wire="image"),
             arguments={
-                api.Feature.ASPECT_RATIO: api.Argument("any; your image 1:2.5 to 2.5:1"),
+                api.Feature.ASPECT_RATIO: api.Argument("any"),
                 api.Feature.SIDES: api.Argument("any"),
                 api.Feature.PROMPT: api.Argument("any", "prompt"),
                 api.Feature.PROVIDER_OPTIONS: api.Argument(
