@@ -3,6 +3,7 @@
 The server asks a vendor by itself once in six minutes here, so whatever is noticed sooner came with a callback.
 """
 
+import base64
 import contextlib
 import json
 import socket
@@ -22,7 +23,7 @@ from outpaint_mcp.sandbox import Order, environment, seed_id
 from outpaint_mcp.web.app import MAX_CALLBACK_BYTES
 from outpaint_mcp.web.uvicorn_server import base_url_of, listening, serving
 
-from ..serving import settings_for
+from ..serving import picture, settings_for
 from .processes import Vendors, an_order, called, http_server, open_vendors, text_of, until, variables
 
 RARELY = (60.0, 60.0)
@@ -145,6 +146,15 @@ async def test_a_vendors_callback_leads_to_one_question_and_the_end_of_the_task(
     await until(lambda: any(one.task == order.id for one in at.vendors.sandbox.deliveries()))
     (delivery,) = (one for one in at.vendors.sandbox.deliveries() if one.task == order.id)
     assert (delivery.outcome, delivery.detail) == ("delivered", "HTTP 200")
+
+
+async def test_a_callback_in_the_orders_url_counts_however_the_vendor_signs_it(at: Called, tmp_path: Path) -> None:
+    image = f"data:image/png;base64,{base64.b64encode(picture(tmp_path).read_bytes()).decode()}"
+    task = await called(at.client, "outpaint", image=image, provider="fal", zoom=1.5, wait_seconds=0)
+    assert task["status"] in ("queued", "running")
+    at.vendors.finish()
+    assert (await at.finished(task))["status"] == "succeeded"
+    assert at.vendors.polls(f"{task['remote_id']}/status") == 1
 
 
 async def test_a_task_that_fails_is_called_back_about_too(at: Called) -> None:
