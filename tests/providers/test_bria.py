@@ -67,8 +67,9 @@ def test_options_do_not_place_the_image_and_transparency_is_kept_unless_they_say
     for name in ("aspect_ratio", "sync", *PLACED):
         with pytest.raises(InvalidRequestError, match=name):
             provider.check(OutpaintRequest(image="a.png", provider_options={name: 1}), SourceKind.IMAGE)
-    assert provider.normalised_options({"seed": 1}) == {"preserve_alpha": True, "seed": 1}
-    assert provider.normalised_options({"preserve_alpha": False}) == {"preserve_alpha": False}
+    plain = OutpaintRequest()
+    assert provider.normalised_options({"seed": 1}, plain) == {"preserve_alpha": True, "seed": 1}
+    assert provider.normalised_options({"preserve_alpha": False}, plain) == {"preserve_alpha": False}
 
 
 async def test_the_key_the_paths_and_whom_a_poll_asks() -> None:

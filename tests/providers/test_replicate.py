@@ -136,8 +136,8 @@ def test_a_larger_canvas_is_scaled_into_five_thousand_pixels_and_the_image_by_th
 
 def test_naming_the_usual_model_is_no_other_order() -> None:
     provider, _ = of(Replicate)
-    assert provider.normalised_options({"model": "bria/expand-image", "seed": 1}) == {"seed": 1}
-    assert provider.normalised_options(FLUX) == FLUX
+    assert provider.normalised_options({"model": "bria/expand-image", "seed": 1}, OutpaintRequest()) == {"seed": 1}
+    assert provider.normalised_options(FLUX, OutpaintRequest()) == FLUX
 
 
 @pytest.mark.parametrize(

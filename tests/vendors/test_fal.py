@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ async def test_a_file_is_sent_upright_and_clean_and_all_that_is_new_lies_on_the_
         request = OutpaintRequest(image=str(source), provider="fal", zoom=1.5, sides=("left",), prompt=prompt)
         task = await at.finished(request)
         assert task.status is Status.SUCCEEDED, task.failure
+        named = replace(request, provider_options={"endpoint": path.removeprefix("/fal/")})
+        assert (await at.finished(named)).id == task.id, "it is the endpoint that is used anyway"
         (order,) = at.sandbox.orders("fal")
         data, _ = await at.service.image(task.id, 1)
     assert order.path == path

@@ -5,11 +5,9 @@ import ipaddress
 import json
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
-import pytest
 import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -55,10 +53,6 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.skipif(
-    find_spec("fal_client") is None and "OUTPAINT_TEST_EVERYTHING" not in os.environ,
-    reason="needs fal-client, of the dev extra",
-)
 async def test_the_vendors_sdk_places_an_order_and_reads_its_result(tmp_path: Path) -> None:
     sandbox = Sandbox(SandboxSettings(seconds_per_state=0.1, painter=PlainPainter()))
     secure = certificate(tmp_path)

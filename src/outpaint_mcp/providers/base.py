@@ -260,10 +260,13 @@ class Provider(ABC):
             OutpaintError: what is asked does not go together.
         """
 
-    def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """`provider_options` as they are ordered: by default without a variant that is the usual one anyway."""
-        usual = [name for name, one in self.variants.items() if one is self.operations.get(SourceKind.IMAGE)]
-        return {name: value for name, value in options.items() if name != self.variant_option or value not in usual}
+    def normalised_options(self, options: Mapping[str, Any], arguments: ProviderArguments) -> dict[str, Any]:
+        """`provider_options` as they are ordered: by default without a variant that is used for `arguments` anyway."""
+        without = {name: value for name, value in options.items() if name != self.variant_option}
+        if len(without) == len(options):
+            return without
+        named, usual = (self.operation(SourceKind.IMAGE, arguments, these) for these in (options, without))
+        return without if named is usual else dict(options)
 
     def format_options(self, file_format: str | None) -> dict[str, Any]:
         """The options that ask for images in this file format, if the provider has a choice."""

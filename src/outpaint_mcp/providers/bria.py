@@ -89,7 +89,7 @@ class Bria(api.HttpProvider):
         failed="error failed",
     )
 
-    def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def normalised_options(self, options: Mapping[str, Any], arguments: api.ProviderArguments) -> dict[str, Any]:
         # What Bria does without it is not certain.
         return {"preserve_alpha": True, **options}
 

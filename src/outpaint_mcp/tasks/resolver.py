@@ -168,7 +168,7 @@ class Resolver:
             frame=frame_of(request, source) if isinstance(source, InputImage) else None,
             zoom=float(request.zoom) if provider.sends_zoom(request) else None,
             **request.provider_arguments(),
-            options=provider.normalised_options(options),
+            options=provider.normalised_options(options, request),
             task_id=request.task_id,
             image=_shown_image(request.image, source),
             image_index=request.image_index,

@@ -116,8 +116,13 @@ def test_options_are_ordered_with_their_defaults_so_that_the_same_job_is_the_sam
     provider = LocalProvider(tmp_path)
     provider.check(REQUEST, SourceKind.IMAGE)
     defaults = {"quality": "balanced", "variants": 1, "format": "png"}
-    assert provider.normalised_options({}) == provider.normalised_options({"variants": 1}) == defaults
-    assert provider.normalised_options({"seed": 7, "format": "webp"}) == {**defaults, "seed": 7, "format": "webp"}
+    for given in ({}, {"variants": 1}):
+        assert provider.normalised_options(given, OutpaintRequest()) == defaults
+    assert provider.normalised_options({"seed": 7, "format": "webp"}, OutpaintRequest()) == {
+        **defaults,
+        "seed": 7,
+        "format": "webp",
+    }
 
 
 def test_each_variant_has_a_seed_of_its_own(tmp_path: Path, source: InputImage) -> None:

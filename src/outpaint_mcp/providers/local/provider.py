@@ -129,7 +129,7 @@ class LocalProvider(Provider):
         super().check(request, kind)
         _read_options(request.provider_options)
 
-    def normalised_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def normalised_options(self, options: Mapping[str, Any], arguments: ProviderArguments) -> dict[str, Any]:
         return _read_options(options).model_dump(exclude_none=True)
 
     def format_options(self, file_format: str | None) -> dict[str, Any]:
