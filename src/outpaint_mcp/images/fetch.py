@@ -57,6 +57,12 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 @functools.cache
+def trusted_authorities() -> ssl.SSLContext:
+    """Whose certificates this machine trusts, read once for the whole process: that takes longer than most requests."""
+    return httpx2.create_ssl_context()
+
+
+@functools.cache
 def user_agent() -> bytes:
     """The program's name and version, and where to read about it if the package says so: some hosts demand that."""
     try:
@@ -155,7 +161,9 @@ class ImageFetcher:
             # One connection for each request: it is never shared by two names at one address, of which only one was
             # verified. Without httpx, so without proxies, which would resolve the name themselves.
             connection = httpcore2.AsyncHTTPConnection(
-                request.url.origin, ssl_context=self._context(), network_backend=_Backend(head)
+                request.url.origin,
+                ssl_context=self._ssl_context or trusted_authorities(),
+                network_backend=_Backend(head),
             )
             response: httpcore2.Response | None = None
             try:
@@ -175,11 +183,6 @@ class ImageFetcher:
             f"{_ascii_host(target)} cannot be connected to, or its certificate is not valid.",
             "Check the URL, or give another one.",
         )
-
-    def _context(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = httpx2.create_ssl_context()
-        return self._ssl_context
 
     def _request(self, target: httpx2.URL, address: str) -> httpcore2.Request:
         timeouts = {"connect": self._connect_timeout, "read": self._timeout, "write": self._timeout}

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import random
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -32,6 +31,7 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
 )
 from outpaint_mcp.domain.events import Observer
+from outpaint_mcp.images.fetch import trusted_authorities
 from outpaint_mcp.providers.calls import ApiCall, Endpoint
 from outpaint_mcp.providers.http_answers import HttpAnswer, read_answer
 from outpaint_mcp.providers.money import MAYBE_STATUSES, TAKEN_AFTER, Taken, proves_refusal, taken_by_status
@@ -109,7 +109,6 @@ class HttpClient:
         self._observer = observer or Observer()
         # A vendor that hangs uses up its own connections only, and polls never those of orders.
         self._sessions: dict[tuple[str, str], httpx2.AsyncClient] = {}
-        self._ssl_context: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -260,11 +259,9 @@ class HttpClient:
         found = self._sessions.get((endpoint.name or endpoint.title, kind))
         if found is not None:
             return found
-        if self._ssl_context is None:
-            self._ssl_context = httpx2.create_ssl_context()
         session = httpx2.AsyncClient(
             transport=self._transport,
-            verify=self._ssl_context,
+            verify=trusted_authorities(),
             limits=httpx2.Limits(
                 max_connections=MAX_CONNECTIONS,
                 # An order goes out on a fresh connection: one that the vendor is about to close would leave it unknown
