@@ -81,6 +81,10 @@ def test_a_large_image_is_scaled_with_its_canvas(sides: tuple[Side, ...] | None,
     assert all(abs(one - other) <= 1 for one, other in told), scaled
 
 
+def test_a_small_image_is_scaled_up_no_more_than_it_takes_and_with_its_canvas() -> None:
+    assert TALL.fitted(Frame(960, 480, 160, 0, 640, 480)) == Frame(1152, 576, 192, 0, 768, 576)
+
+
 def test_what_no_scaling_makes_fit_is_refused_with_what_to_change() -> None:
     def check(limits: CanvasLimits, width: int, height: int, ratio: AspectRatio | None = None) -> None:
         frame = Frame.around(width, height, zoom=1.5 if ratio is None else 1, aspect_ratio=ratio)

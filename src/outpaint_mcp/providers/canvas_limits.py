@@ -93,18 +93,19 @@ class CanvasLimits:
 
         Where a side does not grow, the image touches that side of the canvas there too.
         """
-        scale = self._scale(frame)
         # Rounding one side down and the other up is for a ratio at its limit, which else it may pass.
         roundings = ((_nearest, _nearest), (floor, floor), (floor, ceil), (ceil, floor))
-        ways = [self._scaled(frame, scale, *one) for one in roundings]
-        return next(filter(self._holds, ways), ways[1])
+        scales = (self._scale(frame, 0), self._scale(frame, self.multiple))
+        ways = [self._scaled(frame, scale, *one) for scale in scales for one in roundings]
+        return next(filter(self._holds, ways), ways[5])
 
-    def _scale(self, frame: Frame) -> Fraction:
+    def _scale(self, frame: Frame, step: int) -> Fraction:
+        """How far the frame is to be scaled; to enough pixels even where both sides lose up to `step` to the grid."""
         area, image_area = frame.canvas_width * frame.canvas_height, frame.width * frame.height
         scale = Fraction(1)
         if self.min_pixels is not None:
-            # The smallest s for which (s w - g)(s h - g) is enough: both sides may be rounded down by a grid's step g.
-            sides = self.multiple * (frame.canvas_width + frame.canvas_height)
+            # The smallest s for which (s w - step)(s h - step) is enough.
+            sides = step * (frame.canvas_width + frame.canvas_height)
             scale = max(scale, (sides + _root(Fraction(sides**2 + 4 * area * self.min_pixels)) + 1) / (2 * area))
         for most, found in (
             (self.max_side, max(frame.canvas_width, frame.canvas_height)),
@@ -129,7 +130,8 @@ class CanvasLimits:
             return side, 0, side
         step = self.multiple if self.aligned else 1
         end = canvas - start - size
-        length = _on_grid(size * scale, step, rounded)
+        # By as much as this side of the canvas: the grid then stretches the image no more than all of it.
+        length = _on_grid(Fraction(size * side, canvas), step, rounded)
         length = min(max(step, length), side - step * bool(start) - step * bool(end))
         begins = _on_grid(Fraction(side - length) * Fraction(start, start + end), step, _nearest)
         return side, begins if start and end else side - length if start else 0, length
