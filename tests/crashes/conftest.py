@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from outpaint_mcp.sandbox import environment, seed_id
+from outpaint_mcp.sandbox import VENDORS, environment, seed_id
 
 SCRIPT = Path(__file__).with_name("order_once.py")
 
@@ -45,9 +45,9 @@ class Processes:
         arguments = {
             "folder": str(folder),
             "vendor": vendor,
-            "key": variables[f"{vendor.upper()}_API_KEY"],
+            "key": VENDORS[vendor].key,
             "url": variables[f"{vendor.upper()}_BASE_URL"],
-            "task_id": seed_id(vendor, grid=True),
+            "task_id": "" if image else seed_id(vendor, grid=True),
             "image": image,
             "die_at": str(die_at),
             "clock": clock,

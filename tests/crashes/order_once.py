@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,11 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
+from outpaint_mcp.domain.task import ResultImage, Status, StoredImage, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
-from outpaint_mcp.providers.apiframe import Apiframe
-from outpaint_mcp.providers.apimart import Apimart
+from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
-from outpaint_mcp.providers.vtrix import Vtrix
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
@@ -104,19 +103,11 @@ class Mortal(HttpProvider):
         return update
 
 
-class MortalApimart(Mortal, Apimart):
-    pass
-
-
-class MortalApiframe(Mortal, Apiframe):
-    pass
-
-
-class MortalVtrix(Mortal, Vtrix):
-    pass
-
-
-VENDORS: dict[str, type[Mortal]] = {"apimart": MortalApimart, "apiframe": MortalApiframe, "vtrix": MortalVtrix}
+VENDORS: dict[str, Callable[..., Mortal]] = {
+    name: type(f"Mortal{one.__name__}", (Mortal, one), {})
+    for name, one in provider_classes().items()
+    if issubclass(one, HttpProvider)
+}
 PRICE = 0.05
 LIMITS = DailyLimits(usd=5 * PRICE, orders=5)
 
@@ -128,6 +119,12 @@ class MortalPictures(ImageLibrary):
         self.boundaries.cross("before keep")
         kept = await super().keep(url, client=client)
         self.boundaries.cross("after keep")
+        return kept
+
+    async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
+        self.boundaries.cross("before keep_bytes")
+        kept = await super().keep_bytes(data, client=client)
+        self.boundaries.cross("after keep_bytes")
         return kept
 
 
@@ -158,11 +155,19 @@ async def place(
     boundaries = Boundaries(die_at, set_clock, clock[1])
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     data = Path(folder)
+    images = MortalPictures(data, roots=(data,), allow_private=True)
+
+    async def keep(answer: bytes, client: str) -> ResultImage:
+        stored = await images.keep_bytes(answer, client=client)
+        url = images.path_of(stored.sha256, stored.mime_type).as_uri()
+        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
+
     async with HttpClient() as client:
+        more = {"keep": keep} if provider_classes()[vendor].synchronous else {}
         service = Service(
             store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
-            images=MortalPictures(data, roots=(data,), allow_private=True),
-            providers={vendor: VENDORS[vendor](client, key=key, base_url=url)},
+            images=images,
+            providers={vendor: VENDORS[vendor](client, key=key, base_url=url, **more)},
             options=ServiceOptions(auto=(vendor,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={vendor: PRICE}),
             clock=set_clock,
         )
@@ -171,7 +176,7 @@ async def place(
             if image:
                 order = OutpaintRequest(image=image, provider=vendor, zoom=1.5, prompt="a lake")
             try:
-                task = await service.outpaint(order)
+                task = await service.outpaint(order, at_least=20)
                 with anyio.move_on_after(40):
                     while task.status in (Status.QUEUED, Status.RUNNING):
                         task = await service.get_task(task.id, wait_seconds=5)
