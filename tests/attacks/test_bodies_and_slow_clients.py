@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 
-from outpaint_mcp.web.app import MAX_CALLBACKS
+from outpaint_mcp.web.callbacks import AT_ONCE as MAX_CALLBACKS
 from outpaint_mcp.web.uvicorn_server import MAX_HEAD_BYTES
 
 from ..serving import settings_for

@@ -153,7 +153,7 @@ def test_a_task_whose_image_cannot_be_written_is_told_and_can_be_written_elsewhe
     task_id = json.loads(done.stdout)["id"]
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"[configuration] The image cannot be written to {where}: ")
-    assert last.endswith(f". Write it elsewhere with: outpaint-mcp task {task_id} -o FILE")
+    assert last.endswith(f". outpaint-mcp task {task_id} -o FILE writes it elsewhere.")
     assert run(tmp_path, "task", task_id, "-o", "out.png").returncode == 0
     assert (tmp_path / "out.png").exists()
 

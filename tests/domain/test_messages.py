@@ -1,33 +1,53 @@
 """Every refusal says what is wrong and what to do, in whole sentences."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import outpaint_mcp
 from outpaint_mcp.domain import errors
 from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.task import Failure
 
 SOURCE = Path(outpaint_mcp.__file__).parent
 KINDS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, OutpaintError)}
+FINDINGS = ("problem", "warning")
+"""The findings of `doctor`, whose advice may be a command to be copied."""
+ENDS = (".", "?")
 SHOWN_AS_CODE = {"plan.shown"}
 """What an advice may end with though it is no sentence: text to be copied."""
 
 
-def raised() -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
-    """Where each error is built, its message, and its advice if it has one of its own."""
+def raised() -> Iterator[tuple[str, ast.expr]]:
+    """Where each error, failure of a task and finding of `doctor` is built; each message and each advice.
+
+    A text that is given by a name is every text that the name is given in that file.
+    """
     for file in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and node.args:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        named: dict[str, list[ast.expr]] = defaultdict(list)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                named[node.targets[0].id].append(node.value)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name in KINDS:
-                    advice = node.args[1] if len(node.args) > 1 else None
-                    yield f"{file.relative_to(SOURCE)}:{node.lineno}", node.args[0], advice
+                given = node.args[:2] if name in KINDS else node.args[1:2] if name in FINDINGS else []
+                if name in (*KINDS, Failure.__name__):
+                    given = [*given, *(one.value for one in node.keywords if one.arg in ("message", "advice"))]
+                for text in given:
+                    for one in named.get(text.id, []) if isinstance(text, ast.Name) else [text]:
+                        yield f"{file.relative_to(SOURCE)}:{one.lineno}", one
 
 
 def ending(text: ast.expr) -> str | None:
     """How a text ends, as far as the source tells; None where it does not."""
     match text:
+        case ast.IfExp(body=one, orelse=other):
+            return next((end for end in (ending(one), ending(other)) if end and not end.endswith(ENDS)), None)
+        case ast.BinOp(op=ast.Add(), right=right):
+            return ending(right)
         case ast.Constant(value=str(value)):
             return value
         case ast.JoinedStr(values=[*_, ast.Constant(value=str(value))]):
@@ -39,12 +59,9 @@ def ending(text: ast.expr) -> str | None:
 
 def test_messages_and_advice_are_whole_sentences() -> None:
     found = list(raised())
-    assert len(found) > 150, "they are found at all"
+    assert len(found) > 300, "they are found at all"
     broken = [
-        f"{where}: {text!r}"
-        for where, message, advice in found
-        for part in (message, advice)
-        if part is not None and (text := ending(part)) is not None and not text.endswith((".", "?"))
+        f"{where}: {end!r}" for where, text in found if (end := ending(text)) is not None and not end.endswith(ENDS)
     ]
     assert broken == []
 

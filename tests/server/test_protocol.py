@@ -12,6 +12,7 @@ from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, ResourceTemplateReferenc
 
 from outpaint_mcp import __version__
 from outpaint_mcp.bootstrap import Front, create_server
+from outpaint_mcp.domain.errors import InternalError
 from outpaint_mcp.server.app import INSTRUCTIONS, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 
@@ -53,7 +54,7 @@ async def test_there_are_no_prompts_and_asking_for_one_leaves_no_traceback(
         with pytest.raises(MCPError) as refused:
             await client.get_prompt("anything")
     assert refused.value.error.code == INVALID_PARAMS
-    assert "Unknown prompt" in refused.value.error.message
+    assert "There is no such prompt" in refused.value.error.message
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -106,7 +107,7 @@ async def test_an_unexpected_failure_is_logged_and_its_text_is_not_sent(
             errors.append(str(subscribed.value.error))
     assert result.is_error
     assert [block.text for block in result.content if isinstance(block, TextContent)] == [
-        "Error executing tool get_task"
+        str(InternalError("The tool get_task failed."))
     ]
     assert not [error for error in errors if SECRET in error]
     logged = [record for record in caplog.records if record.exc_info and SECRET in str(record.exc_info[1])]

@@ -128,7 +128,7 @@ async def ended_promptly(server: HttpServer) -> int:
 
 
 async def stopping(server: HttpServer) -> bool:
-    return await readiness(server) == (503, "stopping")
+    return await readiness(server) == (503, "[not_ready] The server is stopping. Call again in a minute.\n")
 
 
 @pytest.mark.parametrize(

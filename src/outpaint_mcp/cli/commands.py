@@ -241,7 +241,7 @@ async def _finish(service: "Service", task: Task, given: Path | None, default: P
 
 def _not_written(error: OutpaintError | OSError, target: Path, task_id: str) -> OutpaintError:
     """Why an image is not in a file, and how it can be written elsewhere."""
-    elsewhere = f"Write it elsewhere with: outpaint-mcp task {task_id} -o FILE"
+    elsewhere = f"outpaint-mcp task {task_id} -o FILE writes it elsewhere."
     if isinstance(error, OSError):
         return ConfigurationError(f"The image cannot be written to {target}: {error.strerror}.", elsewhere)
     return error

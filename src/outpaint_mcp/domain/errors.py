@@ -13,6 +13,7 @@
     │   ├── ForbiddenUrlError             forbidden_url
     │   └── InvalidImageError             invalid_image
     │       └── UndecidedImageError           (the same code)
+    ├── InternalError                 internal
     └── ProviderError                 the provider said no, or nothing that can be understood
         ├── AuthenticationError           authentication_failed
         ├── InsufficientCreditsError      insufficient_credits
@@ -111,6 +112,16 @@ class InvalidImageError(RefusedError):
 
 class UndecidedImageError(InvalidImageError):
     """Decoding the image took more time or memory than there was, which says nothing of whether it is whole."""
+
+
+class InternalError(OutpaintError):
+    """We failed, and nobody knows at what."""
+
+    code = "internal"
+    default_advice = (
+        "Make the same call again, its arguments unchanged: nothing is ordered twice. If it fails again, have the "
+        "operator look at the server's log."
+    )
 
 
 class ProviderError(OutpaintError):

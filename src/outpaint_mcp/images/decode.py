@@ -153,8 +153,11 @@ def _decode(
             raise refusal() from error
         raise InvalidImageError("The file is not an image, or in no format that is read here.") from error
     except Image.DecompressionBombError as error:
-        most = f"{MAX_INPUT_PIXELS // 1_000_000} megapixels"
-        raise InvalidImageError(f"The image has many more than {most}.", f"Scale it down to at most {most}.") from error
+        side = math.isqrt(MAX_INPUT_PIXELS)
+        raise InvalidImageError(
+            f"The image has many more than {MAX_INPUT_PIXELS // 1_000_000} megapixels.",
+            f"Scale it down to {side}x{side} pixels, or as many in another shape.",
+        ) from error
     except _BROKEN as error:
         if is_cut_off(error, contents.data):
             raise refusal() from error

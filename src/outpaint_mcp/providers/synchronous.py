@@ -122,7 +122,7 @@ class SynchronousProvider(HttpProvider):
             except InvalidImageError as error:
                 problem = error.message
         if not images:
-            message = f"{self.title} answered with something that is not an image: {problem}"
+            message = f"{self.title} answered with something that is not an image. {problem}"
             failure = Failure(code=UnexpectedResponseError.code, message=message)
             return TaskUpdate(Status.FAILED, order.key, failure=failure, cost=painted.cost, notes=painted.notes)
         notes = painted.notes

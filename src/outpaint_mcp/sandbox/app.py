@@ -4,7 +4,7 @@ It opens no sockets: `serving` does that. Everything it holds is in memory and i
 """
 
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import get_args
 
 import httpx2
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnknownTaskError
 from outpaint_mcp.sandbox.fault_injection import Connections, FaultInjector, RequestRecord
 from outpaint_mcp.sandbox.faults import FAULT_DESCRIPTIONS, Fault, Faults
 from outpaint_mcp.sandbox.image_specs import ImageSpec
@@ -27,6 +28,7 @@ from outpaint_mcp.sandbox.vendors.input_images import InputImages
 from outpaint_mcp.sandbox.webhooks import Delivery, Webhooks
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_FAULT = '{"vendor": "legnext", "on": "submit", "fault": "drop"}'
 
 
 class Sandbox:
@@ -120,11 +122,11 @@ class Sandbox:
     async def _image(self, request: Request) -> Response:
         image = self._find_image(**request.path_params)
         if image is None:
-            return JSONResponse({"error": "not found"}, 404)
+            return _refusal(404, UnknownTaskError("There is no such image.", "Take a URL from a task's answer."))
         try:
             data, mime_type = await self.image_store.read(image)
         except ImageGoneError:
-            return JSONResponse({"error": "gone"}, 404)
+            return _refusal(404, UnknownTaskError("The image is gone.", "Order it again."))
         return Response(data, media_type=mime_type)
 
     def _find_image(self, vendor: str, id: str, name: str) -> ImageSpec | None:  # noqa: A002 - the route's parameter
@@ -148,12 +150,17 @@ class Sandbox:
     async def _add_fault(self, request: Request) -> Response:
         # Only as application/json: a web page could send anything else here from a visitor's browser.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return JSONResponse({"error": "send application/json"}, 415)
+            return _refusal(
+                415, InvalidRequestError("A fault is not taken in this form.", "Send JSON, as application/json.")
+            )
         try:
             fault = Fault.model_validate_json(await request.body())
         except ValidationError as error:
-            problems: Any = error.errors(include_url=False, include_context=False, include_input=False)
-            return JSONResponse({"error": problems}, 422)
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            words = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in problems)
+            return _refusal(
+                422, InvalidRequestError(f"The fault cannot be set ({words}).", f"Send one such as {_FAULT}.")
+            )
         self.faults.add(fault)
         return JSONResponse(fault.model_dump(), 201)
 
@@ -177,6 +184,10 @@ class Sandbox:
 
     async def _list_webhooks(self, request: Request) -> Response:
         return JSONResponse({"webhooks": [asdict(delivery) for delivery in self.deliveries()]})
+
+
+def _refusal(status: int, error: OutpaintError) -> Response:
+    return JSONResponse({"error": str(error)}, status)
 
 
 def create_sandbox(settings: SandboxSettings | None = None) -> Sandbox:

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from outpaint_mcp.domain.errors import ForbiddenUrlError
 from outpaint_mcp.sandbox.app import Sandbox
 from outpaint_mcp.sandbox.loopback import is_loopback
 from outpaint_mcp.sandbox.settings import SandboxSettings
@@ -93,6 +94,7 @@ class _OnlyLocalHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_loopback(f"http://{Headers(scope=scope).get('host', '')}"):
-            await PlainTextResponse("Not a loopback host", 421)(scope, receive, send)
+            refused = ForbiddenUrlError("The sandbox answers on loopback only.", "Call it at 127.0.0.1 or localhost.")
+            await PlainTextResponse(str(refused), 421)(scope, receive, send)
             return
         await self._app(scope, receive, send)

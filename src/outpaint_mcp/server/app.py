@@ -26,7 +26,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from outpaint_mcp import __version__
-from outpaint_mcp.domain.errors import RateLimitedError
+from outpaint_mcp.domain.errors import InternalError, InvalidRequestError, RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.holding import holding
 from outpaint_mcp.server.lazy_service import LazyService
@@ -137,7 +137,8 @@ async def _list_prompts(_: ServerRequestContext[Any, Any], __: PaginatedRequestP
 
 
 async def _get_prompt(_: ServerRequestContext[Any, Any], params: GetPromptRequestParams) -> GetPromptResult:
-    raise MCPError(INVALID_PARAMS, "Unknown prompt: there are none", {"name": params.name[:200]})
+    refused = InvalidRequestError("There is no such prompt, nor any other.", "Call the tool outpaint.")
+    raise MCPError(INVALID_PARAMS, str(refused), {"name": params.name[:200]})
 
 
 class _RateLimiting:
@@ -170,7 +171,7 @@ class _RateLimiting:
         except Exception as error:
             # In the older protocol the SDK would send the exception's own text.
             logger.exception("%s failed", ctx.method)
-            raise MCPError(INTERNAL_ERROR, "Internal server error") from error
+            raise MCPError(INTERNAL_ERROR, str(InternalError(f"{ctx.method} failed."))) from error
 
     def _stamped(self, result: CallToolResult, version: str) -> CallToolResult:
         """A result of the middleware's own, with what the SDK writes into every other answer."""

@@ -98,7 +98,7 @@ class Resources:
     async def _contents(self, uri: str) -> TextResourceContents | BlobResourceContents:
         """
         Raises:
-            MCPError: there is no such resource.
+            UnknownTaskError: there is no such resource.
             OutpaintError: it cannot be read.
         """
         client = self._client_of()
@@ -119,4 +119,6 @@ class Resources:
                 )
             data, mime_type = await (await self._lazy.get()).image(match[1], int(match[2]), client=client)
             return BlobResourceContents(uri=uri, blob=base64.b64encode(data).decode(), mime_type=mime_type)
-        raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri[:200]}", {"uri": uri})
+        raise UnknownTaskError(
+            f"There is no resource {uri[:200]!r}.", "Give one such as outpaint://tasks or outpaint://tasks/ID."
+        )

@@ -26,7 +26,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.server.lazy_service import LazyService
@@ -168,9 +168,8 @@ class TaskSubscriptions:
         uri = str(params.uri)
         found = TASK_URI.fullmatch(uri)
         if found is None:
-            raise MCPError(
-                INVALID_PARAMS, "Only a task's resource, outpaint://tasks/{id}, can be watched", {"uri": uri}
-            )
+            refused = InvalidRequestError("Only a task's resource can be watched.", "Give outpaint://tasks/ID.")
+            raise MCPError(INVALID_PARAMS, str(refused), {"uri": uri})
         try:
             task = await (await self._lazy.get()).get_task(found[1], client=self._client_of())
         except OutpaintError as error:

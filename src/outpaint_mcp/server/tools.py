@@ -25,7 +25,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from outpaint_mcp.domain.errors import NotReadyError, OutpaintError
+from outpaint_mcp.domain.errors import InternalError, InvalidRequestError, NotReadyError, OutpaintError
 from outpaint_mcp.domain.task import Image, OnProgress, Status, Task
 from outpaint_mcp.server.arguments import (
     GetTaskArguments,
@@ -157,14 +157,16 @@ class Tools:
                     return await self._list_providers(checked(ListProvidersArguments, arguments))
                 case _:
                     names = ", ".join(sorted(tool.name for tool in self._tools))
-                    raise MCPError(INVALID_PARAMS, f"Unknown tool: the tools are {names}")
+                    raise MCPError(
+                        INVALID_PARAMS, str(InvalidRequestError("There is no such tool.", f"The tools are {names}."))
+                    )
         except OutpaintError as error:
             return error_result(str(error))
         except MCPError:
             raise
         except Exception:
             logger.exception("the tool %s failed", params.name)
-            return error_result(f"Error executing tool {params.name}")
+            return error_result(str(InternalError(f"The tool {params.name} failed.")))
 
     async def _outpaint(self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
         profile = _profile(ctx)

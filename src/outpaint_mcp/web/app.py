@@ -9,7 +9,7 @@ import ipaddress
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import anyio
@@ -25,19 +25,27 @@ from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from outpaint_mcp.domain.errors import OutpaintError
+from outpaint_mcp.domain.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    NotReadyError,
+    OutpaintError,
+)
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.tasks.image_links import IMAGES_PATH
 from outpaint_mcp.tasks.service import Service
 from outpaint_mcp.web.admission import SESSION_IDLE_SECONDS, Admission
 from outpaint_mcp.web.auth import ClientVerifier, OAuth
+from outpaint_mcp.web.callbacks import CallbackRoute
 from outpaint_mcp.web.images import ImageRoute
+from outpaint_mcp.web.refusals import refusal
 
 logger = logging.getLogger(__name__)
 
@@ -47,18 +55,24 @@ if TYPE_CHECKING:
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 MESSAGES_PATH = "/messages/"
-MAX_CALLBACK_BYTES = 64 * 1024
-"""The largest callback that is read: some hold the whole task."""
-MAX_CALLBACKS = 32
-"""How many callbacks are read at the same time."""
-CALLBACK_SECONDS = 10.0
-"""How long a callback may take to be read."""
 STOP_SECONDS = 10.0
 """How long a stop waits for calls to return."""
 FLUSH_SECONDS = 2.0
 """How long it then waits for their answers to be sent."""
 SSE_FLUSH_SECONDS = 0.3
 """How long it then leaves for answers over SSE to be sent."""
+
+_NOT_OPEN: Final = NotReadyError("The server is not open yet, or stops.", "Call again in 5 seconds.")
+_STOPPING: Final = NotReadyError("The server is stopping.", "Call again in a minute.")
+_NOT_ALLOWED: Final = {
+    421: ConfigurationError(
+        "This server is not known under the host of this URL.", "Have the operator add it to OUTPAINT_ALLOWED_HOSTS."
+    ),
+    403: ConfigurationError(
+        "Web pages of this origin may not use this server.", "Have the operator add it to OUTPAINT_ALLOWED_ORIGINS."
+    ),
+}
+"""By the status with which the SDK refuses a Host or an Origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +177,6 @@ class HttpApp:
         self._verifier = verifier
         self._open = False
         self._posts = 0
-        self._callbacks = 0
         self._no_posts = anyio.Event()
         # The sending side of each SSE connection; closing it ends the connection cleanly.
         self._streams: set[AsyncResource] = set()
@@ -181,16 +194,18 @@ class HttpApp:
             MESSAGES_PATH, security_settings=self._security, max_request_body_size=options.max_body_bytes
         )
         guard = TransportSecurityMiddleware(self._security)
-        routes = Starlette(routes=self._routes())
+        routes = Starlette(routes=self._routes(), exception_handlers={HTTPException: self._no_such_route})
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 return
-            refusal = await guard.validate_request(Request(scope))
-            if refusal is None and not self._open and scope["path"] not in ("/healthz", "/readyz"):
-                refusal = PlainTextResponse("Not open", 503, {"Retry-After": "5"})
-            if refusal is not None or scope["method"] != "POST":
-                await (refusal or routes)(scope, receive, send)
+            refused = await guard.validate_request(Request(scope))
+            if refused is not None:
+                refused = refusal(refused.status_code, _NOT_ALLOWED[refused.status_code])
+            elif not self._open and scope["path"] not in ("/healthz", "/readyz"):
+                refused = refusal(503, _NOT_OPEN, {"Retry-After": "5"})
+            if refused is not None or scope["method"] != "POST":
+                await (refused or routes)(scope, receive, send)
                 return
             self._posts += 1
             try:
@@ -210,7 +225,7 @@ class HttpApp:
             try:
                 return Response(await metrics.page(await self._lazy.get()), media_type=metrics.content_type)
             except OutpaintError as error:
-                return PlainTextResponse(error.code, 503)
+                return refusal(503, error)
 
         return Starlette(
             routes=[Route("/metrics", page), Route("/healthz", self._healthz), Route("/readyz", self._readyz)]
@@ -223,18 +238,18 @@ class HttpApp:
         Raises:
             OutpaintError: the service cannot be opened: a setting is wrong.
         """
-        refusal: OutpaintError | None = None
+        failure: OutpaintError | None = None
         async with self._sessions.run():
             try:
                 service = await self._lazy.get()
             except OutpaintError as error:
                 # Raised outside the SDK's task group, which would wrap it in an exception group.
-                refusal = error
+                failure = error
             else:
                 async with self._answering(service):
                     yield
-        if refusal is not None:
-            raise refusal
+        if failure is not None:
+            raise failure
 
     @contextlib.asynccontextmanager
     async def _answering(self, service: Service) -> AsyncIterator[None]:
@@ -266,7 +281,7 @@ class HttpApp:
         routes: list[BaseRoute] = [
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
-            Route("/webhooks/{provider}/{token}", self._callback, methods=["POST"]),
+            Route("/webhooks/{provider}/{token}", CallbackRoute(self._lazy).answer, methods=["POST"]),
             Route(IMAGES_PATH + "/{token}/{name}", ImageRoute(self._lazy).answer),
         ]
         if options.streamable:
@@ -310,53 +325,23 @@ class HttpApp:
     async def _readyz(self, _: Request) -> Response:
         """Whether orders are accepted: the service is open, the store answers, and the server is not stopping."""
         if not self._open:
-            return PlainTextResponse("not open", 503)
+            return refusal(503, _NOT_OPEN)
         try:
             service = await self._lazy.get()
             await service.check()
         except OutpaintError as error:
-            return PlainTextResponse(error.code, 503)
-        return PlainTextResponse("stopping", 503) if service.stopping else PlainTextResponse("ready")
+            # Anybody may ask, and what is wrong concerns the operator.
+            return refusal(503, type(error)("The server takes no orders.", "Have the operator look at its log."))
+        return refusal(503, _STOPPING) if service.stopping else PlainTextResponse("ready")
 
-    async def _callback(self, request: Request) -> Response:
-        """Take a vendor's callback; one that is not genuine gets the same answer whatever is wrong with it."""
-        # Nobody is to send on what is not read.
-        closing = {"Connection": "close"}
-        unknown = PlainTextResponse("Not found", 404, closing)
-        too_large = PlainTextResponse("Too large", 413, closing)
-        provider, token = request.path_params["provider"], request.path_params["token"]
-        try:
-            service = await self._lazy.get()
-            if not service.may_call_back(provider, token):
-                return unknown
-            if int(request.headers.get("content-length", 0)) > MAX_CALLBACK_BYTES:
-                return too_large
-            if self._callbacks >= MAX_CALLBACKS:
-                return PlainTextResponse("Too many callbacks", 503, {**closing, "Retry-After": "5"})
-            self._callbacks += 1
-            try:
-                with anyio.fail_after(CALLBACK_SECONDS):
-                    body = await _read(request, MAX_CALLBACK_BYTES)
-            finally:
-                self._callbacks -= 1
-            if body is None:
-                return too_large
-            taken = await service.handle_callback(provider, token, request.headers, body)
-        except TimeoutError:
-            return PlainTextResponse("Too slow", 408, closing)
-        except (ClientDisconnect, OutpaintError):
-            return unknown
-        return PlainTextResponse("ok") if taken else unknown
-
-
-async def _read(request: Request, most: int) -> bytes | None:
-    """The body of a request; None if it has more bytes than that."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            return None
-    return bytes(body)
+    async def _no_such_route(self, request: Request, error: Exception) -> Response:
+        status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None) or {}
+        served = f"MCP is served at {' and '.join(self.paths)}."
+        if status == 405:
+            methods = " or ".join(sorted(headers["Allow"].split(", ")))
+            wrong = InvalidRequestError(f"{request.method} is not answered here.", f"Use {methods}. {served}")
+            return refusal(status, wrong, headers)
+        return refusal(status, InvalidRequestError("There is nothing at this path.", served), headers)
 
 
 class _ToClients:

@@ -3,11 +3,12 @@
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, Response
 
 from outpaint_mcp.domain.errors import InvalidImageError, OutpaintError, UnknownTaskError
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.tasks.image_links import ExpiredLinkError
+from outpaint_mcp.web.refusals import refusal
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -52,4 +53,4 @@ class ImageRoute:
 
 
 def _refusal(status: int, error: OutpaintError) -> Response:
-    return PlainTextResponse(f"{error}\n", status, {**_HEADERS, "Cache-Control": "no-store"})
+    return refusal(status, error, {**_HEADERS, "Cache-Control": "no-store"})

@@ -241,7 +241,7 @@ class LocalProvider(Provider):
         except OutpaintError as error:
             result = _Result(failure=Failure(code=error.code, message=error.message, retryable=error.retryable))
         except OSError as error:
-            message = f"The drawn picture could not be written: {error.strerror}."
+            message = f"The new image cannot be stored: {error.strerror}."
             result = _Result(failure=Failure(code="provider_unavailable", message=message, retryable=True))
         try:
             await _write(self._jobs / f"{remote_id}.result.json", result.model_dump_json())
@@ -249,7 +249,7 @@ class LocalProvider(Provider):
             # Not on disk, so it will be drawn again after a restart; this process still knows.
             failure = Failure(
                 code="provider_unavailable",
-                message=f"The result could not be written: {error.strerror}.",
+                message=f"The result cannot be stored: {error.strerror}.",
                 retryable=True,
             )
             self._drawing[remote_id] = _finished(remote_id, _Result(failure=result.failure or failure))

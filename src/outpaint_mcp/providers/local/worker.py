@@ -121,13 +121,17 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     canvas, image_format, seeds, size = Canvas(**job["canvas"]), job["image_format"], job["seeds"], job.get("size")
     if canvas.width * canvas.height > MAX_PIXELS:
         limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
+        part = (MAX_PIXELS / (canvas.width * canvas.height)) ** 0.5
+        fitting = f"{int(canvas.width * part)}x{int(canvas.height * part)}"
         raise InvalidImageError(
-            f"The new image would be {canvas.width}x{canvas.height}, {limit}.", "Give a smaller zoom or image."
+            f"The new image would be {canvas.width}x{canvas.height}; {limit}.",
+            f"Give a smaller zoom or image: {fitting} would fit.",
         )
     if max(canvas.width, canvas.height) > LARGEST_SIDE[image_format]:
         raise InvalidImageError(
-            f"The new image would be {canvas.width}x{canvas.height}, too long a side for {image_format}.",
-            "Ask for png.",
+            f"The new image would be {canvas.width}x{canvas.height}; a {image_format} file has at most "
+            f"{LARGEST_SIDE[image_format]:,} pixels on a side.",
+            "Use the format png.",
         )
     with decoding():
         image = open_image(Path(job["source"]), size)
