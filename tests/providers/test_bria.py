@@ -67,6 +67,9 @@ def test_options_do_not_place_the_image_and_transparency_is_kept_unless_they_say
     for name in ("aspect_ratio", "sync", *PLACED):
         with pytest.raises(InvalidRequestError, match=name):
             provider.check(OutpaintRequest(image="a.png", provider_options={name: 1}), SourceKind.IMAGE)
+    wrong = OutpaintRequest(image="a.png", provider_options={"prompt_content_moderation": "yes"})
+    with pytest.raises(InvalidRequestError, match="prompt_content_moderation in provider_options is true or false"):
+        provider.check(wrong, SourceKind.IMAGE)
     plain = OutpaintRequest()
     assert provider.normalised_options({"seed": 1}, plain) == {"preserve_alpha": True, "seed": 1}
     assert provider.normalised_options({"preserve_alpha": False}, plain) == {"preserve_alpha": False}

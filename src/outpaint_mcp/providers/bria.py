@@ -15,6 +15,12 @@ import outpaint_mcp.providers as api
 PLACING = ("canvas_size", "original_image_size", "original_image_location")
 # "At most 5000x5000 in area". Bria scales the image to the size that it is told.
 CANVAS = api.CanvasLimits(max_pixels=25_000_000, scales=True)
+SWITCHES = (
+    "preserve_alpha",
+    "prompt_content_moderation",
+    "visual_input_content_moderation",
+    "visual_output_content_moderation",
+)
 SIGNING = b"bria-webhook-signing-v1"
 
 
@@ -30,6 +36,13 @@ def _check_options(options: Mapping[str, Any]) -> None:
     # Bria's own aspect_ratio makes it ignore the canvas and the image's place on it.
     if "aspect_ratio" in options:
         raise api.InvalidRequestError("provider_options must not hold 'aspect_ratio'.", "Use aspect_ratio instead.")
+    for name in SWITCHES:
+        # What Bria says of a wrong one speaks of moderation, as its refusals of content do.
+        if not isinstance(options.get(name, True), bool):
+            raise api.InvalidRequestError(
+                f"{name} in provider_options is true or false, and {str(options[name])[:60]!r} is neither.",
+                f"Give {name} as true or false, or leave it out.",
+            )
 
 
 class _Result(api.Answer):
