@@ -73,7 +73,7 @@ def test_the_fields_that_can_be_written_are_told_with_the_arguments_that_they_st
     assert NESTED.written(SourceKind.TASK)["what"] == ["task_id"]
     framed = Operation(
         arguments={Feature.ASPECT_RATIO: Argument("any")},
-        frame=FrameFields(lambda order: {"canvas.width": 1, "at": 2}, ("canvas.width", "at")),
+        frame=FrameFields(lambda frame: {"canvas.width": 1, "at": 2}, ("canvas.width", "at")),
     )
     assert framed.written(SourceKind.IMAGE) == {"canvas": ["zoom", "aspect_ratio"], "at": ["zoom", "aspect_ratio"]}
 

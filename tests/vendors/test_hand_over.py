@@ -30,9 +30,7 @@ class _Job(api.Answer):
     image: api.Text = ""
 
 
-def _place(order: api.Order) -> Mapping[str, Any]:
-    frame = order.frame
-    assert frame is not None
+def _place(frame: api.Frame) -> Mapping[str, Any]:
     return {"canvas": [frame.canvas_width, frame.canvas_height], "at": [frame.x, frame.y, frame.width, frame.height]}
 
 

@@ -220,8 +220,14 @@ class Provider(ABC):
         for feature, argument in operation.arguments.items():
             # Neither the index nor a webhook's URL and secret have a check of their own.
             value = apart.get(feature, getattr(request, feature.value, None))
-            if feature in asked and value is not None:
-                argument.check(value)
+            if feature not in asked or value is None:
+                continue
+            if argument.values and value not in argument.values:
+                raise UnsupportedFeatureError(
+                    f"{self.title} has no {feature.value} {value}.",
+                    f"Give the {feature.value} {' or '.join(argument.values)}, or leave it out.",
+                )
+            argument.check(value)
 
     def _check_keep_original(self, request: OutpaintRequest, kind: SourceKind) -> None:
         if KEEP_ORIGINAL not in request.provider_options:

@@ -22,11 +22,8 @@ PLACING = ("width", "height", "reference_offset_x", "reference_offset_y")
 MODERATED = ("request moderated", "content moderated")
 
 
-def _place(order: api.Order) -> Mapping[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    at = order.frame
-    return dict(zip(PLACING, (at.canvas_width, at.canvas_height, at.x, at.y), strict=True))
+def _place(frame: api.Frame) -> Mapping[str, Any]:
+    return dict(zip(PLACING, (frame.canvas_width, frame.canvas_height, frame.x, frame.y), strict=True))
 
 
 def _check_frame(title: str, frame: api.Frame) -> None:
@@ -36,13 +33,6 @@ def _check_frame(title: str, frame: api.Frame) -> None:
             f"{title} paints images of at least {MIN_SIDE} pixels on each side; the new one would be "
             f"{sent.canvas_width}x{sent.canvas_height}.",
             "Give a larger image.",
-        )
-
-
-def _check_speed(speed: Any) -> None:
-    if speed != "fast":
-        raise api.UnsupportedFeatureError(
-            f"Black Forest Labs has no speed {speed}.", "Give the speed fast, or leave it out."
         )
 
 
@@ -86,7 +76,7 @@ class Bfl(api.HttpProvider):
                 api.Feature.ASPECT_RATIO: api.Argument("any"),
                 api.Feature.SIDES: api.Argument("any"),
                 api.Feature.PROMPT: api.Argument("any; experimental, it may not be followed", "prompt"),
-                api.Feature.SPEED: api.Argument("fast", "mode", check=_check_speed),
+                api.Feature.SPEED: api.Argument(wire="mode", values=("fast",)),
                 api.Feature.WEBHOOK_URL: api.Argument("http(s); signed with webhook_secret", "webhook_url"),
                 api.Feature.WEBHOOK_SECRET: api.Argument("any", "webhook_secret"),
                 api.Feature.PROVIDER_OPTIONS: api.Argument(

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import outpaint_mcp.providers as api
 
-PLACING = ("canvas_size", "original_image_size", "original_image_location")
 # "At most 5000x5000 in area". Bria scales the image to the size that it is told.
 CANVAS = api.CanvasLimits(max_pixels=25_000_000, scales=True)
 SWITCHES = (
@@ -24,18 +23,8 @@ SWITCHES = (
 SIGNING = b"bria-webhook-signing-v1"
 
 
-def _place(order: api.Order) -> Mapping[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    at = order.frame
-    placed = ([at.canvas_width, at.canvas_height], [at.width, at.height], [at.x, at.y])
-    return dict(zip(PLACING, placed, strict=True))
-
-
 def _check_options(options: Mapping[str, Any]) -> None:
-    # Bria's own aspect_ratio makes it ignore the canvas and the image's place on it.
-    if "aspect_ratio" in options:
-        raise api.InvalidRequestError("provider_options must not hold 'aspect_ratio'.", "Use aspect_ratio instead.")
+    api.check_bria_options(options)
     for name in SWITCHES:
         # What Bria says of a wrong one speaks of moderation, as its refusals of content do.
         if not isinstance(options.get(name, True), bool):
@@ -86,7 +75,7 @@ class Bria(api.HttpProvider):
             },
             # Otherwise the connection is kept open until the image is there.
             constants={"sync": False},
-            frame=api.FrameFields(_place, PLACING),
+            frame=api.bria_frame(),
             canvas=CANVAS,
             takes_url=True,
         )

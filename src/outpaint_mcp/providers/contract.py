@@ -36,6 +36,7 @@ from outpaint_mcp.providers.answers import (
     webhook_json,
 )
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.bria_canvas import bria_frame, check_bria_options
 from outpaint_mcp.providers.calls import ApiCall, UploadFile
 from outpaint_mcp.providers.canvas_limits import CanvasLimits
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
@@ -107,6 +108,8 @@ __all__ = [
     "Webhook",
     "Zoom",
     "bare_base64",
+    "bria_frame",
+    "check_bria_options",
     "find_code",
     "find_message",
     "flux_fill_frame",

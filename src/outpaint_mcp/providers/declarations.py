@@ -26,12 +26,13 @@ class Argument:
     """An argument that a provider honours.
 
     Args:
-        limits: what it may be, in words.
+        limits: what it may be, in words; by default its `values`.
         wire: the field of the body that carries it, with dots for fields within fields; after a ``?`` a parameter of
             the URL; empty where it travels another way (in the frame's fields, or as the client's own fields).
         encode: our value to the vendor's.
         required: whether the provider needs it.
         check: raises InvalidRequestError for a value of ours that must not be sent.
+        values: the only ones that it may have, if not any.
     """
 
     limits: str = ""
@@ -39,6 +40,7 @@ class Argument:
     encode: Callable[[Any], Any] = _as_it_is
     required: bool = False
     check: Callable[[Any], None] = _as_it_is
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,37 @@ class Zoom:
         return f"{self.low:g} to {self.high:g}"
 
 
+CheckFrame = Callable[[str, Frame], None]
+"""Given the provider's title and a frame, raises UnsupportedFeatureError for one that cannot be painted."""
+
+
+def any_frame(title: str, frame: Frame) -> None:
+    """Every frame can be painted."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameFields:
     """How a vendor is told where an input image lies on its canvas.
 
     Args:
-        write: the fields that place it, from the order; names with dots are fields within fields.
+        write: the fields that place it, from the frame as it is sent; names with dots are fields within fields.
         wires: the names of those fields.
-        check: given the provider's title and a frame, raises UnsupportedFeatureError for one that cannot be painted.
+        check: refuses a frame that cannot be painted.
     """
 
-    write: Callable[[Order], Mapping[str, Any]]
+    write: Callable[[Frame], Mapping[str, Any]]
     wires: tuple[str, ...]
-    check: Callable[[str, Frame], None] = lambda title, frame: None
+    check: CheckFrame = any_frame
+
+    def placing(self, order: Order) -> Mapping[str, Any]:
+        """The fields that place an order's input image.
+
+        Raises:
+            TypeError: the source is a task's image, which has no frame.
+        """
+        if order.frame is None:
+            raise TypeError("an order for a task's image has no frame")
+        return self.write(order.frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +139,10 @@ class Operation:
     def limits(self) -> dict[Feature, str]:
         """Every argument with its limits in words, `zoom` first, with which the sizes that are painted are told."""
         zoom = "; new images ".join(filter(None, (str(self.zoom), str(self.canvas or ""))))
-        return {Feature.ZOOM: zoom, **{feature: one.limits for feature, one in self.arguments.items()}}
+        return {
+            Feature.ZOOM: zoom,
+            **{feature: one.limits or ", ".join(one.values) for feature, one in self.arguments.items()},
+        }
 
     def written(self, kind: SourceKind) -> dict[str, list[str]]:
         """The fields that the adapter can write where the client's options are, each with the arguments behind it.
@@ -159,7 +182,10 @@ class Operation:
         named: Any = (image_url or source.url) if isinstance(source, InputImage) else source
         encode = _remote_id if isinstance(source, Parent) and self.source.encode is _as_it_is else self.source.encode
         # A constant may be an object, in which other fields are written: each body gets its own.
-        fields = {**copy.deepcopy(dict(self.constants)), **(self.frame.write(order) if self.frame is not None else {})}
+        fields = {
+            **copy.deepcopy(dict(self.constants)),
+            **(self.frame.placing(order) if self.frame is not None else {}),
+        }
         given = [(self.source.wire, encode, named), (self.zoom.wire, self.zoom.encode, order.zoom)]
         given += [(one.wire, one.encode, _value_of(feature, order)) for feature, one in self.arguments.items()]
         # What is not given leaves a constant of the same field as it is.

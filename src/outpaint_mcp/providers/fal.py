@@ -14,7 +14,6 @@ import outpaint_mcp.providers as api
 FLUX, BRIA, FIBO = "fal-ai/flux-2-pro/outpaint", "fal-ai/bria/expand", "bria/fibo-edit-1.5/expand"
 APPS = "fal-ai/image-apps-v2/outpaint"
 SIDES = ("expand_left", "expand_right", "expand_top", "expand_bottom")
-CANVAS = ("canvas_size", "original_image_size", "original_image_location")
 # "Should be more than 15 %": less might be painted badly, and paid for.
 LEAST_SHARE = 15
 BRIA_USD = 0.04
@@ -22,20 +21,8 @@ FLUX_USD, FLUX_USD_PER_FURTHER_MEGAPIXEL = 0.03, 0.015
 BILLED_PIXELS = 1_000_000
 
 
-def _frame_of(order: api.Order) -> api.Frame:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    return order.frame
-
-
-def _expand(order: api.Order) -> Mapping[str, Any]:
-    return dict(zip(SIDES, _frame_of(order).growths, strict=True))
-
-
-def _place(order: api.Order) -> Mapping[str, Any]:
-    at = _frame_of(order)
-    placed = ([at.canvas_width, at.canvas_height], [at.width, at.height], [at.x, at.y])
-    return dict(zip(CANVAS, placed, strict=True))
+def _expand(frame: api.Frame) -> Mapping[str, Any]:
+    return dict(zip(SIDES, frame.growths, strict=True))
 
 
 def _check_share(title: str, frame: api.Frame) -> None:
@@ -45,17 +32,6 @@ def _check_share(title: str, frame: api.Frame) -> None:
             f"{title} wants an image that fills more than {LEAST_SHARE} % of the new one; here it is {share:.0f} %.",
             "Give a smaller zoom, or an aspect_ratio nearer to the image's own.",
         )
-
-
-def _check_speed(speed: Any) -> None:
-    if speed != "fast":
-        raise api.UnsupportedFeatureError(f"fal has no speed {speed}.", "Give the speed fast, or leave it out.")
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    # Bria's models take a ratio in place of the canvas and the image's place on it.
-    if "aspect_ratio" in options:
-        raise api.InvalidRequestError("provider_options must not hold 'aspect_ratio'.", "Use aspect_ratio instead.")
 
 
 def _operation(endpoint: str, arguments: Mapping[api.Feature, api.Argument], **more: Any) -> api.Operation:
@@ -68,7 +44,7 @@ def _operation(endpoint: str, arguments: Mapping[api.Feature, api.Argument], **m
             **arguments,
             api.Feature.WEBHOOK_URL: api.Argument("http(s)", "?fal_webhook"),
             api.Feature.PROVIDER_OPTIONS: api.Argument(
-                f"merged into the body; endpoint is {FLUX}, {BRIA}, {FIBO} or {APPS}", check=_check_options
+                f"merged into the body; endpoint is {FLUX}, {BRIA}, {FIBO} or {APPS}", check=api.check_bria_options
             ),
         },
         takes_url=True,
@@ -82,7 +58,7 @@ def _bria(endpoint: str) -> api.Operation:
         {api.Feature.PROMPT: api.Argument("English", "prompt")},
         # The answer is to hold a URL and not the image, which is not kept then.
         constants={"sync_mode": False},
-        frame=api.FrameFields(_place, CANVAS, _check_share),
+        frame=api.bria_frame(check=_check_share),
         # "Less than 5000x5000" in area.
         canvas=api.CanvasLimits(max_pixels=5000 * 5000 - 1, scales=True),
     )
@@ -132,7 +108,7 @@ class Fal(api.HttpProvider):
     variants: ClassVar = {
         FLUX: _operation(
             FLUX,
-            {api.Feature.SPEED: api.Argument("fast", "mode", check=_check_speed)},
+            {api.Feature.SPEED: api.Argument(wire="mode", values=("fast",))},
             constants={"mode": "high", "output_format": "png", "sync_mode": False},
             frame=api.FrameFields(_expand, SIDES),
             # Longer canvases were seen to be rejected (August 2026); the page is silent.
@@ -174,8 +150,8 @@ class Fal(api.HttpProvider):
         usd = None
         if operation in (self.variants[BRIA], self.variants[FIBO]):
             usd = BRIA_USD
-        elif operation is self.variants[FLUX]:
-            sent = operation.sent_frame(_frame_of(order))
+        elif operation is self.variants[FLUX] and order.frame is not None:
+            sent = operation.sent_frame(order.frame)
             pixels = (sent.width * sent.height, sent.canvas_width * sent.canvas_height)
             further = sum(-(-one // BILLED_PIXELS) for one in pixels) - 1
             usd = round(FLUX_USD + FLUX_USD_PER_FURTHER_MEGAPIXEL * further, 6)

@@ -15,14 +15,14 @@ FLUX_FILL_RATIO: Final = Argument("1:1, with zoom 1 (make square)")
 
 def flux_fill_frame(wire: str) -> FrameFields:
     """The field `wire` with the preset that makes the frame."""
-    return FrameFields(lambda order: {wire: _preset(order.frame)}, (wire,), _check)
+    return FrameFields(lambda frame: {wire: _preset(frame)}, (wire,), _check)
 
 
-def _preset(frame: Frame | None) -> str | None:
+def _preset(frame: Frame) -> str | None:
     """The preset that makes a frame, however the frame was asked for; None if there is none."""
     for zoom, preset in _PRESETS.items():
         ratio = _SQUARE if zoom == 1 else None
-        if frame and Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=ratio) == frame:
+        if Frame.around(frame.width, frame.height, zoom=zoom, aspect_ratio=ratio) == frame:
             return preset
     return None
 

@@ -47,10 +47,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
             raise api.InvalidRequestError(f"OpenAI's orders here go without {name!r} in provider_options.", advice)
 
 
-def _size(order: api.Order) -> Mapping[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    return {"size": f"{order.frame.canvas_width}x{order.frame.canvas_height}"}
+def _size(frame: api.Frame) -> Mapping[str, Any]:
+    return {"size": f"{frame.canvas_width}x{frame.canvas_height}"}
 
 
 def _operation(model: str) -> api.Operation:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import outpaint_mcp.providers as api
 
 EXPAND, FLUX_FILL = "bria/expand-image", "black-forest-labs/flux-fill-pro"
-CANVAS = ("input.aspect_ratio", "input.canvas_size", "input.original_image_size", "input.original_image_location")
 KEPT = timedelta(hours=1)
 USE = "Use {} instead."
 NOT_OPTIONS = {
@@ -24,15 +23,6 @@ NOT_OPTIONS = {
     "webhook": USE.format("webhook_url"),
     "webhook_events_filter": USE.format("webhook_events"),
 }
-
-
-def _place(order: api.Order) -> Mapping[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    at = order.frame
-    # By default the ratio is 1:1, and the canvas is ignored.
-    placed = ("none", [at.canvas_width, at.canvas_height], [at.width, at.height], [at.x, at.y])
-    return dict(zip(CANVAS, placed, strict=True))
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -112,7 +102,8 @@ class Replicate(api.HttpProvider):
         EXPAND: _operation(
             EXPAND,
             {api.Feature.ASPECT_RATIO: api.Argument("any"), api.Feature.SIDES: api.Argument("any")},
-            frame=api.FrameFields(_place, CANVAS),
+            # By default the ratio is 1:1, and the canvas is ignored.
+            frame=api.bria_frame(within="input.", ratio="none"),
             # "At most 5000x5000"; whether a side may be longer on a smaller canvas is not said.
             canvas=api.CanvasLimits(max_side=5000, scales=True),
         ),

@@ -21,10 +21,8 @@ CANVAS = api.CanvasLimits(
 )
 
 
-def _growths(order: api.Order) -> Mapping[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for an input image has a frame")
-    return dict(zip(SIDES, order.frame.growths, strict=True))
+def _growths(frame: api.Frame) -> Mapping[str, Any]:
+    return dict(zip(SIDES, frame.growths, strict=True))
 
 
 class _Painted(api.Answer):

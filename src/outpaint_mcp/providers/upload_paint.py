@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from outpaint_mcp.domain.errors import UnsupportedFeatureError
 from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.request import Feature
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation
 
@@ -44,10 +43,8 @@ def scaled(frame: Frame) -> Frame:
     return frame.scaled(scale, canvas_width, canvas_height)
 
 
-def _paint_fields(order: Order) -> dict[str, Any]:
-    if order.frame is None:
-        raise TypeError("an order for a task's image has no frame")
-    at = scaled(order.frame)
+def _paint_fields(frame: Frame) -> dict[str, Any]:
+    at = scaled(frame)
     right, bottom = at.x + at.width, at.y + at.height
     ring = (
         (0, 0, at.canvas_width, at.y),
