@@ -87,7 +87,7 @@ async def test_bytes_that_are_no_image_fail_the_task(answer: httpx2.Response, tm
     assert (update.status, update.remote_id, update.images) == (api.Status.FAILED, "op-1-0", ())
     assert update.failure is not None
     assert (update.failure.code, update.failure.retryable) == ("unexpected_response", False)
-    assert update.failure.message.startswith("Easel answered with something that is not an image: ")
+    assert update.failure.message.startswith("Easel answered with something that is not an image. ")
     assert update.cost is not None, "it was paid all the same"
 
 
