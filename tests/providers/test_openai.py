@@ -123,3 +123,9 @@ async def test_a_refusal_is_what_its_code_says(
         error = error_by_status(provider.title, status, body)
     assert type(error) is kind
     assert error.provider_code == code
+
+
+def test_a_large_file_is_refused_only_if_it_is_sent_as_large_as_it_is(provider: OpenAI) -> None:
+    provider.check_image(input_image(8000, 6000, size=60_000_000), frame_of(input_image(8000, 6000)))
+    with pytest.raises(UnsupportedFeatureError, match="up to 50 MB"):
+        provider.check_image(input_image(1600, 1200, size=60_000_000), frame_of(input_image(1600, 1200)))

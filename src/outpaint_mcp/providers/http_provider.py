@@ -120,7 +120,10 @@ class HttpProvider(AnswerReader):
             UnsupportedFeatureError: the image or its place on the canvas lies outside the vendor's limits.
         """
         self._check_url(image.url or "")
-        check_file_size(self.title, image, (operation or self.operations[SourceKind.IMAGE]).max_bytes)
+        operation = operation or self.operations[SourceKind.IMAGE]
+        if operation.sent_frame(frame).width >= frame.width:
+            # The copy of one that is scaled down is smaller; it is measured before it is sent.
+            check_file_size(self.title, image, operation.max_bytes)
         super().check_image(image, frame, operation)
 
     def _check_url(self, url: str) -> None:
