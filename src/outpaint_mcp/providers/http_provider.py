@@ -262,7 +262,8 @@ class HttpProvider(AnswerReader):
     def _post(self, operation: Operation, body: Mapping[str, Any], key: str) -> ApiCall:
         headers = {self.idempotency_header: key} if self.idempotency_header else {}
         if operation.multipart:
-            form = {name: _form_text(value) for name, value in body.items() if name != operation.source.wire}
+            given = {name: value for name, value in body.items() if value is not None}
+            form = {name: _form_text(value) for name, value in given.items() if name != operation.source.wire}
             return ApiCall("POST", operation.path, form=form, headers=headers)
         return ApiCall("POST", operation.path, json=body, headers=headers)
 
