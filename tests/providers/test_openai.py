@@ -36,7 +36,9 @@ def provider() -> OpenAI:
 
 
 def test_an_order_is_a_form_with_a_size_a_model_and_a_prompt(provider: OpenAI) -> None:
-    order = image_order(frame=Frame(1216, 608, 0, 0, 800, 608), prompt="a lake", options={"quality": "high", "user": None})
+    order = image_order(
+        frame=Frame(1216, 608, 0, 0, 800, 608), prompt="a lake", options={"quality": "high", "user": None}
+    )
     form = {"quality": "high", "model": "gpt-image-2", "size": "1216x608", "prompt": "a lake"}
     assert provider.build_submit(order) == ApiCall("POST", "/images/edits", form=form)
     named = image_order(options={"model": "gpt-image-2.6-flare", "keep_original": False})
