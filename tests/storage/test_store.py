@@ -4,6 +4,8 @@ import sqlite3
 import sys
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -13,6 +15,7 @@ import pytest
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
 from outpaint_mcp.domain.record import LEASE_SECONDS, Record
+from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
 
@@ -174,6 +177,25 @@ async def test_a_lease_of_a_clock_that_was_set_back_since_is_none(tmp_path: Path
     assert one.lapses == lapses + 1
     await one.aclose()
     await two.aclose()
+
+
+async def test_the_newest_task_answers_for_an_order_made_again_though_the_clock_was_set_back_since(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "store.db", "one")
+    try:
+        for number, now in enumerate((NOW, NOW - 3600)):
+            made = record("same", owner=f"{number}")
+            task = made.task.model_copy(update={"created_at": datetime.fromtimestamp(now, UTC)})
+            made = replace(made, task=task)
+            await store.claim(made, now=now, repeat=True, limits=DailyLimits(), count_orders=True)
+            done = {"status": Status.SUCCEEDED, "finished_at": datetime.fromtimestamp(now, UTC)}
+            await store.save(replace(made, task=task.model_copy(update=done), due_at=None))
+        again = record("same", owner="again")
+        found, _ = await store.claim(again, now=NOW - 3600, repeat=False, limits=DailyLimits(), count_orders=True)
+        assert found.task.id == "op-1-same"
+    finally:
+        await store.aclose()
 
 
 async def test_a_process_that_ends_leaves_its_tasks_to_the_next_at_once(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ START = 1_800_000_000.0
 BASE_URL = "http://127.0.0.1:1"
 TASK_TIMEOUT = 300.0
 OPEN = (Status.QUEUED, Status.RUNNING)
-EXAMPLES = int(os.environ.get("OUTPAINT_TEST_SCHEDULES", "200"))
+EXAMPLES = int(os.environ.get("OUTPAINT_TEST_SCHEDULES", "120"))
 
 CLASSES: Mapping[str, Any] = {"apimart": Apimart, "apiframe": Apiframe, "vtrix": Vtrix}
 PRICE = 0.05
@@ -684,8 +684,14 @@ class Schedules(RuleBasedStateMachine):
         seconds_per_state=st.sampled_from([0.5, 5.0, 200.0]),
         cap=st.sampled_from([None, 3, 8]),
         usd=st.sampled_from([None, 2 * PRICE, 4 * PRICE]),
+        first=st.lists(st.sampled_from(list(WANTED)), min_size=2, max_size=4, unique=True),
+        pause=st.sampled_from([1.0, 12.0, 12.0]),
     )
-    def there_is_a_world(self, seconds_per_state: float, cap: int | None, usd: float | None) -> None:
+    def there_is_a_world(
+        self, seconds_per_state: float, cap: int | None, usd: float | None, first: list[str], pause: float
+    ) -> None:
+        """The first orders come before anything goes wrong: without them most schedules would hold none."""
+
         async def begin() -> None:
             ready, self._over = asyncio.Event(), asyncio.Event()
 
@@ -697,7 +703,10 @@ class Schedules(RuleBasedStateMachine):
 
             self._exists = asyncio.create_task(exist(self._over))
             await ready.wait()
-            await self.world.begin()
+            life = await self.world.begin()
+            for name in first:
+                await self.world.ordered(life, name)
+                await anyio.sleep(pause)
 
         self._run(begin())
 

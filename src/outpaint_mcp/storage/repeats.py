@@ -24,14 +24,14 @@ def standing(
     became (or whose status cannot be read), until a newer one has succeeded.
     """
     row = db.execute(
-        "WITH wanted AS (SELECT value FROM json_each(?2)), same AS (SELECT rowid, id, status, created_at, finished_at"
+        "WITH wanted AS (SELECT value FROM json_each(?2)), same AS (SELECT rowid, id, status, finished_at"
         " FROM tasks WHERE id IN (SELECT id FROM tasks WHERE caller = ?1 AND order_hash IN wanted"
         " UNION SELECT task_id FROM orders WHERE position = 0 AND identity IN wanted))"
         " SELECT id FROM same WHERE status IN ('queued', 'running')"
         " OR (NOT ?3 AND (status = 'succeeded' AND finished_at > ?4 OR status NOT IN"
         " ('queued', 'running', 'succeeded', 'failed', 'cancelled') AND NOT EXISTS"
         " (SELECT 1 FROM same AS later WHERE later.status = 'succeeded' AND later.rowid > same.rowid)))"
-        " ORDER BY created_at DESC, rowid DESC LIMIT 1",
+        " ORDER BY rowid DESC LIMIT 1",
         (client, json.dumps(list(identities)), repeat, now - REUSE_SECONDS),
     ).fetchone()
     return None if row is None else str(row[0])
