@@ -149,7 +149,7 @@ def test_a_jpeg_is_decoded_no_larger_than_it_must_be(
 def test_far_too_many_pixels_are_refused_with_how_many_are_taken() -> None:
     with pytest.raises(InvalidImageError) as refusal:
         measure(png_header_of(16_320, 12_240))
-    assert refusal.value.advice == "Scale it down to at most 120 megapixels."
+    assert refusal.value.advice == "Scale it down to 10954x10954 pixels, or as many in another shape."
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ class Scheduler:
         unsubscribe = self._events.subscribe(self._hear)
         try:
             async with anyio.create_task_group() as tasks:
+                # Who watches a task from its first call on hears of what is written after that: the first look, from
+                # which on changes are told, comes before.
+                with contextlib.suppress(OutpaintError):
+                    await self._service.look_around()
                 tasks.start_soon(self._run)
                 yield
                 tasks.cancel_scope.cancel()
