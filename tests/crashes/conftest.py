@@ -34,6 +34,7 @@ class Processes:
         vendor: str = "apimart",
         image: str = "",
         clock: tuple[float, float] = (0, 0),
+        pause: float = 0,
         on_boundary: Callable[[Sequence[str]], Awaitable[None]] = _nothing,
     ) -> tuple[list[str], dict[str, Any] | None]:
         """Place an order, in a process of its own, with the vendor of a sandbox; see `order_once.place`.
@@ -51,6 +52,7 @@ class Processes:
             "image": image,
             "die_at": str(die_at),
             "clock": clock,
+            "pause": pause,
         }
         passed: list[str] = []
         async with await anyio.connect_unix(self._path) as stream:

@@ -66,10 +66,13 @@ class SetClock(SystemClock):
 class MortalStore(Store):
     boundaries: Boundaries
 
+    pause: float
+
     async def claim(self, record: Record, **rest: Any) -> tuple[Record, bool]:
         self.boundaries.cross("before claim")
         found = await super().claim(record, **rest)
         self.boundaries.cross("after claim")
+        await anyio.sleep(self.pause)
         return found
 
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
@@ -138,6 +141,7 @@ async def place(
     image: str,
     die_at: str,
     clock: tuple[float, float],
+    pause: float,
 ) -> None:
     """Place one order.
 
@@ -150,9 +154,11 @@ async def place(
         image: an own image to extend in its place, unless it is empty.
         die_at: the boundary to die at: its name, dying when it is first passed, or its number; "0": none.
         clock: by how many seconds the clock is ahead at the start, and from the third boundary on.
+        pause: how many seconds it waits after it has claimed the order.
     """
     set_clock = SetClock(clock[0])
     boundaries = Boundaries(die_at, set_clock, clock[1])
+    MortalStore.pause = pause
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     data = Path(folder)
     images = MortalPictures(data, roots=(data,), allow_private=True)

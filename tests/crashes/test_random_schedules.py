@@ -33,6 +33,8 @@ from .order_once import LIMITS, PRICE
 GROUPS, SCHEDULES = 4, 5
 ROUNDS = 2
 LAST_BOUNDARY = 24
+PAUSE = 0.4
+"""For how many seconds a process that is not alone waits with the order that it has claimed, so that they meet."""
 CLOCKS = (0, 0, -86_400, -3_600, 5, 15)
 """By how many seconds a clock is ahead. Ahead by more, polls would come later than a test can wait."""
 FAULTS: tuple[Mapping[str, Any], ...] = (
@@ -108,11 +110,13 @@ async def play(processes: Processes, seed: int, folder: Path) -> None:
         with serving_files(Stamping()) as files:
             image = f"{files}/stamped.png" if vendor == "vtrix" else ""
             async with serving(sandbox) as base_url:
-                for _ in range(ROUNDS):
+                for number in range(ROUNDS):
+                    # One schedule of each group begins with two that live and meet.
+                    meets = number == 0 and seed % SCHEDULES == 0
                     for _ in range(chance.randint(0, 2)):
                         on = chance.choice(["submit", "upscale"])
                         sandbox.faults.add(Fault.model_validate({"vendor": vendor, "on": on, **chance.choice(FAULTS)}))
-                    count = chance.randint(1, 2)
+                    count = 2 if meets else chance.randint(1, 2)
                     # A second process that came meanwhile would rightly begin a new folder.
                     away = chance.choice([0, 0.3]) if count == 1 else 0
 
@@ -120,19 +124,24 @@ async def play(processes: Processes, seed: int, folder: Path) -> None:
                         if away and passed[-1] == "after claim" and passed.count("after claim") == 1:
                             await vanish(folder, away)
 
+                    clocks = (0,) if meets else chance.choice([CLOCKS, (0,)])
+
+                    async def place(die_at: int, clock: tuple[int, int], keeps: bool, **rest: Any) -> None:
+                        passed, told = await processes.place(folder, base_url, die_at=die_at, clock=clock, **rest)
+                        if told is not None and keeps:
+                            sent = sum(name.startswith("before start") for name in passed)
+                            marked = sum(name.startswith("after mark_sent") for name in passed)
+                            assert sent >= marked, f"an order was taken from a process that is alive: {passed}"
+
                     async with anyio.create_task_group() as running:
                         for _ in range(count):
-                            die_at = chance.choice([0, *[chance.randint(1, LAST_BOUNDARY) for _ in range(3)]])
-                            clock = chance.choice(CLOCKS), chance.choice(CLOCKS)
-                            place = functools.partial(
-                                processes.place,
-                                die_at=die_at,
-                                vendor=vendor,
-                                image=image,
-                                clock=clock,
-                                on_boundary=on_boundary,
+                            deaths = [chance.randint(1, LAST_BOUNDARY) for _ in range(3)]
+                            die_at = 0 if meets else chance.choice([0, *deaths])
+                            clock = chance.choice(clocks), chance.choice(clocks)
+                            one = functools.partial(
+                                place, vendor=vendor, image=image, on_boundary=on_boundary, pause=PAUSE * (count - 1)
                             )
-                            running.start_soon(place, folder, base_url)
+                            running.start_soon(one, die_at, clock, clocks == (0,) and not away)
                     check(sandbox, vendor, await records_in(folder))
                 sandbox.faults.clear()
                 _, told = await processes.place(folder, base_url, vendor=vendor, image=image)
