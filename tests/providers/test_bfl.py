@@ -6,7 +6,12 @@ import json
 
 import pytest
 
-from outpaint_mcp.domain.errors import InvalidRequestError, UnknownTaskError, UnsupportedFeatureError
+from outpaint_mcp.domain.errors import (
+    InvalidRequestError,
+    UnexpectedResponseError,
+    UnknownTaskError,
+    UnsupportedFeatureError,
+)
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Status
@@ -96,6 +101,12 @@ async def test_what_moderation_stops_is_rejected_content_and_a_lost_task_unknown
     for status in (200, 404):
         with pytest.raises(UnknownTaskError):
             await polled(Bfl, (status, {"id": UUID, "status": "Task not found", "result": None}))
+
+
+async def test_an_order_that_names_no_task_is_never_refused_for_an_unknown_one() -> None:
+    with pytest.raises(UnexpectedResponseError, match="Not Found") as refused:
+        await started(Bfl, image_order(), (404, {"detail": "Not Found"}))
+    assert "base URL" in refused.value.advice
 
 
 def test_a_callback_is_signed_with_the_orders_own_secret() -> None:

@@ -19,11 +19,10 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.request import OutpaintRequest, SourceKind, Webhook
 from outpaint_mcp.domain.task import TaskUpdate
-from outpaint_mcp.providers.answer_reader import MAX_IMAGES
 from outpaint_mcp.providers.apiframe import Apiframe
-from outpaint_mcp.providers.calls import MAX_CODE, MAX_MESSAGE
+from outpaint_mcp.providers.calls import MAX_CODE, MAX_IMAGES, MAX_MESSAGE, MAX_NOTES, MAX_UNIT
 from outpaint_mcp.providers.http_client import HttpClient
-from outpaint_mcp.providers.http_provider import MAX_NOTES, MAX_UNIT, HttpProvider
+from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.providers.vtrix import Vtrix
 

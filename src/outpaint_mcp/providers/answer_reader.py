@@ -18,14 +18,13 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.providers.answers import AnswerT, webhook_id, webhook_json, without_empty_tail
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.providers.calls import quoted
+from outpaint_mcp.providers.calls import MAX_IMAGES, quoted
 from outpaint_mcp.providers.money import MAYBE_STATUSES
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
 from outpaint_mcp.providers.words import CONTENT, PARAMETERS, Meaning, meaning_of
 
 _IMAGE_URL = re.compile(r"https?://[!#-;=?-\[\]^-~]{1,4000}", re.IGNORECASE)
 _KEPT_IN_URLS = "!#$%&'()*+,/:;=?@[]~"
-MAX_IMAGES: Final = 16
 MAX_SHOWN: Final = 200
 _BODY_REJECTED = frozenset({400, 403, 422, 451})
 _NOT_NOW = frozenset({429, 503})

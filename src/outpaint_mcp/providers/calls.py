@@ -1,16 +1,23 @@
 """A request to a vendor, and the vendor's endpoint that it is sent to. Values only: nothing is sent here."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.redaction import hide
+from outpaint_mcp.domain.task import TaskUpdate
 
 MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 MAX_MESSAGE: Final = 400
 MAX_QUOTED: Final = 200
 MAX_CODE: Final = 80
+MAX_NOTES: Final = 20
+MAX_UNIT: Final = 40
+MAX_IMAGES: Final = 16
+ID: Final = re.compile(r"[!-~]{1,200}")
+"""What a vendor may name a task, and what it may name besides."""
 _LONGEST_PART: Final = 5_000
 
 
@@ -86,6 +93,22 @@ class Endpoint:
         if opened:
             line = ours + quoted(_cut(words.replace("“", "'").replace("”", "'"), MAX_QUOTED)) + end
         return _cut(line, MAX_MESSAGE)
+
+    def tidied(self, update: TaskUpdate) -> TaskUpdate:
+        """The same update, what is the vendor's in it bounded and fit to be shown."""
+        failure = update.failure
+        if failure is not None:
+            code = self.tidy_code(failure.provider_code)
+            failure = failure.model_copy(update={"message": self.tidy(failure.message), "provider_code": code})
+        cost = update.cost and update.cost.model_copy(update={"unit": self.tidy(update.cost.unit[:MAX_UNIT])})
+        return replace(
+            update,
+            failure=failure,
+            notes=tuple(self.tidy(note) for note in update.notes[:MAX_NOTES]),
+            images=update.images[:MAX_IMAGES],
+            reference=update.reference if update.reference and ID.fullmatch(update.reference) else None,
+            cost=cost,
+        )
 
     def tidy_code(self, code: str | None) -> str | None:
         """A vendor's own code, fit to be shown, in at most `MAX_CODE` characters."""

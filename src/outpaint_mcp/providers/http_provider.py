@@ -6,9 +6,9 @@ import hmac
 import json
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -19,24 +19,24 @@ from outpaint_mcp.domain.errors import (
     ContentRejectedError,
     InvalidImageError,
     InvalidRequestError,
+    UnexpectedResponseError,
     UnknownTaskError,
 )
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
-from outpaint_mcp.providers.answer_reader import MAX_IMAGES, AnswerReader
+from outpaint_mcp.providers.answer_reader import AnswerReader
 from outpaint_mcp.providers.answers import check_webhook_time, header
-from outpaint_mcp.providers.calls import MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
+from outpaint_mcp.providers.calls import ID, MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.request_checks import check_file_size, check_image_url, check_texts, check_webhook_url
 
 REMEMBERED_UPLOADS = 1000
-MAX_NOTES = 20
-MAX_UNIT = 40
 _HEADER_VALUE = re.compile(r"[!-~]+")
-_ID = re.compile(r"[!-~]{1,200}")
+
+T = TypeVar("T")
 
 
 class HttpProvider(AnswerReader):
@@ -174,11 +174,22 @@ class HttpProvider(AnswerReader):
             update = self.parse_submit(body)
             if not update.remote_id:
                 raise self.unexpected("it names no task")
-            if _ID.fullmatch(update.remote_id) is None:
+            if ID.fullmatch(update.remote_id) is None:
                 raise self.unexpected("what it names the task is no id")
             return update
 
-        return tidied(endpoint, await self._client.order(endpoint, call, parse, idempotent=self.idempotent))
+        return endpoint.tidied(await self._placed(endpoint, call, order, parse))
+
+    async def _placed(self, endpoint: Endpoint, call: ApiCall, order: Order, parse: Callable[[Any], T]) -> T:
+        """Send an order, once; returns what `parse` makes of the answer. Raises as `start` does."""
+        try:
+            return await self._client.order(endpoint, call, parse, idempotent=self.idempotent)
+        except UnknownTaskError as error:
+            if isinstance(order.source, Parent):
+                raise
+            # No task is named: it is the operation that the vendor does not know (any more).
+            advice = "Have the operator check this provider's base URL, or use another provider."
+            raise UnexpectedResponseError(error.message, advice, provider_code=error.provider_code) from error
 
     async def _call_for(self, endpoint: Endpoint, order: Order) -> ApiCall:
         """The request for an order, its input image uploaded before where the vendor wants that."""
@@ -221,8 +232,8 @@ class HttpProvider(AnswerReader):
             other = replace(call, path=self.other_fetch_path.format(id=self.path_segment(remote_id)))
             body = await self._client.read(endpoint, other)
         if self.result_path and self.has_result(body):
-            return tidied(endpoint, replace(await self._result(endpoint, remote_id, reference), remote_id=remote_id))
-        return tidied(endpoint, replace(self.parse_fetch(body), remote_id=remote_id))
+            return endpoint.tidied(replace(await self._result(endpoint, remote_id, reference), remote_id=remote_id))
+        return endpoint.tidied(replace(self.parse_fetch(body), remote_id=remote_id))
 
     async def _result(self, endpoint: Endpoint, remote_id: str, reference: str | None) -> TaskUpdate:
         """The end of a task that is done, whose result is read apart from its state."""
@@ -379,20 +390,3 @@ def _secrets_of(order: Order | None) -> tuple[str, ...]:
     if isinstance(order.source, InputImage) and order.source.url:
         secrets += (order.source.url.partition("?")[2],)
     return tuple(found for found in secrets if found)
-
-
-def tidied(endpoint: Endpoint, update: TaskUpdate) -> TaskUpdate:
-    """The same update, what is the vendor's in it bounded and fit to be shown."""
-    failure = update.failure
-    if failure is not None:
-        code = endpoint.tidy_code(failure.provider_code)
-        failure = failure.model_copy(update={"message": endpoint.tidy(failure.message), "provider_code": code})
-    cost = update.cost and update.cost.model_copy(update={"unit": endpoint.tidy(update.cost.unit[:MAX_UNIT])})
-    return replace(
-        update,
-        failure=failure,
-        notes=tuple(endpoint.tidy(note) for note in update.notes[:MAX_NOTES]),
-        images=update.images[:MAX_IMAGES],
-        reference=update.reference if update.reference and _ID.fullmatch(update.reference) else None,
-        cost=cost,
-    )

@@ -12,10 +12,9 @@ import anyio
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, UnexpectedResponseError, UnknownTaskError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
-from outpaint_mcp.providers.answer_reader import MAX_IMAGES
-from outpaint_mcp.providers.calls import ApiCall
+from outpaint_mcp.providers.calls import MAX_IMAGES, ApiCall
 from outpaint_mcp.providers.http_client import HttpClient
-from outpaint_mcp.providers.http_provider import HttpProvider, tidied
+from outpaint_mcp.providers.http_provider import HttpProvider
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +105,9 @@ class SynchronousProvider(HttpProvider):
                 raise self.unexpected("it holds no image")
             return painted
 
-        painted = await self._client.order(endpoint, call, parse, idempotent=self.idempotent)
+        painted = await self._placed(endpoint, call, order, parse)
         # The images are paid for, and nowhere else than in this process.
-        return tidied(endpoint, await self._stored(order, painted))
+        return endpoint.tidied(await self._stored(order, painted))
 
     async def _stored(self, order: Order, painted: Painted) -> TaskUpdate:
         """The task after its images were stored; those that are no images are left out, with a note."""
