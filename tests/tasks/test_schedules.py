@@ -62,7 +62,7 @@ START = 1_800_000_000.0
 BASE_URL = "http://127.0.0.1:1"
 TASK_TIMEOUT = 300.0
 OPEN = (Status.QUEUED, Status.RUNNING)
-EXAMPLES = int(os.environ.get("OUTPAINT_TEST_SCHEDULES", "120"))
+EXAMPLES = int(os.environ.get("OUTPAINT_TEST_SCHEDULES", "200"))
 
 CLASSES: Mapping[str, Any] = {"apimart": Apimart, "apiframe": Apiframe, "vtrix": Vtrix}
 PRICE = 0.05
