@@ -13,7 +13,8 @@ ORDERS = 100
 
 async def test_the_same_order_in_two_servers_at_the_same_moment_is_one_order_and_one_task(tmp_path: Path) -> None:
     async with open_vendors() as vendors:
-        environment = variables(tmp_path, vendors)
+        # Nothing is finished here: polls of all that is open would be most of the work.
+        environment = variables(tmp_path, vendors, OUTPAINT_POLL_SECONDS="60,60")
         async with stdio_server(environment) as one, stdio_server(environment) as other:
             for number in range(ORDERS):
                 order = an_order(grid=number % 2 == 0)

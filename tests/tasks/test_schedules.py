@@ -844,6 +844,8 @@ def no_thread_of_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.timeout(600)
+# Measuring what it runs takes as long as running it, and adds no line to what the other tests run.
+@pytest.mark.no_cover
 def test_no_schedule_makes_an_order_be_paid_twice_or_lost() -> None:
     run_state_machine_as_test(
         Schedules,
