@@ -41,7 +41,7 @@ async def test_a_server_of_one_s_own_extends_an_image(tmp_path: Path, era: str) 
     server = create_server(settings_for(tmp_path))
     assert isinstance(server, Server)
     async with Client(server, mode=era) as client:
-        result = await client.call_tool("outpaint", {"image": str(picture(tmp_path)), "zoom": 1.5})
+        result = await client.call_tool("outpaint", {"image": str(picture(tmp_path)), "zoom": 1.5, "wait_seconds": 45})
     assert result.structured_content["status"] == "succeeded"
 
 
