@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND, ResourceTemplateReference, TextContent
+from mcp_types import METHOD_NOT_FOUND, ResourceTemplateReference, TextContent
 
 from outpaint_mcp import __version__
 from outpaint_mcp.bootstrap import Front, create_server
@@ -26,6 +26,7 @@ async def test_only_what_there_is_is_promised(tmp_path: Path, era: str) -> None:
     async with connected(settings_for(tmp_path), era=era) as client:
         assert client.server_capabilities.model_dump(exclude_none=True) == {
             # The lists never change.
+            "prompts": {"list_changed": False},
             "resources": {"subscribe": True, "list_changed": False},
             "tools": {"list_changed": False},
         }
@@ -43,19 +44,6 @@ async def test_lists_may_be_cached_and_tasks_may_not(tmp_path: Path) -> None:
         tasks = await client.read_resource("outpaint://tasks")
     hints = [(found.ttl_ms, found.cache_scope) for found in (tools, prompts, templates, resources, tasks)]
     assert hints == [(3_600_000, "public")] * 3 + [(300_000, "public"), (0, "private")]
-
-
-@pytest.mark.parametrize("era", ERAS)
-async def test_there_are_no_prompts_and_asking_for_one_leaves_no_traceback(
-    tmp_path: Path, era: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with connected(settings_for(tmp_path), era=era) as client:
-        assert (await client.list_prompts()).prompts == []
-        with pytest.raises(MCPError) as refused:
-            await client.get_prompt("anything")
-    assert refused.value.error.code == INVALID_PARAMS
-    assert "There is no such prompt" in refused.value.error.message
-    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("era", ERAS)

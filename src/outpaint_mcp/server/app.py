@@ -11,13 +11,9 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
-    INVALID_PARAMS,
     SERVER_INFO_META_KEY,
     CallToolResult,
-    GetPromptRequestParams,
-    GetPromptResult,
-    ListPromptsResult,
-    PaginatedRequestParams,
+    PromptsCapability,
     ResourcesCapability,
     ServerCapabilities,
     ToolsCapability,
@@ -26,10 +22,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from outpaint_mcp import __version__
-from outpaint_mcp.domain.errors import InternalError, InvalidRequestError, RateLimitedError
+from outpaint_mcp.domain.errors import InternalError, RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.holding import holding
 from outpaint_mcp.server.lazy_service import LazyService
+from outpaint_mcp.server.prompts import Prompts
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.resources import Resources
 from outpaint_mcp.server.subscriptions import TaskListenHandler, TaskSubscriptions
@@ -72,6 +69,7 @@ def build_server(
     limits = limits or RateLimits()
     tools = Tools(lazy, shape, client_of, limits, paths=paths)
     resources = Resources(lazy, client_of)
+    prompts = Prompts(paths=paths)
     subscriptions = TaskSubscriptions(lazy, events or TaskEvents(), client_of)
 
     @contextlib.asynccontextmanager
@@ -97,8 +95,8 @@ def build_server(
         on_subscribe_resource=subscriptions.subscribe,
         on_unsubscribe_resource=subscriptions.unsubscribe,
         on_subscriptions_listen=TaskListenHandler(subscriptions.bus, client_of, limits),
-        on_list_prompts=_list_prompts,
-        on_get_prompt=_get_prompt,
+        on_list_prompts=prompts.list,
+        on_get_prompt=prompts.get,
     )
     server.middleware.append(_RateLimiting(server, limits, client_of))
     return server
@@ -108,7 +106,7 @@ class _Server(Server[None]):
     """The SDK's server, which promises clients only what there is.
 
     The SDK derives `listChanged` from `subscriptions/listen`, and some clients open a stream just because it is
-    promised; but the lists never change. And it derives prompts from the answer that there are none.
+    promised; but the lists never change.
     """
 
     def get_capabilities(
@@ -124,21 +122,11 @@ class _Server(Server[None]):
         )
         return found.model_copy(
             update={
-                "prompts": None,
+                "prompts": PromptsCapability(list_changed=False),
                 "tools": ToolsCapability(list_changed=False),
                 "resources": ResourcesCapability(subscribe=True, list_changed=False),
             }
         )
-
-
-async def _list_prompts(_: ServerRequestContext[Any, Any], __: PaginatedRequestParams | None) -> ListPromptsResult:
-    # Some clients ask for prompts whatever is promised.
-    return ListPromptsResult(prompts=[])
-
-
-async def _get_prompt(_: ServerRequestContext[Any, Any], params: GetPromptRequestParams) -> GetPromptResult:
-    refused = InvalidRequestError("There is no such prompt, nor any other.", "Call the tool outpaint.")
-    raise MCPError(INVALID_PARAMS, str(refused), {"name": params.name[:200]})
 
 
 class _RateLimiting:
