@@ -22,6 +22,7 @@ from outpaint_mcp.cli.doctor import (
     examine,
 )
 from outpaint_mcp.cli.findings import NO_VENDOR_CONTACTED, Finding, Level, as_json, as_text, exit_code
+from outpaint_mcp.cli.online_checks import check_accounts
 from outpaint_mcp.cli.settings_checks import (
     check_file_roots,
     check_providers,
@@ -32,8 +33,11 @@ from outpaint_mcp.cli.settings_checks import (
 )
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.providers import Balance, provider_classes
 from outpaint_mcp.providers.local.provider import LocalProvider
+from outpaint_mcp.providers.stability import Stability
+from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
+from outpaint_mcp.sandbox import Sandbox, SandboxSettings, serving
 from outpaint_mcp.settings import VendorSettings, child_environment
 from outpaint_mcp.web.token_file import add_token
 
@@ -368,3 +372,38 @@ def test_what_cannot_be_read_is_kept_as_a_finding_to_be() -> None:
 
     assert attempt(fails) is error
     assert attempt(lambda: 3) == 3
+
+
+async def test_online_every_vendor_is_asked_about_its_key_and_nothing_is_ordered(tmp_path: Path) -> None:
+    sandbox = Sandbox(SandboxSettings(balance=1000))
+    async with serving(sandbox) as base_url:
+        vendors = {name: vendor(one.key, f"{base_url}/{name}") for name, one in SANDBOX_VENDORS.items()}
+        vendors["bfl"] = vendor(KEY, f"{base_url}/bfl")
+        vendors["stability"] = vendor(KEY, "http://127.0.0.1:9")
+        classes = {**provider_classes(), "plug-in": Faulty}
+        vendors["plug-in"] = vendor(SANDBOX_VENDORS["stability"].key, f"{base_url}/stability")
+        asked = installation(tmp_path, vendors=vendors, classes=classes, online=True)
+        found = await check_accounts(asked.vendors, asked.classes)
+    said = {one.name: one for one in found}
+    assert said.keys() == vendors.keys()
+    assert "Balance: 1,000 points ($1.00)" in said["legnext"].message
+    assert "Balance: 1,000 credits" in said["apiframe"].message
+    assert "Balance: " in said["apimart"].message
+    assert "accepts the key, and tells no balance" in said["replicate"].message
+    for name in ("fal", "bria", "openai", "vtrix", "piapi"):
+        assert "no free call is known" in said[name].message
+    assert said["bfl"].level is Level.PROBLEM
+    assert "the key is refused" in said["bfl"].message
+    assert said["stability"].level is said["plug-in"].level is Level.WARNING
+    assert exit_code(found) == 2
+    assert not any(sandbox.orders(name) for name in SANDBOX_VENDORS)
+    shown = as_text(found, asked=True) + as_json(found, asked=True)
+    assert KEY not in shown
+    assert NO_VENDOR_CONTACTED not in shown
+
+
+class Faulty(Stability):
+    """A plug-in whose reader is broken."""
+
+    def parse_account(self, body: Any) -> Balance:
+        raise KeyError(KEY)

@@ -1,4 +1,4 @@
-"""`outpaint-mcp doctor`: checks this installation and advises what to do; contacts no vendor.
+"""`outpaint-mcp doctor`: checks this installation and advises what to do; contacts vendors only if told to.
 
 It is given what was read from the environment and reads no setting itself. It changes nothing, except that a store of
 an older version is migrated, as by any other command.
@@ -22,6 +22,7 @@ import anyio
 import anyio.to_thread
 
 from outpaint_mcp.cli.findings import Finding, Level, problem, warning
+from outpaint_mcp.cli.online_checks import check_accounts
 from outpaint_mcp.cli.settings_checks import (
     check_file_roots,
     check_providers,
@@ -66,6 +67,7 @@ class Installation:
         version_of: the installed version of a package.
         stdout_command: imports everything that a server imports; what it prints would break the protocol.
         now: seconds since the epoch.
+        online: whether the vendors are asked about their keys.
     """
 
     settings: Settings | ConfigurationError
@@ -77,6 +79,7 @@ class Installation:
     version_of: Callable[[str], str] = metadata.version
     stdout_command: Sequence[str] = _STDOUT_COMMAND
     now: float = field(default_factory=time.time)
+    online: bool = False
 
 
 def attempt(read: Callable[[], T]) -> T | ConfigurationError:
@@ -102,6 +105,8 @@ async def examine(installation: Installation) -> list[Finding]:
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)
     found += check_providers(settings, installation.vendors, installation.classes)
+    if installation.online:
+        found += await check_accounts(installation.vendors, installation.classes)
     found += await check_local_engine(installation.environment)
     return found
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 NO_VENDOR_CONTACTED: Final = "No vendor was contacted: whether a key is valid shows when it is first used."
+CONTACTED: Final = "Vendors were asked about their keys; nothing was ordered."
 
 
 class Level(StrEnum):
@@ -32,8 +33,8 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return 2 if any(finding.level is Level.PROBLEM for finding in findings) else 0
 
 
-def as_text(findings: Sequence[Finding]) -> str:
-    """One line per finding, with what to do below it, and a summary."""
+def as_text(findings: Sequence[Finding], *, asked: bool = False) -> str:
+    """One line per finding, with what to do below it, and a summary. `asked` says whether vendors were contacted."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.level.value:8} {finding.name}: {finding.message}")
@@ -41,14 +42,16 @@ def as_text(findings: Sequence[Finding]) -> str:
             lines.append(f"{'':8} -> {finding.advice}")
     counts = {level: sum(finding.level is level for finding in findings) for level in (Level.PROBLEM, Level.WARNING)}
     names = [f"{count} {level.value}{'' if count == 1 else 's'}" for level, count in counts.items() if count]
-    return "\n".join([*lines, "", f"{', '.join(names) or 'All is well'}. {NO_VENDOR_CONTACTED}"])
+    return "\n".join(
+        [*lines, "", f"{', '.join(names) or 'All is well'}. {CONTACTED if asked else NO_VENDOR_CONTACTED}"]
+    )
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """``{"findings": [{name, level, message, advice}], "ok": …, "vendors_asked": false}``."""
+def as_json(findings: Sequence[Finding], *, asked: bool = False) -> str:
+    """``{"findings": [{name, level, message, advice}], "ok": …, "vendors_asked": …}``."""
     report = {
         "ok": exit_code(findings) == 0,
-        "vendors_asked": False,
+        "vendors_asked": asked,
         "findings": [asdict(finding) for finding in findings],
     }
     return json.dumps(report, indent=2)

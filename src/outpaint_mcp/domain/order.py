@@ -99,6 +99,14 @@ class Order(ProviderArguments):
     client: str = ""
     step: StepName = StepName.OUTPAINT
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may repeat: a webhook's secret and query, the query of an image's URL."""
+        secrets = self.webhook.secrets if self.webhook else ()
+        if isinstance(self.source, InputImage) and self.source.url:
+            secrets += (self.source.url.partition("?")[2],)
+        return tuple(found for found in secrets if found)
+
     def identity(self, client: str) -> str:
         """A hash that is equal for two orders that would make the same image for the same client.
 

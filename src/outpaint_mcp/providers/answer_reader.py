@@ -16,6 +16,7 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
 )
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.account import Balance
 from outpaint_mcp.providers.answers import AnswerT, webhook_id, webhook_json, without_empty_tail
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.calls import MAX_IMAGES, quoted
@@ -103,6 +104,24 @@ class AnswerReader(Provider):
             return rejection(ProviderUnavailableError, self.title, body)
         meaning = _refusal(body) or Meaning(ERRORS_BY_STATUS.get(status, InvalidRequestError))
         return rejection(meaning.kind, self.title, body, meaning.advice)
+
+    def parse_account(self, body: Any) -> Balance | None:
+        """The balance in the answer from `account_path`; None where the vendor tells none there.
+
+        Raises:
+            UnexpectedResponseError: it cannot be understood.
+        """
+        raise NotImplementedError(f"{self.name} says nothing of an account")
+
+    def balance(self, amount: float | None, unit: str, usd_per_unit: float | None = None) -> Balance:
+        """So many units left.
+
+        Raises:
+            UnexpectedResponseError: the answer does not say how many.
+        """
+        if amount is None:
+            raise self.unexpected("it names no balance")
+        return Balance(amount, unit, None if usd_per_unit is None else amount * usd_per_unit)
 
     def unexpected(self, what: str) -> UnexpectedResponseError:
         """The error for an answer of this vendor that cannot be understood."""

@@ -39,6 +39,14 @@ class _Uploaded(api.Answer):
     url: api.Text
 
 
+class _Team(api.Answer):
+    credits: api.Number
+
+
+class _Account(api.Answer):
+    team: _Team
+
+
 class Apiframe(api.HttpProvider):
     name = "apiframe"
     title = "Apiframe"
@@ -49,6 +57,7 @@ class Apiframe(api.HttpProvider):
     fetch_path = "/v2/jobs/{id}"
     # Any other id is answered with a 400, as a bad order is, and not with a 404.
     id_pattern = r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
+    account_path = "/v2/me"
     docs_url = "https://apiframe.ai"
     note = (
         "Extends an upscaled image; one of a grid is upscaled first (4 credits). "
@@ -110,6 +119,9 @@ class Apiframe(api.HttpProvider):
     def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
         name = f"image.{image.mime_type.partition('/')[2]}"
         return api.ApiCall("POST", "/v2/uploads", files=(api.UploadFile("file", name, image.mime_type, data),))
+
+    def parse_account(self, body: Any) -> api.Balance:
+        return self.balance(self.read_as(_Account, body).team.credits, "credits")
 
     def parse_upload(self, body: Any) -> str:
         url = self.read_as(_Uploaded, body).url

@@ -53,6 +53,10 @@ class _Task(api.Answer):
     credits_cost: api.Number = None
 
 
+class _Account(api.Answer):
+    remain_credits: api.Number
+
+
 class Apimart(api.HttpProvider):
     name = "apimart"
     title = "APIMart"
@@ -61,6 +65,7 @@ class Apimart(api.HttpProvider):
     fetch_path = "/v1/midjourney/{id}"
     other_fetch_path = "/v1/tasks/{id}"
     envelope = "data"
+    account_path = "/v1/balance"
     docs_url = "https://apimart.ai"
     note = (
         "Extends an upscaled image; one of a grid is upscaled first (about $0.055). "
@@ -113,6 +118,9 @@ class Apimart(api.HttpProvider):
         if self.sends_zoom(request):
             return ()
         return ("custom_id names a button, and the button decides how far to zoom: zoom was not sent.",)
+
+    def parse_account(self, body: Any) -> api.Balance:
+        return self.balance(self.read_as(_Account, body).remain_credits, "credits")
 
     def parse_submit(self, body: Any) -> api.TaskUpdate:
         return api.TaskUpdate(api.Status.QUEUED, self.read_as(_Submitted, body).data[0].task_id)

@@ -55,6 +55,10 @@ class _Task(api.Answer):
     message: Any = None
 
 
+class _Account(api.Answer):
+    credits: api.Number
+
+
 class Bfl(api.HttpProvider):
     name = "bfl"
     title = "Black Forest Labs"
@@ -63,6 +67,7 @@ class Bfl(api.HttpProvider):
     auth_header = ("x-key", "{key}")
     fetch_path = "/v1/get_result?id={id}"
     webhook_signed_with = "token"
+    account_path = "/v1/credits"
     docs_url = "https://docs.bfl.ai/flux_tools/flux_outpainting"
     note = "Extends any image. Whether an order that its moderation stops is charged is not documented."
     price = "not published; the answer to an order says what it took, in credits of $0.01"
@@ -102,6 +107,9 @@ class Bfl(api.HttpProvider):
         **dict.fromkeys(MODERATED, api.Status.FAILED),
     }
     error_codes: ClassVar = dict.fromkeys(MODERATED, api.ContentRejectedError)
+
+    def parse_account(self, body: Any) -> api.Balance:
+        return self.balance(self.read_as(_Account, body).credits, "credits", 0.01)
 
     def parse_submit(self, body: Any) -> api.TaskUpdate:
         answer = self.read_as(_Ordered, body)

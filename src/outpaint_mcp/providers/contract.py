@@ -20,6 +20,7 @@ from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.provider_info import Original, SourceForm
 from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, ProviderArguments, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.providers.account import Balance
 from outpaint_mcp.providers.answer_reader import status_words
 from outpaint_mcp.providers.answers import (
     Answer,
@@ -61,6 +62,7 @@ __all__ = [
     "Argument",
     "AspectRatio",
     "AuthenticationError",
+    "Balance",
     "CanvasLimits",
     "Code",
     "ConfigurationError",

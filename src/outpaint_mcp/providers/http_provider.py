@@ -26,6 +26,7 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, SourceKind
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
+from outpaint_mcp.providers.account import Balance
 from outpaint_mcp.providers.answer_reader import AnswerReader
 from outpaint_mcp.providers.answers import check_webhook_time, header
 from outpaint_mcp.providers.calls import ID, MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
@@ -71,6 +72,8 @@ class HttpProvider(AnswerReader):
     """Where the account's secret is read, once, if webhooks are signed with that."""
     webhook_time_header: ClassVar[str] = ""
     """The header that says when a webhook was sent, in Unix seconds; its signature must cover that."""
+    account_path: ClassVar[str] = ""
+    """Where the account is read at no cost (`parse_account`), which shows whether the key is valid."""
     result_path: ClassVar[str] = ""
     """Where the result is read once a poll says that there is one (`has_result`), with ``{id}`` for the task's id."""
     idempotency_header: ClassVar[str] = ""
@@ -246,6 +249,15 @@ class HttpProvider(AnswerReader):
             return TaskUpdate(Status.FAILED, remote_id, failure=failure)
         return self.parse_result(body)
 
+    async def account(self) -> Balance | None:
+        """Ask the vendor for the account; the balance, where it tells one. Needs an `account_path`.
+
+        Raises:
+            AuthenticationError: the key is refused.
+            OutpaintError: the vendor cannot be asked, or its answer not understood.
+        """
+        return self.parse_account(await self._client.read(self._endpoint(), ApiCall("GET", self.account_path)))
+
     def build_submit(self, order: Order, image_url: str | None = None) -> ApiCall:
         """The request that orders the outpaint: the client's options, and over them what `operations` declare.
 
@@ -361,7 +373,7 @@ class HttpProvider(AnswerReader):
             self._base_url,
             {self.auth_header[0]: self.auth_header[1].format(key=self._key)},
             self.read_error,
-            secrets=(self._key, *_secrets_of(order)),
+            secrets=(self._key, *(order.secrets if order else ())),
             name=self.name,
             order_seconds=self.order_seconds,
             max_answer_bytes=self.max_answer_bytes,
@@ -380,13 +392,3 @@ def _file(field: str, mime_type: str, data: bytes) -> UploadFile:
 def _form_text(value: Any) -> str:
     """A value as the text of a form's field: numbers and booleans as JSON writes them."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _secrets_of(order: Order | None) -> tuple[str, ...]:
-    """What an order holds that no message may repeat: a webhook's secret and query, the query of an image's URL."""
-    if order is None:
-        return ()
-    secrets = order.webhook.secrets if order.webhook else ()
-    if isinstance(order.source, InputImage) and order.source.url:
-        secrets += (order.source.url.partition("?")[2],)
-    return tuple(found for found in secrets if found)

@@ -26,6 +26,14 @@ class _Job(api.Job):
     output: _Output = _Output()
 
 
+class _Points(api.Answer):
+    available_points: api.Number
+
+
+class _Account(api.Answer):
+    data: _Points
+
+
 class Legnext(api.HttpProvider):
     name = "legnext"
     title = "Legnext"
@@ -34,6 +42,7 @@ class Legnext(api.HttpProvider):
     auth_header = ("x-api-key", "{key}")
     fetch_path = "/v1/job/{id}"
     webhook_id_field = "job_id"
+    account_path = "/account/balance"
     docs_url = "https://legnext.ai"
     note = f"Extends a grid's image directly. Six jobs at a time; more wait at Legnext. {api.NO_V8_ZOOM}"
     price = "80 points ($0.08) per outpaint of a task's image (September 2026); of your own image not published"
@@ -65,6 +74,9 @@ class Legnext(api.HttpProvider):
     def usd_for(self, order: api.Order) -> Mapping[api.StepName, float]:
         # The 80 points are the outpaint operation's; upload-paint, for your own image, has no known price.
         return {} if isinstance(order.source, api.InputImage) else self.usd
+
+    def parse_account(self, body: Any) -> api.Balance:
+        return self.balance(self.read_as(_Account, body).data.available_points, "points", USD_PER_POINT)
 
     def parse_fetch(self, body: Any) -> api.TaskUpdate:
         job = self.read_as(_Job, body)

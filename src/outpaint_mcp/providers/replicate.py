@@ -80,6 +80,10 @@ class _Secret(api.Answer):
     key: api.Text
 
 
+class _Account(api.Answer):
+    username: str
+
+
 class Replicate(api.HttpProvider):
     name = "replicate"
     title = "Replicate"
@@ -89,6 +93,7 @@ class Replicate(api.HttpProvider):
     webhook_signed_with = "account"
     webhook_secret_path = "/v1/webhooks/default/secret"  # noqa: S105 (a path)
     webhook_time_header = "webhook-timestamp"
+    account_path = "/v1/account"
     docs_url = "https://replicate.com"
     note = (
         f"Extends any image by {EXPAND}; with the model {FLUX_FILL} among provider_options zoom is 1.5 or 2, or 1 "
@@ -133,6 +138,10 @@ class Replicate(api.HttpProvider):
     def build_upload(self, image: api.InputImage, data: bytes) -> api.ApiCall:
         name = f"image.{image.mime_type.partition('/')[2]}"
         return api.ApiCall("POST", "/v1/files", files=(api.UploadFile("content", name, image.mime_type, data),))
+
+    def parse_account(self, body: Any) -> None:
+        # It tells whose key it is and no balance.
+        self.read_as(_Account, body)
 
     def parse_upload(self, body: Any) -> str:
         url = self.read_as(_File, body).urls.get

@@ -30,11 +30,16 @@ class _Painted(api.Answer):
     finish_reason: api.Text = ""
 
 
+class _Account(api.Answer):
+    credits: api.Number
+
+
 class Stability(api.SynchronousProvider):
     name = "stability"
     title = "Stability AI"
     base_url = "https://api.stability.ai"
     key_env = "STABILITY_API_KEY"
+    account_path = "/v1/user/balance"
     docs_url = "https://platform.stability.ai/docs/api-reference"
     note = "Extends any image; the edge is soft, and the original is pasted back. A lost answer cannot be looked up."
     price = "4 credits per outpaint by a text of 2024-25; today's price is not confirmed"
@@ -62,6 +67,9 @@ class Stability(api.SynchronousProvider):
     }
     # Not documented.
     usual_seconds = 30.0
+
+    def parse_account(self, body: Any) -> api.Balance:
+        return self.balance(self.read_as(_Account, body).credits, "credits")
 
     def parse_images(self, body: Any) -> api.Painted:
         if isinstance(body, bytes):
