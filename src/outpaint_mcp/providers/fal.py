@@ -16,13 +16,9 @@ APPS = "fal-ai/image-apps-v2/outpaint"
 SIDES = ("expand_left", "expand_right", "expand_top", "expand_bottom")
 # "Should be more than 15 %": less might be painted badly, and paid for.
 LEAST_SHARE = 15
-BRIA_USD = 0.04
-FLUX_USD, FLUX_USD_PER_FURTHER_MEGAPIXEL = 0.03, 0.015
+BRIA_USD, FLUX_USD, FLUX_USD_PER_FURTHER_MEGAPIXEL = 0.04, 0.03, 0.015
 BILLED_PIXELS = 1_000_000
-
-
-def _expand(frame: api.Frame) -> Mapping[str, Any]:
-    return dict(zip(SIDES, frame.growths, strict=True))
+EXPANDED = api.FrameFields(lambda frame: dict(zip(SIDES, frame.growths, strict=True)), SIDES)
 
 
 def _check_share(title: str, frame: api.Frame) -> None:
@@ -110,7 +106,7 @@ class Fal(api.HttpProvider):
             FLUX,
             {api.Feature.SPEED: api.Argument(wire="mode", values=("fast",))},
             constants={"mode": "high", "output_format": "png", "sync_mode": False},
-            frame=api.FrameFields(_expand, SIDES),
+            frame=EXPANDED,
             # Longer canvases were seen to be rejected (August 2026); the page is silent.
             canvas=api.CanvasLimits(max_side=2560, max_growth=2048),
         ),
@@ -121,7 +117,7 @@ class Fal(api.HttpProvider):
             APPS,
             {api.Feature.PROMPT: api.Argument("any", "prompt")},
             constants={"zoom_out_percentage": 0, "num_images": 1, "output_format": "png"},
-            frame=api.FrameFields(_expand, SIDES),
+            frame=EXPANDED,
             canvas=api.CanvasLimits(max_growth=700),
         ),
     }
@@ -147,15 +143,14 @@ class Fal(api.HttpProvider):
     def usd_for(self, order: api.Order) -> Mapping[api.StepName, float]:
         """The most that the order can come to by the model's page; how it rounds what is billed is not said."""
         operation = self.operation_of(order)
-        usd = None
         if operation in (self.variants[BRIA], self.variants[FIBO]):
-            usd = BRIA_USD
-        elif operation is self.variants[FLUX] and order.frame is not None:
-            sent = operation.sent_frame(order.frame)
-            pixels = (sent.width * sent.height, sent.canvas_width * sent.canvas_height)
-            further = sum(-(-one // BILLED_PIXELS) for one in pixels) - 1
-            usd = round(FLUX_USD + FLUX_USD_PER_FURTHER_MEGAPIXEL * further, 6)
-        return {} if usd is None else {api.StepName.OUTPAINT: usd}
+            return {api.StepName.OUTPAINT: BRIA_USD}
+        if operation is not self.variants[FLUX] or order.frame is None:
+            return {}
+        sent = operation.sent_frame(order.frame)
+        pixels = (sent.width * sent.height, sent.canvas_width * sent.canvas_height)
+        further = sum(-(-one // BILLED_PIXELS) for one in pixels) - 1
+        return {api.StepName.OUTPAINT: round(FLUX_USD + FLUX_USD_PER_FURTHER_MEGAPIXEL * further, 6)}
 
     async def start(self, order: api.Order) -> api.TaskUpdate:
         # A request is polled below its app. The order's answer has the URLs, of which one that leads elsewhere must
