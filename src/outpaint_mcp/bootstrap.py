@@ -79,18 +79,12 @@ def build_providers(
     settings: "Settings", client: "HttpClient", images: "ImageLibrary", *, front: Front = Front.STDIO
 ) -> dict[str, "Provider"]:
     """Every provider that is installed, in the order in which `auto` tries them."""
-    from outpaint_mcp.domain.task import ResultImage
     from outpaint_mcp.providers.http_provider import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
     from outpaint_mcp.providers.local.workers import Workers
     from outpaint_mcp.providers.registry import provider_classes
     from outpaint_mcp.providers.synchronous import SynchronousProvider
     from outpaint_mcp.settings import child_environment, read_vendor_settings
-
-    async def keep(data: bytes, client: str) -> ResultImage:
-        stored = await images.keep_bytes(data, client=client)
-        url = images.path_of(stored.sha256, stored.mime_type).as_uri()
-        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
 
     classes = provider_classes()
     wanted = settings.providers or ()
@@ -113,7 +107,7 @@ def build_providers(
             vendor = read_vendor_settings(name, found.key_env)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
             if issubclass(found, SynchronousProvider):
-                built[name] = found(client, keep=keep, key=key, base_url=vendor.base_url)
+                built[name] = found(client, keep=images.keep_answer, key=key, base_url=vendor.base_url)
             else:
                 built[name] = found(client, key=key, base_url=vendor.base_url)
         else:

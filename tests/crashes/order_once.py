@@ -25,7 +25,7 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import ResultImage, Status, StoredImage, TaskUpdate
+from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
@@ -162,14 +162,8 @@ async def place(
     MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     data = Path(folder)
     images = MortalPictures(data, roots=(data,), allow_private=True)
-
-    async def keep(answer: bytes, client: str) -> ResultImage:
-        stored = await images.keep_bytes(answer, client=client)
-        url = images.path_of(stored.sha256, stored.mime_type).as_uri()
-        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
-
     async with HttpClient() as client:
-        more = {"keep": keep} if provider_classes()[vendor].synchronous else {}
+        more = {"keep": images.keep_answer} if provider_classes()[vendor].synchronous else {}
         service = Service(
             store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
             images=images,

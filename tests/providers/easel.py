@@ -84,9 +84,7 @@ class Shelf:
         if self._refusals:
             self._refusals -= 1
             raise ConfigurationError("The disk is full.")
-        stored = await self._images.keep_bytes(data, client=client)
-        url = self._images.path_of(stored.sha256, stored.mime_type).as_uri()
-        return api.ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
+        return await self._images.keep_answer(data, client)
 
 
 async def nowhere(data: bytes, client: str) -> api.ResultImage:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import anyio
 
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import ResultImage, Task
+from outpaint_mcp.domain.task import Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.base import Provider
@@ -81,17 +81,11 @@ async def service_at_sandbox(
     ):
         variables = environment(base_url)
         images = ImageLibrary(folder, roots=(folder,), allow_private=True)
-
-        async def keep(data: bytes, client: str) -> ResultImage:
-            stored = await images.keep_bytes(data, client=client)
-            url = images.path_of(stored.sha256, stored.mime_type).as_uri()
-            return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
-
         providers: dict[str, Provider] = {}
         for name, one in provider_classes().items():
             if issubclass(one, HttpProvider):
                 key, base = variables[one.key_env], variables[f"{name.upper()}_BASE_URL"]
-                more = {"keep": keep} if issubclass(one, SynchronousProvider) else {}
+                more = {"keep": images.keep_answer} if issubclass(one, SynchronousProvider) else {}
                 providers[name] = one(client, key=key, base_url=base, **more)
         providers["local"] = LocalProvider(folder)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}

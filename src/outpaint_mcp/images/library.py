@@ -20,7 +20,7 @@ import anyio.to_thread
 from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
-from outpaint_mcp.domain.task import StoredImage
+from outpaint_mcp.domain.task import ResultImage, StoredImage
 from outpaint_mcp.domain.values import INVISIBLE, QUOTES
 from outpaint_mcp.images import files
 from outpaint_mcp.images.child_processes import usable_cores
@@ -183,6 +183,12 @@ class ImageLibrary:
         return await self._add(
             lambda part: _in_thread(files.append, part, data), self._images, self._results.measure_result, client
         )
+
+    async def keep_answer(self, data: bytes, client: str) -> ResultImage:
+        """An image that an answer held, stored, by the ``file:`` URL of our copy. Raises as `keep_bytes` does."""
+        stored = await self.keep_bytes(data, client=client)
+        url = self.path_of(stored.sha256, stored.mime_type).as_uri()
+        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
 
     async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
         """Store an image that this program drew itself for `client`, at `path`; the file there stays.

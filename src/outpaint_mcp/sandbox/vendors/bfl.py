@@ -19,7 +19,7 @@ from outpaint_mcp.sandbox.image_specs import Placed, scaled_frame
 from outpaint_mcp.sandbox.tasks import Task, Webhook
 from outpaint_mcp.sandbox.vendors.answers import answer_json, iso
 from outpaint_mcp.sandbox.vendors.base import Call, Operation, Statuses, Vendor
-from outpaint_mcp.sandbox.vendors.bodies import Body, HttpUrl, Problem, RejectedError
+from outpaint_mcp.sandbox.vendors.bodies import Body, HttpUrl, Problem, RejectedError, located
 from outpaint_mcp.sandbox.webhooks import WebhookRequest
 
 # What an order costs is published nowhere; a reseller takes $0.10 per megapixel of output, rounded up.
@@ -63,10 +63,7 @@ class Bfl(Vendor):
     def rejection(self, rejected: RejectedError) -> Response:
         detail: Any = rejected.message
         if rejected.problems:
-            detail = [
-                {"loc": ["body", *problem.path.split(".")], "msg": problem.message, "type": problem.kind}
-                for problem in rejected.problems
-            ]
+            detail = located(rejected.problems)
         return answer_json({"detail": detail}, rejected.status)
 
     def malformed(self, problems: Sequence[Problem]) -> RejectedError:

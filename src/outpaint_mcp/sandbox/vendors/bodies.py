@@ -59,6 +59,14 @@ class Problem:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+def located(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Problems as vendors list them whose bodies are checked by FastAPI: place, message and kind of each."""
+    return [
+        {"loc": ["body", *problem.path.split(".")], "msg": problem.message, "type": problem.kind}
+        for problem in problems
+    ]
+
+
 class MalformedBodyError(Exception):
     """A body is not what the vendor's documentation allows; it has at least one problem."""
 

@@ -26,7 +26,7 @@ from outpaint_mcp.sandbox.loopback import is_http_url
 from outpaint_mcp.sandbox.tasks import Task, Webhook
 from outpaint_mcp.sandbox.vendors.answers import answer_json
 from outpaint_mcp.sandbox.vendors.base import Call, Operation, SandboxContext, Statuses, Vendor
-from outpaint_mcp.sandbox.vendors.bodies import Body, Problem, RejectedError
+from outpaint_mcp.sandbox.vendors.bodies import Body, Problem, RejectedError, located
 from outpaint_mcp.sandbox.webhooks import WebhookRequest
 
 BRIA_USD = 0.04
@@ -188,10 +188,7 @@ class Fal(Vendor):
     def rejection(self, rejected: RejectedError) -> Response:
         detail: Any = rejected.message
         if rejected.problems:
-            detail = [
-                {"loc": ["body", *problem.path.split(".")], "msg": problem.message, "type": problem.kind}
-                for problem in rejected.problems
-            ]
+            detail = located(rejected.problems)
         elif rejected.code is not None:
             detail = _detail(rejected.message, rejected.code)
         return answer_json({"detail": detail}, rejected.status, {"x-fal-retryable": "false"})
