@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 
 import httpx2
 import pytest
@@ -38,6 +39,17 @@ async def test_an_image_is_read_from_its_url_a_data_uri_or_base64_where_that_is_
     for bad in (text, "data:text/plain;base64,aGk=", "data:image/png;base64,*", "https://elsewhere.example/a.png"):
         with pytest.raises(RejectedError):
             await images.read(bad)
+    store.close()
+
+
+async def test_an_image_that_comes_again_is_whole_for_who_reads_it_meanwhile() -> None:
+    store = ImageStore(None, max_side=100, max_files=5)
+    stored = await store.store(png())
+    path = await store.file(stored.image)
+    with path.open("rb") as being_read:
+        await store.store(png())
+        assert being_read.read() == png()
+        assert path.stat().st_ino != os.fstat(being_read.fileno()).st_ino, "another file took its place"
     store.close()
 
 

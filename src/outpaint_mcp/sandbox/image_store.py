@@ -3,6 +3,7 @@
 Knows nothing of vendors and tasks.
 """
 
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -79,7 +80,10 @@ class ImageStore:
         mime_type, width, height = await to_thread.run_sync(measure, data)
         image = Upload.of(data)
         path = self._folder_path() / f"{image.key}.upload"
-        await anyio.Path(path).write_bytes(data)
+        # Whole at once: the same image may come again while it is being read.
+        part = anyio.Path(path.with_suffix(f".{secrets.token_hex(8)}"))
+        await part.write_bytes(data)
+        await part.replace(path)
         self._uploads[image.key] = mime_type
         self._cache(image, path)
         return StoredUpload(image, mime_type, width, height, len(data))
