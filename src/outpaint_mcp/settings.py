@@ -38,7 +38,11 @@ class Settings(BaseSettings):
         description="Whether a result holds a resource link per image: `true`, `false`, or `auto` for the clients that "
         "are known to show or save what is linked; many others discard a result with a link.",
     )
-    preview: bool = Field(default=False, description="Whether a result holds one small inline image.")
+    preview: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Whether a result holds one small inline image: `true`, `false`, or `auto` for the clients that "
+        "are known to show it to their user and that render no view of their own.",
+    )
     max_usd_per_day: float | None = Field(
         default=None, ge=0, description="The daily limit of spending, in USD; days are UTC.", examples=["5"]
     )

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
-from mcp_types import Implementation, ResourceLink, TextContent
+from mcp.client.extension import ClientExtension, advertise
+from mcp_types import ImageContent, Implementation, ResourceLink, TextContent
 
 from outpaint_mcp.domain.task import Task
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
@@ -52,6 +53,33 @@ async def test_links_go_to_clients_that_are_known_to_bear_them(
         result = await client.call_tool("outpaint", asked)
     assert result.structured_content["images"][0]["resource_uri"], "the resource is always there"
     assert any(isinstance(block, ResourceLink) for block in result.content) is links
+
+
+APPS = advertise("io.modelcontextprotocol/ui", {"mimeTypes": ["text/html;profile=mcp-app"]})
+APPS_OF_ANOTHER_KIND = advertise("io.modelcontextprotocol/ui", {"mimeTypes": ["text/uri-list"]})
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("name", "extensions", "setting", "shown"),
+    [
+        ("Visual Studio Code", [], "auto", True),
+        ("Visual Studio Code", [APPS_OF_ANOTHER_KIND], "auto", True),
+        ("Visual Studio Code", [APPS], "auto", False),
+        ("mcp", [], "auto", False),
+        ("mcp", [], True, True),
+        ("claude-ai", [], False, False),
+    ],
+)
+async def test_a_preview_goes_where_the_user_sees_it_and_has_no_view(
+    tmp_path: Path, era: str, name: str, extensions: list[ClientExtension], setting: Any, shown: bool
+) -> None:
+    server = server_for(settings_for(tmp_path), preview=setting)
+    client_info = Implementation(name=name, version="1")
+    async with Client(server, mode=era, client_info=client_info, extensions=extensions) as client:
+        asked = {"image": str(picture(tmp_path)), "zoom": 1.2, "wait_seconds": 45}
+        result = await client.call_tool("outpaint", asked)
+    assert any(isinstance(block, ImageContent) for block in result.content) is shown
 
 
 def test_known_hosts_wait_as_long_as_they_bear_and_others_briefly() -> None:

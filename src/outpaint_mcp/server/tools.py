@@ -68,11 +68,11 @@ class ResultShape:
     """What a result holds besides its text and structure.
 
     `resource_links`: one link per image; some hosts throw a result away over one, and ``auto`` sends them to those that
-    are known not to. `preview`: one small inline image.
+    are known not to. `preview`: one small inline image; ``auto`` where the client's user sees it and no view.
     """
 
     resource_links: bool | Literal["auto"] = "auto"
-    preview: bool = False
+    preview: bool | Literal["auto"] = "auto"
 
 
 class Tools:
@@ -224,7 +224,8 @@ class Tools:
             shape = self._shape()
             if profile.resource_links if shape.resource_links == "auto" else shape.resource_links:
                 content += [_link(task, image) for image in task.images]
-            if shape.preview and (data := await self._preview_of(task, until)):
+            wanted = profile.preview if shape.preview == "auto" else shape.preview
+            if wanted and (data := await self._preview_of(task, until)):
                 import base64
 
                 content.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg"))
@@ -247,8 +248,9 @@ def _latest(wait: float) -> float:
 
 
 def _profile(ctx: ServerRequestContext[Any, Any]) -> ClientProfile:
-    client = ctx.session.client_params
-    return profile_of(None if client is None else client.client_info.name)
+    client, capabilities = ctx.session.client_params, ctx.session.client_capabilities
+    name = None if client is None else client.client_info.name
+    return profile_of(name, None if capabilities is None else capabilities.extensions)
 
 
 def _progress(ctx: ServerRequestContext[Any, Any]) -> OnProgress:
