@@ -17,7 +17,7 @@ import pytest
 from mcp import Client
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from mcp_types import BlobResourceContents, ResourceUpdatedNotification
+from mcp_types import BlobResourceContents, ResourceTemplateReference, ResourceUpdatedNotification
 
 from ..transports.processes import (
     DOORS,
@@ -134,6 +134,9 @@ async def test_another_callers_task_is_answered_like_one_that_there_is_not(house
         assert mine not in await read(bob, "outpaint://tasks")
         assert json.loads(await read(bob, "outpaint://tasks")) == []
         assert mine in await read(ann, "outpaint://tasks")
+        template = ResourceTemplateReference(type="ref/resource", uri="outpaint://tasks/{id}")
+        offered = [await client.complete(template, {"name": "id", "value": mine[:9]}) for client in (ann, bob)]
+        assert [one.completion.values for one in offered] == [[mine], []]
         (contents,) = (await ann.read_resource(f"outpaint://tasks/{mine}/images/1")).contents
         assert isinstance(contents, BlobResourceContents)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import METHOD_NOT_FOUND, ResourceTemplateReference, TextContent
+from mcp_types import TextContent
 
 from outpaint_mcp import __version__
 from outpaint_mcp.bootstrap import Front, create_server
@@ -25,6 +25,7 @@ SECRET = "sk-secret"
 async def test_only_what_there_is_is_promised(tmp_path: Path, era: str) -> None:
     async with connected(settings_for(tmp_path), era=era) as client:
         assert client.server_capabilities.model_dump(exclude_none=True) == {
+            "completions": {},
             # The lists never change.
             "prompts": {"list_changed": False},
             "resources": {"subscribe": True, "list_changed": False},
@@ -44,16 +45,6 @@ async def test_lists_may_be_cached_and_tasks_may_not(tmp_path: Path) -> None:
         tasks = await client.read_resource("outpaint://tasks")
     hints = [(found.ttl_ms, found.cache_scope) for found in (tools, prompts, templates, resources, tasks)]
     assert hints == [(3_600_000, "public")] * 3 + [(300_000, "public"), (0, "private")]
-
-
-@pytest.mark.parametrize("era", ERAS)
-async def test_completions_are_not_promised_and_not_known(tmp_path: Path, era: str) -> None:
-    async with connected(settings_for(tmp_path), era=era) as client:
-        with pytest.raises(MCPError) as refused:
-            await client.complete(
-                ResourceTemplateReference(type="ref/resource", uri="outpaint://tasks/{id}"), {"name": "id", "value": ""}
-            )
-    assert refused.value.error.code == METHOD_NOT_FOUND
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -25,6 +25,7 @@ from outpaint_mcp import __version__
 from outpaint_mcp.domain.errors import InternalError, RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.holding import holding
+from outpaint_mcp.server.completions import Completions
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.prompts import Prompts
 from outpaint_mcp.server.rate_limits import RateLimits
@@ -97,6 +98,7 @@ def build_server(
         on_subscriptions_listen=TaskListenHandler(subscriptions.bus, client_of, limits),
         on_list_prompts=prompts.list,
         on_get_prompt=prompts.get,
+        on_completion=Completions(lazy, client_of).complete,
     )
     server.middleware.append(_RateLimiting(server, limits, client_of))
     return server

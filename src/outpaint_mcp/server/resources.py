@@ -28,6 +28,8 @@ from outpaint_mcp.server.text import ProviderList
 PROVIDERS, TASKS = "outpaint://providers", "outpaint://tasks"
 TASK_URI: Final = re.compile(r"outpaint://tasks/([^/]+)")
 IMAGE_URI: Final = re.compile(r"outpaint://tasks/([^/]+)/images/([^/]+)")
+TASK_TEMPLATE: Final = "outpaint://tasks/{id}"
+IMAGE_TEMPLATE: Final = "outpaint://tasks/{id}/images/{index}"
 _JSON: Final = "application/json"
 
 
@@ -69,14 +71,14 @@ class Resources:
         return ListResourceTemplatesResult(
             resource_templates=[
                 ResourceTemplate(
-                    uri_template="outpaint://tasks/{id}",
+                    uri_template=TASK_TEMPLATE,
                     name="task",
                     title="Task",
                     description="One task; can be watched",
                     mime_type=_JSON,
                 ),
                 ResourceTemplate(
-                    uri_template="outpaint://tasks/{id}/images/{index}",
+                    uri_template=IMAGE_TEMPLATE,
                     name="image",
                     title="Image of a task",
                     description="The bytes of one image, also after the provider's URL has died",

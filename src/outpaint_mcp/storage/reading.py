@@ -82,6 +82,16 @@ def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped, 
     return found
 
 
+def ids(db: "sqlite3.Connection", client: str, prefix: str, limit: int, status: Status | None) -> list[str]:
+    """Those of the client's newest tasks that begin with a prefix; of one status if it is given."""
+    rows = db.execute(
+        "SELECT id FROM tasks WHERE caller = ?1 AND substr(id, 1, ?2) = ?3 AND (?4 IS NULL OR status = ?4)"
+        " ORDER BY created_at DESC, rowid DESC LIMIT ?5",
+        (client, len(prefix), prefix, status and status.value, limit),
+    )
+    return [task_id for (task_id,) in rows]
+
+
 def changes(db: "sqlite3.Connection", since: int, skipped: Skipped) -> tuple[int, list[TaskEvent]]:
     """What changed after a change number; as `Store.changes`."""
     rows = db.execute(

@@ -15,6 +15,7 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
+from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage import copies, counters, leases, pruning, reading, repeats
 from outpaint_mcp.storage.rows import (
     DAY_SECONDS,
@@ -352,6 +353,10 @@ class Store(Database):
         """The client's newest tasks, newest first."""
 
         return await self._run(lambda db: reading.recent(db, client, limit, self._skipped, owner=self._owner))
+
+    async def ids(self, client: str, prefix: str, limit: int, status: Status | None = None) -> list[str]:
+        """The ids of the client's tasks that begin with a prefix, newest first; of one status if it is given."""
+        return await self._look_up(lambda db: reading.ids(db, client, prefix, limit, status))
 
     async def changes(self, since: int) -> tuple[int, list[TaskEvent]]:
         """The newest change number, and what became of every task that any process changed after the number `since`."""

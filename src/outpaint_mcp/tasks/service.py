@@ -14,7 +14,7 @@ from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
-from outpaint_mcp.domain.task import OnProgress, Task
+from outpaint_mcp.domain.task import OnProgress, Status, Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
@@ -265,6 +265,10 @@ class Service:
     async def recent(self, *, client: str = LOCAL_CLIENT, limit: int = 20) -> list[Task]:
         """The client's newest tasks, newest first."""
         return [self._view(record) for record in await self._store.recent(client, limit)]
+
+    async def task_ids(self, prefix: str, *, client: str, limit: int, status: Status | None = None) -> list[str]:
+        """The ids of the client's tasks that begin with a prefix, newest first; of one status if it is given."""
+        return await self._store.ids(client, prefix, limit, status)
 
     def list_providers(self) -> list[ProviderInfo]:
         """Who can do what, in the order in which `auto` tries them."""
