@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return _parser(arguments).parse_args(arguments)
+        return parser_for(arguments).parse_args(arguments)
     except SystemExit:
         # A closed pipe behind --help is not an error of argparse's: it is reported as for any other output.
         if sys.stdout is not None:
@@ -82,7 +82,8 @@ class _Parser(argparse.ArgumentParser):
         raise InvalidRequestError(f"The command line cannot be read: {message}.", f"See {self.prog} --help.")
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of these arguments: what no other command needs is left out."""
     parser = _Parser(
         prog="outpaint-mcp",
         description="Extend images beyond their borders. Without a command: serve MCP over stdio.",
