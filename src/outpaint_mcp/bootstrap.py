@@ -224,6 +224,7 @@ def build_service(
             may_leave=bool(settings.providers),
             import_tasks=front is not Front.HTTP if settings.adopt is None else settings.adopt,
             paths_allowed=front is not Front.HTTP,
+            confirm_above_usd=settings.confirm_above_usd,
             daily_limits=DailyLimits(settings.max_usd_per_day, settings.max_orders_per_day),
             prices={name: price for name, price in prices.items() if price is not None},
             poll=settings.poll_seconds,

@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     max_usd_per_day: float | None = Field(
         default=None, ge=0, description="The daily limit of spending, in USD; days are UTC.", examples=["5"]
     )
+    confirm_above_usd: float | None = Field(
+        default=None,
+        ge=0,
+        description="An order that costs more than this, in USD, or whose price is not known is confirmed by the user "
+        "first, where the client can ask; it is no limit, since some clients cannot ask or answer by themselves.",
+        examples=["0.10"],
+    )
     max_orders_per_day: int | None = Field(
         default=None, ge=0, description="The daily limit of orders; days are UTC.", examples=["20"]
     )

@@ -17,6 +17,7 @@ from mcp_types import (
     CallToolResult,
     ContentBlock,
     ImageContent,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     ResourceLink,
@@ -37,11 +38,13 @@ from outpaint_mcp.server.arguments import (
     output_schema,
 )
 from outpaint_mcp.server.client_profiles import ClientProfile, profile_of
+from outpaint_mcp.server.confirmation import ConfirmationWanted, asker
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.text import ProviderList, providers_text, task_text
 
 if TYPE_CHECKING:
+    from outpaint_mcp.tasks.order_taker import Ask
     from outpaint_mcp.tasks.service import Service
 
 logger = logging.getLogger(__name__)
@@ -140,7 +143,9 @@ class Tools:
         self._lazy.begin()
         return ListToolsResult(tools=self._tools)
 
-    async def call(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
+    async def call(
+        self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         """The result of a tool. What a better call could have avoided is a result that says so.
 
         Raises:
@@ -150,7 +155,7 @@ class Tools:
         try:
             match params.name:
                 case "outpaint":
-                    return await self._outpaint(checked(OutpaintArguments, arguments), ctx)
+                    return await self._outpaint(checked(OutpaintArguments, arguments), ctx, asker(ctx, params))
                 case "get_task":
                     return await self._get_task(checked(GetTaskArguments, arguments), ctx)
                 case "list_providers":
@@ -162,13 +167,17 @@ class Tools:
                     )
         except OutpaintError as error:
             return error_result(str(error))
+        except ConfirmationWanted as wanted:
+            return wanted.result
         except MCPError:
             raise
         except Exception:
             logger.exception("the tool %s failed", params.name)
             return error_result(str(InternalError(f"The tool {params.name} failed.")))
 
-    async def _outpaint(self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
+    async def _outpaint(
+        self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any], ask: "Ask | None"
+    ) -> CallToolResult:
         profile = _profile(ctx)
         wait = profile.wait_seconds if call.wait_seconds is None else call.wait_seconds
         until = _latest(wait)
@@ -180,6 +189,7 @@ class Tools:
                 wait_seconds=left,
                 advised_wait=wait or profile.wait_seconds,
                 on_progress=_progress(ctx),
+                ask=ask,
             )
         return await self._result(task, profile, until)
 

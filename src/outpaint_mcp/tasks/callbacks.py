@@ -5,15 +5,21 @@ its own, which only this server and the vendor can have made.
 """
 
 import hmac
+import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import Webhook
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 1.0
 """How soon after a callback another one about the same task counts: a flood of callbacks is no flood of polls."""
@@ -50,6 +56,19 @@ class Callbacks:
         """Whether a callback about a task came to the URL that was minted for it."""
         expected = provider.callback_token(task_id)
         return bool(expected) and hmac.compare_digest(expected.encode(), token.encode())
+
+    async def record_of(
+        self, provider: Provider, token: str, headers: Mapping[str, str], body: bytes, store: Store
+    ) -> Record | None:
+        """The task that a callback to this URL is about; None if it is not genuine."""
+        if not self.may_be_genuine(provider, token):
+            return None
+        try:
+            record = await store.find_remote(provider.name, await provider.called_back(headers, body, token))
+        except OutpaintError as error:
+            logger.info("a callback of %s was not taken: %s", provider.name, error.code)
+            return None
+        return record if record is not None and self.is_genuine(provider, record.task.id, token) else None
 
     def counts(self, task_id: str) -> bool:
         """Whether a genuine callback is to be acted on: not so soon after another about the same task."""

@@ -14,6 +14,7 @@ class ServiceOptions:
     `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out images that have no URL.
     `import_tasks` says whether a provider's own id that is not known here is fetched and imported.
     `paths_allowed`: clients share this machine's files: `image` may be a path, and an image's URL a ``file:`` one.
+    `confirm_above_usd`: above which price of an order, in USD, the user is asked first; None is never.
     `keep_tasks_days` is how long final tasks are kept, in days; 0 is for ever.
     `public_url` is where vendors can call back.
     """
@@ -22,6 +23,7 @@ class ServiceOptions:
     may_leave: bool = False
     import_tasks: bool = True
     paths_allowed: bool = True
+    confirm_above_usd: float | None = None
     daily_limits: DailyLimits = field(default_factory=DailyLimits)
     prices: Mapping[str, float] = field(default_factory=dict)
     poll: tuple[float, float] | None = None

@@ -4,9 +4,10 @@ Both can be slow (a host, a vendor, a busy store), and a call that may not wait 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 
+from outpaint_mcp.domain.errors import BudgetExceededError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
@@ -19,6 +20,9 @@ from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.source_finder import SourceFinder
 from outpaint_mcp.tasks.transitions import new_id, new_record
+
+Ask = Callable[[str], Awaitable[bool]]
+"""Puts a question to the user; whether they say yes."""
 
 
 class OrderTaker:
@@ -76,6 +80,31 @@ class OrderTaker:
 
         return await self._background.within(seconds, read, client=client, key=_hash(request), what="Reading the image")
 
+    async def confirm(self, order: Order, client: str, ask: Ask, *, repeat: bool) -> None:
+        """Have the user asked about an order that costs more than the operator lets pass, or nobody knows how much.
+
+        What was placed before costs nothing, and nobody is asked.
+
+        Raises:
+            BudgetExceededError: the user does not want it, or did not say so.
+        """
+        limit, provider = self._options.confirm_above_usd, self._providers[order.provider]
+        if limit is None or not provider.costs_money:
+            return
+        prices = self._prices(order)
+        known = [price for price in prices if price is not None]
+        if len(known) == len(prices) and sum(known) <= limit:
+            return
+        if await self._ledger.store.stands(order, client, now=self._ledger.clock.now(), repeat=repeat):
+            return
+        price = f"about ${sum(known):.2f}" if len(known) == len(prices) else "a price that is not known here"
+        steps = ", then ".join(step.value for step in order.steps)
+        if not await ask(f"Order this from {provider.title} ({steps}) for {price}?"):
+            raise BudgetExceededError(
+                f"The user has not confirmed this order from {provider.title} for {price}.",
+                "Nothing was ordered. Ask the user what to do, and make the call again only if they want it.",
+            )
+
     async def take(
         self, order: Order, notes: tuple[str, ...], client: str, seconds: float, *, repeat: bool
     ) -> tuple[Record, bool]:
@@ -101,8 +130,7 @@ class OrderTaker:
     async def _claim(self, order: Order, notes: tuple[str, ...], client: str, *, repeat: bool) -> tuple[Record, bool]:
         """The task that stands for an order, and whether its first order is ours to send."""
         provider = self._providers[order.provider]
-        usd = provider.usd_for(order)
-        prices = [self._options.prices.get(provider.name, usd.get(step)) for step in order.steps]
+        prices = self._prices(order)
 
         async def claim() -> tuple[Record, bool]:
             return await self._ledger.store.claim(
@@ -119,6 +147,11 @@ class OrderTaker:
             await self._lifecycle.advance(record.task.id)
             return await claim()
         return record, may_send
+
+    def _prices(self, order: Order) -> list[float | None]:
+        """What each step costs in USD; None where nobody says."""
+        usd = self._providers[order.provider].usd_for(order)
+        return [self._options.prices.get(order.provider, usd.get(step)) for step in order.steps]
 
 
 def _hash(request: OutpaintRequest) -> str:

@@ -1,7 +1,6 @@
 """The use cases: outpaint, get_task, list_providers, the images, callbacks. Knows neither MCP nor HTTP."""
 
 import contextlib
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
@@ -9,7 +8,7 @@ from typing import Final
 import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
-from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, ProviderUnavailableError, UnknownTaskError
+from outpaint_mcp.domain.errors import InvalidRequestError, ProviderUnavailableError, UnknownTaskError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
 from outpaint_mcp.domain.record import Record
@@ -27,7 +26,7 @@ from outpaint_mcp.tasks.image_links import ImageLinks
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
-from outpaint_mcp.tasks.order_taker import OrderTaker
+from outpaint_mcp.tasks.order_taker import Ask, OrderTaker
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
@@ -35,8 +34,6 @@ from outpaint_mcp.tasks.source_finder import SourceFinder
 from outpaint_mcp.tasks.tidying import tidy
 from outpaint_mcp.tasks.view import percent, view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["LOCAL_CLIENT", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
 
@@ -171,6 +168,7 @@ class Service:
         advised_wait: float | None = None,
         at_least: float = 0,
         on_progress: OnProgress | None = None,
+        ask: Ask | None = None,
     ) -> Task:
         """Order an outpaint and wait for it.
 
@@ -182,6 +180,7 @@ class Service:
             advised_wait: the `wait_seconds` that the task advises to ask for it with.
             at_least: how long the call may take in any case until the provider has answered the order.
             on_progress: told percent and a message while waiting.
+            ask: puts a question to the user; None where that is not possible.
 
         Raises:
             NotReadyError: the source was not read in that time; the same call again goes on with it.
@@ -196,6 +195,8 @@ class Service:
 
             reading = self._orders.read(request, client, left(max(at_least, LEAST_SECONDS)))
             order, read, notes = await progress.during(reading, "reading the request")
+            if ask is not None:
+                await self._orders.confirm(order, client, ask, repeat=request.repeat)
             if self.stopping:
                 raise ProviderUnavailableError(
                     "The server is stopping.", "Nothing was ordered. Call again in a minute."
@@ -334,15 +335,11 @@ class Service:
 
         `provider` and `token` are from its URL; the names of `headers` are in lower case.
         """
-        if not self.may_call_back(provider, token):
+        found = self._providers.get(provider)
+        if found is None:
             return False
-        found = self._providers[provider]
-        try:
-            record = await self._store.find_remote(provider, await found.called_back(headers, body, token))
-        except OutpaintError as error:
-            logger.info("a callback of %s was not taken: %s", provider, error.code)
-            return False
-        if record is None or not self._callbacks.is_genuine(found, record.task.id, token):
+        record = await self._callbacks.record_of(found, token, headers, body, self._store)
+        if record is None:
             return False
         if self._callbacks.counts(record.task.id) and not record.task.status.is_final:
             self._lifecycle.called_back(record)
