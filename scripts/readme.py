@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import reference
+
 from outpaint_mcp.domain import errors
-from outpaint_mcp.domain.request import SourceKind
 from outpaint_mcp.providers import HttpProvider, provider_classes
 from outpaint_mcp.settings import Settings
 
@@ -23,20 +24,6 @@ def prices() -> str:
     lines = ["| provider | extends | price |", "|---|---|---|"]
     for name, one in provider_classes().items():
         lines.append(f"| [`{name}`]({one.docs_url}) | {', '.join(one.sources)} | {one.price} |")
-    return "\n".join(lines)
-
-
-def providers() -> str:
-    """What each provider supports, from the providers' declarations."""
-    lines = ["| provider | features, with their limits | the original's pixels | image lifetime |", "|---|---|---|---|"]
-    for name, one in provider_classes().items():
-        features = []
-        for kind in one.operations:
-            label = "a task's image" if kind is SourceKind.TASK else "your own image"
-            words = "; ".join(f"`{feature.value}` {text}".rstrip() for feature, text in one.limits(kind).items())
-            features.append(f"**{label}**: {words}")
-        cell = "<br>".join(features).replace("|", "\\|")
-        lines.append(f"| `{name}` | {cell} | {one.original} | {one.image_lifetime} |")
     return "\n".join(lines)
 
 
@@ -61,9 +48,9 @@ def codes() -> str:
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "prices": ("README.md", prices),
-    "providers": ("docs/providers.md", providers),
     "settings": ("docs/settings.md", settings),
     "errors": ("docs/errors.md", codes),
+    **reference.PARTS,
 }
 """What is generated: each part's page, and what makes it."""
 
