@@ -68,8 +68,7 @@ def provider_section(name: str, one: type[Provider]) -> str:
         "How long image URLs live": one.image_lifetime,
     }
     lines = [f"## {name}", ""]
-    site = f"[{one.title}]({one.docs_url})" if "://" in one.docs_url else one.title
-    lines += [f"{site}. {one.note}".rstrip(), ""]
+    lines += [f"[{one.title}]({one.docs_url.removeprefix('docs/')}). {one.note}".rstrip(), ""]
     lines += [f"- **{what}**: {words}" for what, words in facts.items()]
     for kind, label in KINDS.items():
         if limits := one.limits(kind):

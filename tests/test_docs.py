@@ -191,22 +191,31 @@ def test_every_command_line_of_ours_can_be_parsed(page: Path) -> None:
                 raise
 
 
+OF_A_PROVIDER = tuple(field.upper() for field in VendorSettings.model_fields)
+
+
 def known_variables() -> set[str]:
     """The environment variables that the program reads, and those that its tests read."""
     names = {f"OUTPAINT_{name.upper()}" for name in Settings.model_fields}
-    for name, one in provider_classes().items():
-        names |= {f"{name.upper()}_{field.upper()}" for field in VendorSettings.model_fields}
-        names |= {one.key_env} if issubclass(one, HttpProvider) else set()
-    names |= {f"<NAME>_{field.upper()}" for field in VendorSettings.model_fields}
+    names |= {
+        f"{name}_{suffix}" for name in ("<NAME>", *map(str.upper, provider_classes())) for suffix in OF_A_PROVIDER
+    }
+    names |= {one.key_env for one in provider_classes().values() if issubclass(one, HttpProvider)}
     return names | {"OUTPAINT_UPDATE_SNAPSHOTS", "OUTPAINT_TEST_EVERYTHING"}
 
 
 @every_page
 def test_every_setting_that_is_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    example = {one for code in blocks(page, "python") for one in re.findall(r'key_env = "(\w+)"', code)}
-    suffixes = "|".join(field.upper() for field in VendorSettings.model_fields)
-    named = set(re.findall(rf"\bOUTPAINT_[A-Z_]+\b|(?:\b[A-Z]+|<NAME>)_(?:{suffixes})\b", text))
-    for code in blocks(page, "json"):
-        named |= {name for env in re.findall(r'"env": (\{[^}]*\})', code) for name in json.loads(env)}
-    assert named - known_variables() - example == set()
+    code = "\n".join(blocks(page, "python"))
+    # A provider that an example makes has some too.
+    known = known_variables() | set(re.findall(r'key_env = "(\w+)"', code))
+    known |= {
+        f"{name.upper()}_{suffix}"
+        for name in re.findall(r'^ +name = "(\w+)"', code, re.MULTILINE)
+        for suffix in OF_A_PROVIDER
+    }
+    named = set(re.findall(rf"\bOUTPAINT_[A-Z_]+\b|(?:\b[A-Z]+|<NAME>)_(?:{'|'.join(OF_A_PROVIDER)})\b", text))
+    for example in blocks(page, "json"):
+        named |= {name for env in re.findall(r'"env": (\{[^}]*\})', example) for name in json.loads(env)}
+    assert named - known == set()

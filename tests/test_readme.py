@@ -4,11 +4,9 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import outpaint_mcp.providers as api
 from outpaint_mcp.settings import child_environment
 
 from .serving import picture
@@ -69,16 +67,6 @@ def test_the_example_of_the_service_extends_an_image(tmp_path: Path) -> None:
     command = [sys.executable, "-c", snippet("open_service")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "succeeded" in done.stdout, done.stderr
-
-
-def test_the_example_of_a_provider_orders_and_reads_the_answer() -> None:
-    names: dict[str, Any] = {"__name__": "outpaint_acme"}
-    exec(snippet("class Acme"), names)  # noqa: S102 (the documentation's own)
-    acme = names["Acme"](api.HttpClient(), key="key")
-    order = api.Order("acme", api.Parent("j1"), zoom=1.5, prompt="a lake")
-    assert acme.build_submit(order).json == {"job": "j1", "scale": 1.5, "prompt": "a lake"}
-    done = acme.parse_fetch({"id": "j2", "state": "done", "images": ["https://acme.example/1.png"]})
-    assert (done.status, done.remote_id, len(done.images)) == (api.Status.SUCCEEDED, "j2", 1)
 
 
 def test_the_example_for_hosts_names_the_installed_command() -> None:

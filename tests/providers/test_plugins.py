@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -73,25 +75,29 @@ class Impostor(Acme):
 class Unfinished(api.HttpProvider):
     name = "unfinished"
 """
-ENTRY_POINTS = """
-[outpaint_mcp.providers]
-acme = outpaint_acme:Acme
-impostor = outpaint_acme:Impostor
-unfinished = outpaint_acme:Unfinished
-broken = outpaint_acme:Nothing
-wrong = json:JSONDecoder
-"""
+ENTRY_POINTS = {
+    "acme": "outpaint_acme:Acme",
+    "impostor": "outpaint_acme:Impostor",
+    "unfinished": "outpaint_acme:Unfinished",
+    "broken": "outpaint_acme:Nothing",
+    "wrong": "json:JSONDecoder",
+}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "/upload": {"at": "https://acme.example/up/1"},
+    "/make": {"number": 7},
+    "/v1/outpaint": {"id": "j1", "state": "waiting"},
+}
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "plugins.md"
 
 
-@pytest.fixture
-def plugin(tmp_path: Path) -> Path:
+def installed(folder: Path, code: str, points: dict[str, str]) -> Path:
     """A folder that holds the package as if it were installed there."""
-    folder = tmp_path / "site"
     about = folder / "outpaint_acme-1.0.dist-info"
     about.mkdir(parents=True)
-    (folder / "outpaint_acme.py").write_text(ACME)
+    (folder / "outpaint_acme.py").write_text(code)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outpaint-acme\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    lines = ["[outpaint_mcp.providers]", *(f"{name} = {place}" for name, place in points.items())]
+    (about / "entry_points.txt").write_text("\n".join(lines))
     return folder
 
 
@@ -104,15 +110,17 @@ def acme(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, str | None, byte
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            posted.append((self.path, self.headers["x-acme-token"], body))
-            self.answer({"at": "https://acme.example/up/1"} if self.path == "/upload" else {"number": 7})
+            posted.append((self.path, self.headers["x-acme-token"] or self.headers["authorization"], body))
+            self.answer(ANSWERS[self.path])
 
         def do_GET(self) -> None:
+            at = f"http://127.0.0.1:{server.server_port}/picture.png"
             if self.path == "/picture.png":
                 self.send(made, "image/png")
             elif self.path == "/made/7":
-                at = f"http://127.0.0.1:{server.server_port}/picture.png"
                 self.answer({"number": 7, "state": "Made", "picture": at})
+            elif self.path == "/v1/jobs/j1":
+                self.answer({"id": "j1", "state": "done", "images": [at]})
             else:
                 self.send_error(404)
 
@@ -138,24 +146,31 @@ def acme(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, str | None, byte
     server.server_close()
 
 
-def test_a_sixth_vendor_is_listed_and_ordered_from_and_bad_plugins_only_warn(
-    tmp_path: Path, plugin: Path, acme: tuple[str, list[tuple[str, str | None, bytes]]]
-) -> None:
-    base_url, posted = acme
+def run_with(plugin: Path, base_url: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command, in the folder above the plug-in's."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(plugin),
-        "OUTPAINT_DATA_DIR": str(tmp_path / "data"),
+        "OUTPAINT_DATA_DIR": str(plugin.parent / "data"),
         "OUTPAINT_ALLOW_PRIVATE_URLS": "true",
         "OUTPAINT_POLL_SECONDS": "0,0.05",
         "ACME_BASE_URL": base_url,
+        **more,
     }
+    command = [sys.executable, "-m", "outpaint_mcp", *arguments]
+    return subprocess.run(
+        command, cwd=plugin.parent, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_sixth_vendor_is_listed_and_ordered_from_and_bad_plugins_only_warn(
+    tmp_path: Path, acme: tuple[str, list[tuple[str, str | None, bytes]]]
+) -> None:
+    base_url, posted = acme
+    plugin = installed(tmp_path / "site", ACME, ENTRY_POINTS)
 
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "outpaint_mcp", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env={**environment, **more}, capture_output=True, text=True, check=False, timeout=60
-        )
+        return run_with(plugin, base_url, *arguments, **more)
 
     # The name of the key's variable is the plug-in's own; one made of its name counts for nothing.
     listed = run("providers", "--json", ACME_API_KEY="key")
@@ -183,3 +198,24 @@ def test_a_sixth_vendor_is_listed_and_ordered_from_and_bad_plugins_only_warn(
         refused = run("outpaint", "picture.png", "--provider", "acme", *arguments, ROADRUNNER_TOKEN="beep-beep")
         assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
     assert len(posted) == 2
+
+
+def test_the_documented_plugin_orders_an_image_and_fetches_it(
+    tmp_path: Path, acme: tuple[str, list[tuple[str, str | None, bytes]]]
+) -> None:
+    base_url, posted = acme
+    page = DOCUMENTED.read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (project,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    points = tomllib.loads(project)["project"]["entry-points"]["outpaint_mcp.providers"]
+    plugin = installed(tmp_path / "site", code, points)
+    picture(tmp_path, width=48, height=32)
+    order = ["outpaint", "picture.png", "--provider", "acme", "--zoom", "1.5", "--sides", "left", "--prompt", "a lake"]
+    done = run_with(plugin, base_url, *order, "-o", "out.png", ACME_TOKEN="beep-beep")
+    assert done.returncode == 0, done.stderr
+    ((path, authorization, sent),) = posted
+    body = json.loads(sent)
+    assert (path, authorization) == ("/v1/outpaint", "Bearer beep-beep")
+    assert body.pop("image").startswith("data:image/")
+    assert body == {"left": 24, "right": 0, "top": 0, "bottom": 0, "prompt": "a lake"}
+    assert (tmp_path / "out.png").read_bytes() == (tmp_path / "made.png").read_bytes()

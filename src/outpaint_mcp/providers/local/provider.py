@@ -83,7 +83,7 @@ class LocalProvider(Provider):
 
     name = "local"
     title = "Local engine"
-    docs_url = "README.md#the-local-engine"
+    docs_url = "docs/local-engine.md"
     note = (
         "Draws on this machine, in seconds, with no key and no model: it continues textures, skies, water, foliage, "
         "walls and soft backgrounds well, and cannot invent what a frame cuts off, such as the rest of a head. "
