@@ -202,6 +202,10 @@ MEANINGS = {
     "price": "In words, with its date",
     "image_lifetime": "How long its image URLs live",
     "note": "What else to know",
+    "Place.x": "Its left edge; with all of the new image's width as 1",
+    "Place.y": "Its top edge; with all of the new image's height as 1",
+    "Place.width": "Its width, likewise",
+    "Place.height": "Its height, likewise",
     "docs_url": "Where to read on",
     "providers": "The providers, in the order in which `auto` tries them; see below",
 }

@@ -128,7 +128,7 @@ async def test_another_callers_task_is_answered_like_one_that_there_is_not(house
             unknown = await refusal(bob, "outpaint", image=address.format(nobodys), zoom=1.5)
             assert refused.startswith("[unknown_task] ")
             assert refused.replace(mine, nobodys) == unknown
-        for uri in ("outpaint://tasks/{}", "outpaint://tasks/{}/images/1", "outpaint://tasks/{}/images/9"):
+        for uri in ("outpaint://tasks/{}", "outpaint://tasks/{}/images/1", "outpaint://tasks/{}/images/1/screen"):
             refused = await error_of(bob, uri.format(mine))
             assert refused.replace(mine, nobodys) == await error_of(bob, uri.format(nobodys))
         assert mine not in await read(bob, "outpaint://tasks")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from outpaint_mcp.domain.errors import InvalidImageError
-from outpaint_mcp.images.decode import MAX_CHECKED_PIXELS, MAX_INPUT_PIXELS, measure, open_image, preview_jpeg
+from outpaint_mcp.images.decode import MAX_CHECKED_PIXELS, MAX_INPUT_PIXELS, measure, open_image, shrink
+from outpaint_mcp.images.small_copy import PREVIEW, SCREEN, SmallCopy
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
@@ -184,20 +185,23 @@ def test_a_damaged_file_is_measured_or_refused(image_format: str, changes: list[
 def test_a_preview_is_small_and_a_jpeg(tmp_path: Path) -> None:
     path = tmp_path / "noise.png"
     Image.effect_noise((1600, 900), 120).convert("RGB").save(path)
-    preview = preview_jpeg(path)
+    mime_type, preview = shrink(path, PREVIEW)
     assert len(preview) <= 100_000
-    mime_type, width, height = measure(preview)
-    assert mime_type == "image/jpeg"
+    found, width, height = measure(preview)
+    assert found == mime_type == "image/jpeg"
     assert max(width, height) <= 512
 
 
-def test_a_preview_shows_transparent_parts_on_white(tmp_path: Path) -> None:
+def test_transparent_parts_are_white_in_a_preview_and_stay_on_a_screen(tmp_path: Path) -> None:
     path = tmp_path / "clear.png"
     Image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(path)
-    assert open_image(preview_jpeg(path)).getpixel((5, 5)) == (255, 255, 255)
+    assert open_image(shrink(path, PREVIEW)[1]).getpixel((5, 5)) == (255, 255, 255)
+    mime_type, data = shrink(path, SCREEN)
+    assert mime_type == "image/webp"
+    assert open_image(data).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
 
 
-def test_a_preview_keeps_to_a_byte_limit_by_shrinking(tmp_path: Path) -> None:
+def test_a_small_copy_keeps_to_a_byte_limit_by_shrinking(tmp_path: Path) -> None:
     path = tmp_path / "noise.png"
     Image.effect_noise((600, 600), 120).convert("RGB").save(path)
-    assert len(preview_jpeg(path, max_bytes=5_000)) <= 5_000
+    assert len(shrink(path, SmallCopy(600, 5_000))[1]) <= 5_000

@@ -27,6 +27,7 @@ from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.size_limit import MAX_BYTES
+from outpaint_mcp.images.small_copy import PREVIEW
 from outpaint_mcp.images.sources import scheme_of
 
 SECRET = "hush-hush"
@@ -439,7 +440,7 @@ async def test_a_result_is_fetched_checked_and_kept(library: ImageLibrary, tmp_p
     assert kept == StoredImage(sha256, "image/webp", 40, 30, len(webp))
     assert library.path_of(sha256, "image/webp") == path
     assert await library.load(sha256, "image/webp") == webp
-    preview = await library.preview(sha256, "image/webp")
+    preview, _ = await library.shrink(sha256, "image/webp", PREVIEW)
     with Image.open(io.BytesIO(preview)) as image:
         assert (image.format, image.size) == ("JPEG", (40, 30))
 
@@ -507,7 +508,7 @@ async def test_a_source_can_be_loaded_too_and_what_is_not_here_is_none(library: 
     assert await library.load(SHA, "image/png") == PNG
     assert await library.load("0" * 64, "image/png") is None
     with pytest.raises(InvalidImageError):
-        await library.preview("0" * 64, "image/png")
+        await library.shrink("0" * 64, "image/png", PREVIEW)
 
 
 @pytest.mark.parametrize(("sha256", "mime_type"), [("../" + SHA, "image/png"), ("", "image/png"), (SHA, "text/plain")])

@@ -26,6 +26,8 @@ async def test_only_what_there_is_is_promised(tmp_path: Path, era: str) -> None:
     async with connected(settings_for(tmp_path), era=era) as client:
         assert client.server_capabilities.model_dump(exclude_none=True) == {
             "completions": {},
+            # The older protocol has no place for them; there it is the tools that name the view.
+            **({} if era == "legacy" else {"extensions": {"io.modelcontextprotocol/ui": {}}}),
             # The lists never change.
             "prompts": {"list_changed": False},
             "resources": {"subscribe": True, "list_changed": False},

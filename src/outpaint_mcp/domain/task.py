@@ -68,6 +68,15 @@ class Image(_Edge):
     height: int | None = None
 
 
+class Place(_Edge):
+    """Where the original lies in the new image: its left and top edge and its size, in fractions of that image's."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 class Step(_Edge):
     """One order of a task, such as the upscale before the outpaint."""
 
@@ -86,6 +95,7 @@ class Task(_Edge):
     progress: Annotated[float | None, Field(description="Percent")] = None
     images: tuple[Image, ...] = ()
     grid: Annotated[Image | None, Field(description="All images in one")] = None
+    original: Annotated[Place | None, Field(description="Where the original lies, in fractions")] = None
     cost: Cost | None = None
     failure: Failure | None = None
     request: dict[str, Any] = {}

@@ -25,6 +25,7 @@ from outpaint_mcp.images.containers import (
 )
 from outpaint_mcp.images.cut_off import is_cut_off, refusal, restored_jpeg, restored_png, restored_rows
 from outpaint_mcp.images.formats import MIME_TYPES, open_untrusted
+from outpaint_mcp.images.small_copy import SmallCopy
 
 MAX_INPUT_PIXELS: Final = 120_000_000
 MAX_CHECKED_PIXELS: Final = 40_000_000
@@ -99,26 +100,29 @@ def measure(data: bytes | Path) -> tuple[str, int, int]:
     return MIME_TYPES[name], width, height
 
 
-def preview_jpeg(path: Path, max_side: int = 512, max_bytes: int = 100_000) -> bytes:
-    """A small JPEG of the image at `path`: neither side above `max_side` pixels, at most `max_bytes` long where any
-    quality can reach that. Transparent parts are shown on white.
+def shrink(path: Path, copy: SmallCopy) -> tuple[str, bytes]:
+    """The MIME type and the bytes of a small copy of the image at `path`.
 
     Raises:
         InvalidImageError: as for `open_image`.
     """
-    image = open_image(path, (max_side, max_side))
+    image = open_image(path, (copy.side, copy.side))
+    name, mode = "JPEG", "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    side = max_side
+        if copy.transparent:
+            name, mode = "WEBP", "RGBA"
+        else:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert(mode)
+    side = copy.side
     while True:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         for quality in (85, 70, 55, 40):
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=quality, optimize=True)
-            if buffer.tell() <= max_bytes or side <= 16:
-                return buffer.getvalue()
+            image.save(buffer, name, quality=quality, optimize=True)
+            if buffer.tell() <= copy.length or side <= 16:
+                return MIME_TYPES[name], buffer.getvalue()
         side = side * 2 // 3
 
 

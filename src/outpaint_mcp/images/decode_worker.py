@@ -2,9 +2,10 @@
 
 A hostile file then costs a process, never the server. Each line of standard input is a JSON object with an `action` and
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
-and size, ``preview`` a small JPEG in base64; ``clean`` writes a copy that may leave this machine `to` another file,
-scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type, length, size and notes;
-``paste`` writes the image with the `original` put over it in one of `frames`, and gives what `paste_back` does.
+and size, ``shrink`` a small copy's type and its bytes in base64; ``clean`` writes a copy that may leave this machine
+`to` another file, scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type,
+length, size and notes; ``paste`` writes the image with the `original` put over it in one of
+`frames`, and gives what `paste_back` does.
 Each is answered with one line: ``{"done": ...}``, or ``{"error": {message, advice, undecided}}`` after which the
 process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one, so that whatever a file did to it does
 not last.
@@ -65,11 +66,14 @@ def _message(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _do(action: str, file: Path, job: dict[str, Any]) -> Any:
-    from outpaint_mcp.images.decode import measure, preview_jpeg
+    from outpaint_mcp.images.decode import measure, shrink
 
     match action:
-        case "preview":
-            return base64.b64encode(preview_jpeg(file)).decode()
+        case "shrink":
+            from outpaint_mcp.images.small_copy import SmallCopy
+
+            mime_type, data = shrink(file, SmallCopy(**job["copy"]))
+            return mime_type, base64.b64encode(data).decode()
         case "size":
             return _size(file)
         case "clean":

@@ -4,7 +4,7 @@ import base64
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -14,6 +14,7 @@ from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, Un
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
 from outpaint_mcp.images.fair_queue import FairQueue
+from outpaint_mcp.images.small_copy import SmallCopy
 
 DECODER: Final = (sys.executable, "-P", "-m", "outpaint_mcp.images.decode_worker")
 
@@ -108,13 +109,14 @@ class DecoderPool:
                     return Measured(mime_type, None, None, unchecked=True)
             raise undecided from None
 
-    async def preview(self, file: Path, client: str) -> bytes:
-        """A small JPEG of an image.
+    async def shrink(self, file: Path, client: str, copy: SmallCopy) -> tuple[bytes, str]:
+        """The bytes and the MIME type of a small copy of an image.
 
         Raises:
             OutpaintError: as for `measure`.
         """
-        return base64.b64decode(await self._run("preview", file, client))
+        mime_type, data = await self._run("shrink", file, client, copy=asdict(copy))
+        return base64.b64decode(data), mime_type
 
     async def clean(
         self,
@@ -154,7 +156,7 @@ class DecoderPool:
 
     async def _run(
         self,
-        action: Literal["measure", "size", "preview", "clean", "paste"],
+        action: Literal["measure", "size", "shrink", "clean", "paste"],
         file: Path,
         client: str,
         *,

@@ -31,6 +31,7 @@ from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.paths import Meant, meant
 from outpaint_mcp.images.pruning import delete, prune_folders
 from outpaint_mcp.images.size_limit import MAX_BYTES
+from outpaint_mcp.images.small_copy import SmallCopy
 from outpaint_mcp.images.sources import copy_user_file, path_of, scheme_of
 
 _READS: Final = 128
@@ -300,13 +301,13 @@ class ImageLibrary:
             raise files.cannot_store(error) from error
         return replace(stored, url=self.path_of(stored.sha256, stored.mime_type).as_uri(), note=note)
 
-    async def preview(self, sha256: str, mime_type: str, *, client: str = "") -> bytes:
-        """A small JPEG of a stored result, for `client`.
+    async def shrink(self, sha256: str, mime_type: str, copy: SmallCopy, *, client: str = "") -> tuple[bytes, str]:
+        """The bytes and the MIME type of a small copy of a stored result, for `client`.
 
         Raises:
             InvalidImageError: it is no longer here.
         """
-        return await self._results.preview(self.path_of(sha256, mime_type), client)
+        return await self._results.shrink(self.path_of(sha256, mime_type), client, copy)
 
     async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
         """Delete the images that were last stored before that many days, then the oldest until `max_bytes` are left.

@@ -25,6 +25,7 @@ from outpaint_mcp import __version__
 from outpaint_mcp.domain.errors import InternalError, RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.holding import holding
+from outpaint_mcp.server.client_profiles import APPS
 from outpaint_mcp.server.completions import Completions
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.prompts import Prompts
@@ -124,6 +125,7 @@ class _Server(Server[None]):
         )
         return found.model_copy(
             update={
+                "extensions": {**(found.extensions or {}), APPS: {}},
                 "prompts": PromptsCapability(list_changed=False),
                 "tools": ToolsCapability(list_changed=False),
                 "resources": ResourcesCapability(subscribe=True, list_changed=False),

@@ -13,7 +13,7 @@ from outpaint_mcp.domain.task import Status
 from outpaint_mcp.server.arguments import MAX_ID
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.prompts import WIDESCREEN, template_of
-from outpaint_mcp.server.resources import IMAGE_TEMPLATE, TASK_TEMPLATE
+from outpaint_mcp.server.resources import IMAGE_TEMPLATE, SCREEN_TEMPLATE, TASK_TEMPLATE
 
 MOST_VALUES: Final = 100
 """How many values one answer may hold, by the protocol."""
@@ -66,7 +66,11 @@ class Completions:
     def _arguments(self, params: CompleteRequestParams) -> Iterable[str]:
         if isinstance(params.ref, PromptReference):
             return template_of(params.ref.name).arguments
-        templates = {TASK_TEMPLATE: ("id",), IMAGE_TEMPLATE: ("id", "index")}
+        templates = {
+            TASK_TEMPLATE: ("id",),
+            IMAGE_TEMPLATE: ("id", "index"),
+            SCREEN_TEMPLATE: ("id", "index"),
+        }
         if params.ref.uri not in templates:
             raise InvalidRequestError("There is no such template.", f"The templates are {', '.join(templates)}.")
         return templates[params.ref.uri]

@@ -22,14 +22,17 @@ from mcp_types import (
 )
 
 from outpaint_mcp.domain.errors import OutpaintError, UnknownTaskError
+from outpaint_mcp.images.small_copy import SCREEN
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.text import ProviderList
+from outpaint_mcp.server.view import VIEW, view_contents
 
 PROVIDERS, TASKS = "outpaint://providers", "outpaint://tasks"
 TASK_URI: Final = re.compile(r"outpaint://tasks/([^/]+)")
-IMAGE_URI: Final = re.compile(r"outpaint://tasks/([^/]+)/images/([^/]+)")
+IMAGE_URI: Final = re.compile(r"outpaint://tasks/([^/]+)/images/([^/]+)(/screen)?")
 TASK_TEMPLATE: Final = "outpaint://tasks/{id}"
 IMAGE_TEMPLATE: Final = "outpaint://tasks/{id}/images/{index}"
+SCREEN_TEMPLATE: Final = f"{IMAGE_TEMPLATE}/screen"
 _JSON: Final = "application/json"
 
 
@@ -84,6 +87,13 @@ class Resources:
                     description="The bytes of one image, also after the provider's URL has died",
                     mime_type="image/png",
                 ),
+                ResourceTemplate(
+                    uri_template=SCREEN_TEMPLATE,
+                    name="screen",
+                    title="Image for a screen",
+                    description=f"The same, at most {SCREEN.side} pixels wide and high",
+                    mime_type="image/jpeg",
+                ),
             ]
         )
 
@@ -104,6 +114,8 @@ class Resources:
             OutpaintError: it cannot be read.
         """
         client = self._client_of()
+        if uri == VIEW:
+            return view_contents()
         if uri == PROVIDERS:
             found = ProviderList(providers=(await self._lazy.get()).list_providers())
             return TextResourceContents(uri=uri, text=found.model_dump_json(), mime_type=_JSON)
@@ -119,7 +131,9 @@ class Resources:
                 raise UnknownTaskError(
                     f"A task has no image {match[2][:20]!r}.", "Number them from 1, as the task's resource_uri does."
                 )
-            data, mime_type = await (await self._lazy.get()).image(match[1], int(match[2]), client=client)
+            small = SCREEN if match[3] else None
+            service = await self._lazy.get()
+            data, mime_type = await service.image(match[1], int(match[2]), client=client, small=small)
             return BlobResourceContents(uri=uri, blob=base64.b64encode(data).decode(), mime_type=mime_type)
         raise UnknownTaskError(
             f"There is no resource {uri[:200]!r}.", "Give one such as outpaint://tasks or outpaint://tasks/ID."

@@ -42,6 +42,7 @@ from outpaint_mcp.server.confirmation import ConfirmationWanted, asker
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.text import ProviderList, providers_text, task_text
+from outpaint_mcp.server.view import TOOL_META
 
 if TYPE_CHECKING:
     from outpaint_mcp.tasks.order_taker import Ask
@@ -109,6 +110,7 @@ class Tools:
                 name="outpaint",
                 title="Extend an image",
                 description=OUTPAINT,
+                _meta=TOOL_META,
                 input_schema=input_schema(OutpaintArguments, paths=paths),
                 output_schema=task_schema,
                 # Destructive: it may spend money. Idempotent: the same order again gives the first task back.
@@ -120,6 +122,7 @@ class Tools:
                 name="get_task",
                 title="Status of a task",
                 description=GET_TASK,
+                _meta=TOOL_META,
                 input_schema=input_schema(GetTaskArguments),
                 output_schema=task_schema,
                 annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=True),

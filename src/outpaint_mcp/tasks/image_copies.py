@@ -18,6 +18,7 @@ from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images.small_copy import PREVIEW, SmallCopy
 from outpaint_mcp.images.sources import path_of
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.transitions import with_copies, with_note
@@ -121,8 +122,10 @@ class ImageCopies:
         provider = self._providers.get(record.task.provider)
         return () if provider is None or record.order is None else provider.paste_frames(record.order)
 
-    async def bytes_of(self, record: Record, index: int) -> tuple[bytes, str, Record]:
+    async def bytes_of(self, record: Record, index: int, small: SmallCopy | None = None) -> tuple[bytes, str, Record]:
         """The bytes and the MIME type of a task's image, and the record, which is another one if it was copied now.
+
+        `small`: of a small copy of it.
 
         Raises:
             UnknownTaskError: the task has no such image.
@@ -132,11 +135,14 @@ class ImageCopies:
         if wanted is None:
             raise UnknownTaskError(f"The task {record.task.id} has no image {index}.", "See the task's images.")
         copy = record.copies.get(index)
-        if copy is not None and (data := await self._images.load(copy.sha256, copy.mime_type)) is not None:
+        data = None if copy is None else await self._images.load(copy.sha256, copy.mime_type)
+        if copy is None or data is None:
+            copy = await self.copy_of(record, wanted.url)
+            record = with_copies(record, {index: copy})
+            data = await anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)).read_bytes()
+        if small is None:
             return data, copy.mime_type, record
-        fresh = await self.copy_of(record, wanted.url)
-        data = await anyio.Path(self._images.path_of(fresh.sha256, fresh.mime_type)).read_bytes()
-        return data, fresh.mime_type, with_copies(record, {index: fresh})
+        return *await self._images.shrink(copy.sha256, copy.mime_type, small, client=record.client), record
 
     def file_of(self, record: Record | None, index: int) -> tuple[anyio.Path, str]:
         """The file of our copy of a task's image, which may have been deleted meanwhile, and its MIME type.
@@ -155,7 +161,8 @@ class ImageCopies:
         if copy is None:
             return None
         try:
-            return await self._images.preview(copy.sha256, copy.mime_type, client=client)
+            data, _ = await self._images.shrink(copy.sha256, copy.mime_type, PREVIEW, client=client)
+            return data
         except OutpaintError:
             return None
 

@@ -15,6 +15,7 @@ from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.domain.task import OnProgress, Status, Task
 from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images.small_copy import SmallCopy
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.background import Background
@@ -275,15 +276,17 @@ class Service:
         """Who can do what, in the order in which `auto` tries them."""
         return [one.info() for one in self._providers.values()]
 
-    async def image(self, task_id: str, index: int, *, client: str = LOCAL_CLIENT) -> tuple[bytes, str]:
-        """The bytes and the MIME type of one image of a task, from our cached copy or else fetched and cached.
+    async def image(
+        self, task_id: str, index: int, *, client: str = LOCAL_CLIENT, small: SmallCopy | None = None
+    ) -> tuple[bytes, str]:
+        """The bytes and the MIME type of one image of a task, or of a small copy of it; fetched and cached if need be.
 
         Raises:
             UnknownTaskError: there is no such task or image.
             InvalidImageError: the provider's URL gives no image (any more).
         """
         record = await self._finder.find(task_id, AUTO, client)
-        data, mime_type, fetched = await self._copies.bytes_of(record, index)
+        data, mime_type, fetched = await self._copies.bytes_of(record, index, small)
         if fetched is not record:
             await self._ledger.add_copies(record.task.id, {index: fetched.copies[index]})
         return data, mime_type

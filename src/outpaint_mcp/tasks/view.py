@@ -9,8 +9,9 @@ from outpaint_mcp.domain.errors import (
     OrderUnconfirmedError,
     ProviderUnavailableError,
 )
+from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
-from outpaint_mcp.domain.task import Image, Status, Step, Task
+from outpaint_mcp.domain.task import Image, Place, Status, Step, Task
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_links import ImageLinks
 
@@ -112,13 +113,29 @@ def view(
 
     steps = tuple(Step(name=step.name, remote_id=step.remote_id, status=step.status) for step in record.steps)
     images = tuple(linked(image) for image in record.task.images)
-    task = record.task.model_copy(
-        update={"images": images, "steps": steps, "notes": tuple(dict.fromkeys((*record.task.notes, *notes)))}
-    )
+    original = None if record.order is None else _place(record.order)
+    said = tuple(dict.fromkeys((*record.task.notes, *notes)))
+    task = record.task.model_copy(update={"images": images, "original": original, "steps": steps, "notes": said})
     if links is not None and images and all(image.url == image.copy_url for image in images):
         task = task.model_copy(update={"expires_at": links.expiry()})
     advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous, wait_seconds=wait_seconds)
     return task.model_copy(update={"next": advice})
+
+
+def _place(order: Order) -> Place | None:
+    """Where the original lies in the new image; None where that is not known.
+
+    Of a task's image it is what was asked for: Midjourney grows evenly on all sides, and its "1.5x" was once measured
+    as 1.33.
+    """
+    frame = order.frame
+    if frame is not None:
+        width, height = frame.canvas_width, frame.canvas_height
+        return Place(x=frame.x / width, y=frame.y / height, width=frame.width / width, height=frame.height / height)
+    if order.zoom is None or order.aspect_ratio is not None:
+        return None
+    size = 1 / order.zoom
+    return Place(x=(1 - size) / 2, y=(1 - size) / 2, width=size, height=size)
 
 
 def _have_died(task: Task, now: float) -> bool:
