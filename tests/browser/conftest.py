@@ -1,9 +1,39 @@
-"""The browser and the servers that the tests of a module share."""
+"""The browser and the servers that all tests of the view share, and what these tests need."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from ..node_tools import needs_node
+from ..transports.processes import http_server, open_vendors, variables
+from .chat import Chat
+from .chromium import CHROMIUM, open_chromium
 
-@pytest.fixture(scope="module")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None and "OUTPAINT_TEST_EVERYTHING" not in os.environ, reason="needs Chromium"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for mark in (needs_node, needs_chromium):
+                item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """For the whole module, so that servers can outlive a test."""
+    """For the whole session, so that the browser and the servers outlive a test."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def chat(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chat]:
+    folder = tmp_path_factory.mktemp("chat")
+    async with contextlib.AsyncExitStack() as stack:
+        vendors = await stack.enter_async_context(open_vendors())
+        server = await stack.enter_async_context(http_server(variables(folder, vendors)))
+        yield Chat(await stack.enter_async_context(open_chromium()), server, vendors)

@@ -71,12 +71,13 @@ const asked = [];
 const helpers = {
   axe,
   asked,
-  /** A new page of the host, for the server at this address. */
-  async fresh(address, width = 640, height = 900) {
+  /** A new page of the host, for the server at this address; `script` runs first in every frame. */
+  async fresh(address, width = 640, height = 900, script = "") {
     mcp = address;
     await page?.close();
     page = await context.newPage();
     await page.setViewportSize({ width, height });
+    await page.addInitScript(script);
     asked.length = 0;
     page.on("request", (one) => { if (!one.url().startsWith(base) && !one.url().startsWith("data:")) asked.push(one.url()); });
     page.on("pageerror", (error) => asked.push(`script error: ${error.message}`));

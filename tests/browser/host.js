@@ -6,8 +6,11 @@ const APPS = "io.modelcontextprotocol/ui";
 const INFO = { name: "test-host", version: "1" };
 let bridge;
 
-/** Connects, calls a tool as a model would, and shows its view. Everything that the view asks of the host is noted. */
-window.open_view = async ({ mode, tool, args, context, capabilities, csp }) => {
+/**
+ * Connects, calls a tool as a model would, and shows its view. Everything that the view asks of the host is noted.
+ * `changes` are made to the task before the view gets it; a `deaf` host lets the view call no tool and read nothing.
+ */
+window.open_view = async ({ mode, tool, args, context, capabilities, csp, changes, deaf = false }) => {
   const client = new Client(INFO, {
     capabilities: { extensions: { [APPS]: { mimeTypes: ["text/html;profile=mcp-app"] } } },
     versionNegotiation: { mode },
@@ -25,7 +28,7 @@ window.open_view = async ({ mode, tool, args, context, capabilities, csp }) => {
   addEventListener("message", ({ source, data }) => {
     if (source === frame.contentWindow && data.method === "tools/call") window.seen.calls.push(data.params);
   });
-  bridge = new AppBridge(client, INFO, capabilities, { hostContext: context });
+  bridge = new AppBridge(deaf ? null : client, INFO, capabilities, { hostContext: context });
   bridge.onopenlink = async ({ url }) => { window.seen.links.push(url); return {}; };
   bridge.ondownloadfile = async ({ contents }) => { window.seen.downloads.push(contents); return {}; };
   bridge.onupdatemodelcontext = async (params) => { window.seen.contexts.push(params); return {}; };
@@ -43,9 +46,11 @@ window.open_view = async ({ mode, tool, args, context, capabilities, csp }) => {
   await initialized;
   await bridge.sendToolInput({ arguments: args });
   const result = await client.callTool({ name: tool, arguments: args });
+  if (changes) result.structuredContent = { ...result.structuredContent, ...changes };
   await bridge.sendToolResult(result);
   return { era: client.getProtocolEra?.() ?? null, result };
 };
 
+window.send_result = (result) => bridge.sendToolResult(result);
 window.set_context = (context) => bridge.setHostContext(context);
 window.teardown = () => bridge.teardownResource({});

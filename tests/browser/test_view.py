@@ -1,117 +1,15 @@
-"""The view in a chat, as users see it: in Chromium, in the reference host, over the real server and the sandbox."""
+"""The view in a chat, as users see it."""
 
 import base64
-import contextlib
-import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ..node_tools import needs_node
-from ..serving import picture
-from ..transports.processes import HttpServer, Vendors, an_order, http_server, open_vendors, variables
-from .chromium import CHROMIUM, SCREENSHOTS, Chromium, open_chromium
-
-pytestmark = [
-    needs_node,
-    pytest.mark.skipif(CHROMIUM is None and "OUTPAINT_TEST_EVERYTHING" not in os.environ, reason="needs Chromium"),
-    pytest.mark.xdist_group("browser"),
-]
+from ..transports.processes import an_order
+from .chat import Chat, own_image
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 ERAS = ("auto", "legacy")
-ALL_OF_A_HOST: dict[str, Any] = {
-    "openLinks": {},
-    "downloadFile": {},
-    "serverTools": {},
-    "serverResources": {},
-    "updateModelContext": {"text": {}},
-}
-
-
-@dataclass(slots=True)
-class Chat:
-    """A host's window, and the server and the vendors behind it."""
-
-    chromium: Chromium
-    server: HttpServer
-    vendors: Vendors
-
-    async def opened(self, tool: str, arguments: dict[str, Any], *, mode: str = "auto", **more: Any) -> Any:
-        """Call a tool as the model does, and show its view; the call's result."""
-        size = {name: more.pop(name) for name in ("width", "height") if name in more}
-        given = {"mode": mode, "tool": tool, "args": arguments, "context": {"theme": "light"}}
-        given |= {"capabilities": ALL_OF_A_HOST, **more}
-        await self.chromium.run(
-            "await helpers.fresh(args.address, args.width, args.height)", address=self.server.paths["/mcp"], **size
-        )
-        return await self.chromium.run("return await page.evaluate((given) => open_view(given), args)", **given)
-
-    async def run(self, code: str, **args: Any) -> Any:
-        return await self.chromium.run(code, **args)
-
-    async def status(self, words: str) -> None:
-        await self.run("await view.locator('#status').filter({ hasText: args.words }).waitFor()", words=words)
-
-    async def titled(self, words: str) -> None:
-        await self.run("await view.locator('#title').filter({ hasText: args.words }).waitFor()", words=words)
-
-    async def shown(self) -> tuple[int, int]:
-        """The size of the image that is shown, once it is."""
-        found = await self.run(
-            "await view.waitForFunction(() => document.getElementById('after').naturalWidth > 0);"
-            "return await view.evaluate(() => { const it = document.getElementById('after');"
-            " return [it.naturalWidth, it.naturalHeight]; })"
-        )
-        return found[0], found[1]
-
-    async def press(self, name: str) -> None:
-        await self.run("await view.getByRole('button', { name: args.name, exact: true }).click()", name=name)
-
-    async def seen(self) -> dict[str, Any]:
-        """What the view asked of the host."""
-        found: dict[str, Any] = await self.run("return await page.evaluate(() => seen)")
-        return found
-
-    async def screenshot(self, name: str) -> None:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        # The frame follows its content a moment later.
-        await self.run(
-            "const wanted = await view.evaluate("
-            "() => Math.ceil(document.documentElement.getBoundingClientRect().height));"
-            "await page.waitForFunction((height) => document.querySelector('iframe').clientHeight === height, wanted);"
-            "await page.locator('iframe').screenshot({ path: args.path })",
-            path=str(SCREENSHOTS / name),
-        )
-
-    async def is_sound(self) -> None:
-        """Nothing left the page, no script failed, and nothing serious stands in the way of anybody who uses it."""
-        assert await self.run("return helpers.asked") == []
-        found = await self.run(
-            "await view.addScriptTag({ path: helpers.axe });"
-            "return (await view.evaluate(() => axe.run())).violations"
-            ".filter((one) => ['serious', 'critical'].includes(one.impact))"
-            ".map((one) => `${one.id}: ${one.nodes.map((node) => node.html + node.failureSummary)}`)"
-        )
-        assert found == []
-
-
-def own_image(folder: Path, **arguments: Any) -> dict[str, Any]:
-    """An order of an image of 240x160 pixels, drawn on the server's machine."""
-    data = base64.b64encode(picture(folder, width=240, height=160).read_bytes()).decode()
-    return {"image": f"data:image/png;base64,{data}", "provider": "local", "zoom": 1.5, "wait_seconds": 20, **arguments}
-
-
-@pytest.fixture(scope="module")
-async def chat(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chat]:
-    folder = tmp_path_factory.mktemp("chat")
-    async with contextlib.AsyncExitStack() as stack:
-        vendors = await stack.enter_async_context(open_vendors())
-        server = await stack.enter_async_context(http_server(variables(folder, vendors)))
-        yield Chat(await stack.enter_async_context(open_chromium()), server, vendors)
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -203,7 +101,7 @@ async def test_an_order_that_may_have_been_taken_says_what_to_do_and_can_be_aske
     await chat.opened("outpaint", {**an_order(), "wait_seconds": 5})
     await chat.status("It is not known whether the order was taken")
     await chat.run("await view.getByText('charged a second time').waitFor()")
-    await chat.press("Ask again")
+    await chat.press("Try again")
     await chat.status("It is not known whether the order was taken")
     assert [one["name"] for one in (await chat.seen())["calls"]] == ["get_task"]
     await chat.screenshot("unknown.png")
@@ -261,8 +159,12 @@ async def test_everything_can_be_done_with_the_keyboard(chat: Chat, tmp_path: Pa
     await chat.run("await page.keyboard.press('0')")
     await chat.run("await view.getByRole('radio', { name: 'Image 1' }).focus(); await page.keyboard.press('ArrowLeft')")
     assert await chat.run("return await view.evaluate(() => document.activeElement.ariaLabel)") == "Image 4"
-    await chat.run("await view.getByRole('button', { name: 'Extend further' }).press('Enter')")
-    await chat.run("await view.locator('#place-order:focus').waitFor(); await page.keyboard.press('Escape')")
+    # Whoever presses Enter twice has not ordered.
+    await chat.run("const extend = view.getByRole('button', { name: 'Extend further' }); await extend.press('Enter')")
+    await chat.run("await view.locator('#order:focus').waitFor(); await page.keyboard.press('Enter')")
+    await chat.run("await view.getByText('80 points ($0.08) per outpaint').waitFor()")
+    await chat.run("await page.keyboard.press('Enter'); await page.keyboard.press('Escape')")
+    assert {one["name"] for one in (await chat.seen())["calls"]} == {"get_task", "list_providers"}
     assert await chat.run("return await view.evaluate(() => document.activeElement.id)") == "extend"
 
 
