@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PROJECT = Path(__file__).resolve().parent.parent
-
 # Providers
 
 KINDS = {SourceKind.IMAGE: "your own image", SourceKind.TASK: "a task's image"}
@@ -41,11 +40,8 @@ def overview() -> str:
     for name, one in provider_classes().items():
         features = [set(map(str, one.limits(kind))) for kind in KINDS]
         has = ["yes" if found else "" for found in features]
-        key = f"`{one.key_env}`" if issubclass(one, HttpProvider) else "none"
-        rows.append(
-            [f"[{name}](#{name})", *has, *(any_of("prompt", features), any_of("sides", features)), one.original, key]
-        )
-    return table(["provider", *KINDS.values(), "prompt", "sides", "the original's pixels", "key"], rows)
+        rows.append([f"[{name}](#{name})", *has, any_of("prompt", features), any_of("sides", features), one.original])
+    return table(["provider", *KINDS.values(), "prompt", "sides", "the original's pixels"], rows)
 
 
 def any_of(feature: str, found: Iterable[set[str]]) -> str:
@@ -67,7 +63,7 @@ def provider_section(name: str, one: type[Provider]) -> str:
         "The original's pixels": one.original,
         "How long image URLs live": one.image_lifetime,
     }
-    lines = [f"## {name}", ""]
+    lines = [f"### {name}", ""]
     lines += [f"[{one.title}]({one.docs_url.removeprefix('docs/')}). {one.note}".rstrip(), ""]
     lines += [f"- **{what}**: {words}" for what, words in facts.items()]
     for kind, label in KINDS.items():
@@ -148,24 +144,27 @@ def host(name: str) -> str:
 
 
 @functools.cache
-def published() -> tuple[dict[str, Any], ...]:
-    """The prompts, the resources and their templates, as a client is shown them. Opens no service."""
+def published() -> dict[str, list[dict[str, Any]]]:
+    """What a client is shown: tools, prompts, resources and their templates."""
 
-    async def ask() -> tuple[dict[str, Any], ...]:
-        async with Client(create_server(Settings())) as client:
-            answers = await client.list_prompts(), await client.list_resources(), await client.list_resource_templates()
-        return tuple(one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in answers)
+    async def ask() -> dict[str, Any]:
+        # Listing the tools has the server open its data folder.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            async with Client(create_server(Settings(data_dir=folder))) as client:
+                answers = (
+                    await client.list_tools(),
+                    await client.list_prompts(),
+                    await client.list_resources(),
+                    await client.list_resource_templates(),
+                )
+        return dict(
+            pair for one in answers for pair in one.model_dump(mode="json", by_alias=True, exclude_none=True).items()
+        )
 
     return anyio.run(ask)
 
 
-HINTS = {
-    "readOnlyHint": ("changes nothing", "places orders"),
-    "destructiveHint": ("may destroy", "destroys nothing"),
-    "idempotentHint": ("the same call again does nothing further", "the same call again does it again"),
-    "openWorldHint": ("contacts others", "contacts nobody else"),
-}
-"""The annotations of a tool: what each means where it is true, and where it is false."""
+HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 MEANINGS = {
     "id": "The task's id, `op-...`",
     "provider": "Who made it",
@@ -215,26 +214,25 @@ MEANINGS = {
 def tool(name: str) -> str:
     """A tool as clients are shown it."""
     found = published_tool(name)
-    hints = [HINTS[hint][not value] for hint, value in found["annotations"].items() if hint in HINTS]
-    parts = [f"*{found['title']}.* " + found["description"].replace("\n", " "), f"Annotations: {'; '.join(hints)}."]
+    hints = [f"`{one}` {str(found['annotations'][one]).lower()}" for one in HINTS if one in found["annotations"]]
+    parts = [f"*{found['title']}.* " + found["description"].replace("\n", " "), f"Annotations: {', '.join(hints)}."]
     given = found["inputSchema"]
     rows = [
-        [
-            f"`{argument}`" + " (required)" * (argument in given.get("required", [])),
-            kind(one),
-            f"`{json.dumps(one['default'])}`" if "default" in one else "",
-            one["description"],
-        ]
+        [f"`{argument}`", described(one, required=argument in given.get("required", [])), one["description"]]
         for argument, one in given.get("properties", {}).items()
     ]
-    parts.append(table(["argument", "type", "default", "meaning"], rows) if rows else "It takes no arguments.")
+    parts.append(table(["argument", "type", "meaning"], rows) if rows else "It takes no arguments.")
     return "\n\n".join(parts)
 
 
+def described(schema: Mapping[str, Any], *, required: bool) -> str:
+    """An argument's type, and what it is where it is left out."""
+    default = f"; default `{json.dumps(schema['default'])}`" if "default" in schema else ""
+    return kind(schema) + (", required" if required else default)
+
+
 def published_tool(name: str) -> dict[str, Any]:
-    """A tool as the snapshot has it, which a test compares with the server."""
-    tools = json.loads((PROJECT / "tests" / "snapshots" / "tools.json").read_text(encoding="utf-8"))
-    return next(one for one in tools if one["name"] == name)
+    return next(one for one in published()["tools"] if one["name"] == name)
 
 
 def result(name: str) -> str:
@@ -279,7 +277,7 @@ def kind(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None
 def prompts() -> str:
     """The prompts with their arguments."""
     rows = []
-    for one in published()[0]["prompts"]:
+    for one in published()["prompts"]:
         given = [f"`{a['name']}`" + (" (required)" if a.get("required") else "") for a in one["arguments"]]
         rows.append([f"`{one['name']}`", one["title"], one["description"], ", ".join(given)])
     return table(["prompt", "in the menu", "what it asks for", "arguments"], rows)
@@ -287,8 +285,8 @@ def prompts() -> str:
 
 def resources() -> str:
     """The resources and their templates."""
-    found = [(one["uri"], one) for one in published()[1]["resources"]]
-    found += [(one["uriTemplate"], one) for one in published()[2]["resourceTemplates"]]
+    found = [(one["uri"], one) for one in published()["resources"]]
+    found += [(one["uriTemplate"], one) for one in published()["resourceTemplates"]]
     return table(
         ["address", "what it is", "type"], ([f"`{uri}`", one["description"], one["mimeType"]] for uri, one in found)
     )

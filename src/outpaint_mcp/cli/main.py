@@ -93,7 +93,9 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve MCP")
-    serve.add_argument("--transport", choices=["stdio", "http", "sse"], default="stdio")
+    serve.add_argument(
+        "--transport", choices=["stdio", "http", "sse"], default="stdio", help="how clients connect (default: stdio)"
+    )
     serve.add_argument("--host", help="the address to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=PORT, help="default: 8000; 0 is any free one")
     serve.add_argument("--with-sse", action="store_true", help="with http: serve the older SSE at /sse too")
@@ -126,21 +128,21 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     order.set_defaults(run=outpaint)
 
     task = commands.add_parser("task", help="show a task")
-    task.add_argument("id")
+    task.add_argument("id", help="its id, op-... or the provider's own")
     task.add_argument("--provider", help="the provider, if the id is its own")
     task.add_argument("--wait", action="store_true", help="wait until it is finished")
     _add_output(task)
     task.set_defaults(run=show_task)
 
     tasks = commands.add_parser("tasks", help="list the newest tasks")
-    tasks.add_argument("--json", action="store_true")
+    tasks.add_argument("--json", action="store_true", help="print the tasks as JSON")
     tasks.add_argument(
         "--limit", type=whole_number(1, MAX_LISTED), default=20, help=f"how many, 1 to {MAX_LISTED} (default: 20)"
     )
     tasks.set_defaults(run=list_tasks)
 
     providers = commands.add_parser("providers", help="show what each provider can do")
-    providers.add_argument("--json", action="store_true")
+    providers.add_argument("--json", action="store_true", help="print them as JSON")
     providers.set_defaults(run=_providers)
 
     sandbox = commands.add_parser("sandbox", help="serve the vendors' protocols on this machine, to try them out")
@@ -152,7 +154,7 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     sandbox.set_defaults(run=_sandbox)
 
     doctor = commands.add_parser("doctor", help="check this installation; contacts no vendor without --online")
-    doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
     doctor.add_argument("--online", action="store_true", help="ask each vendor whether its key is valid; costs nothing")
     doctor.set_defaults(run=_doctor)
 
