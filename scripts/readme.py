@@ -39,10 +39,11 @@ def settings() -> str:
 
 def codes() -> str:
     """The errors, from their classes."""
-    lines = ["| code | what to do, if the error does not say more |", "|---|---|"]
+    lines = ["| code | what it means | what to do, if the error does not say more |", "|---|---|---|"]
     for one in vars(errors).values():
         if isinstance(one, type) and "code" in vars(one):
-            lines.append(f"| `{one.code}` | {one.default_advice} |")
+            meaning = (one.__doc__ or "").replace("``", "`")
+            lines.append(f"| `{one.code}` | {meaning} | {one.default_advice} |")
     return "\n".join(lines)
 
 

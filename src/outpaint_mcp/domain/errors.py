@@ -71,41 +71,57 @@ class RefusedError(OutpaintError):
 
 
 class ConfigurationError(RefusedError):
+    """A setting is missing or wrong, such as a provider's key."""
+
     code = "configuration"
     default_advice = "Change the server's settings; no argument of the call helps."
 
 
 class UnsupportedFeatureError(RefusedError):
+    """The provider cannot do what was asked, or nobody who is configured can."""
+
     code = "unsupported_feature"
     default_advice = "Leave the argument out, or name a provider that has the feature (list_providers shows them)."
 
 
 class InvalidRequestError(RefusedError):
+    """An argument is missing, unknown or not what it must be."""
+
     code = "invalid_request"
     default_advice = "Correct the arguments and call again."
 
 
 class UnknownTaskError(RefusedError):
+    """There is no such task, here or at the provider, or it is another client's."""
+
     code = "unknown_task"
     default_advice = "Check the id; for a provider's own id, name the provider too."
 
 
 class NotReadyError(RefusedError):
+    """The source is not finished, or takes longer to read than the call may wait."""
+
     code = "not_ready"
     default_advice = "Wait with get_task until the source has succeeded, then call again."
 
 
 class BudgetExceededError(RefusedError):
+    """The order would exceed a daily limit, or the user did not confirm it."""
+
     code = "budget_exceeded"
     default_advice = "Wait for the next UTC day, or have the operator raise the limit."
 
 
 class ForbiddenUrlError(RefusedError):
+    """A URL leads where this server must not go, such as to a private address."""
+
     code = "forbidden_url"
     default_advice = "Give a public http(s) URL, or a data: URI."
 
 
 class InvalidImageError(RefusedError):
+    """The image cannot be read, or is too large or too small."""
+
     code = "invalid_image"
     default_advice = "Give a whole JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP image."
 
@@ -129,33 +145,45 @@ class ProviderError(OutpaintError):
 
 
 class AuthenticationError(ProviderError):
+    """The provider does not accept the API key."""
+
     code = "authentication_failed"
     default_advice = "The operator must check this provider's API key; or name another provider."
 
 
 class InsufficientCreditsError(ProviderError):
+    """The account with the provider has too little left, or has expired."""
+
     code = "insufficient_credits"
     default_advice = "Top up or renew the account with this provider, or name another provider."
 
 
 class ContentRejectedError(ProviderError):
+    """The provider's moderation rejects the prompt or the image."""
+
     code = "content_rejected"
     default_advice = "Change the prompt or the image; the same order will be rejected again."
 
 
 class RateLimitedError(ProviderError):
+    """The provider takes no more requests for now."""
+
     code = "rate_limited"
     retryable = True
     default_advice = "Wait a little, then call again."
 
 
 class ProviderUnavailableError(ProviderError):
+    """The provider cannot be reached, or fails."""
+
     code = "provider_unavailable"
     retryable = True
     default_advice = "Nothing was ordered. Try again later, or name another provider."
 
 
 class UnexpectedResponseError(ProviderError):
+    """The provider answered in a way that cannot be understood."""
+
     code = "unexpected_response"
     default_advice = "Try again later; if it stays, report it with the provider's name."
 
@@ -172,5 +200,7 @@ class KeyConflictError(OrderUnconfirmedError):
 
 
 class TimedOutError(ProviderError):
+    """The task was not finished in time; it may still be."""
+
     code = "timed_out"
     default_advice = "Ask again with get_task; do not order again."
