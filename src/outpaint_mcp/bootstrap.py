@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +76,9 @@ def configured(**given: Any) -> "Settings":
 
 
 def build_providers(
-    settings: "Settings", client: "HttpClient", images: "ImageLibrary", *, front: Front = Front.STDIO
+    settings: "Settings", client: "HttpClient", images: "ImageLibrary", front: Front, keys: Mapping[str, str]
 ) -> dict[str, "Provider"]:
-    """Every provider that is installed, in the order in which `auto` tries them."""
+    """Every provider that is installed, in the order in which `auto` tries them; `keys` as for `build_service`."""
     from outpaint_mcp.providers.http_provider import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
     from outpaint_mcp.providers.local.workers import Workers
@@ -104,7 +104,7 @@ def build_providers(
             )
             built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
-            vendor = read_vendor_settings(name, found.key_env)
+            vendor = read_vendor_settings(name, found.key_env, keys)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
             if issubclass(found, SynchronousProvider):
                 built[name] = found(client, keep=images.keep_answer, key=key, base_url=vendor.base_url)
@@ -138,12 +138,15 @@ async def open_service(
     Raises:
         ConfigurationError: a setting is wrong, or the data folder cannot be used.
     """
+    from outpaint_mcp.providers.registry import key_variables
     from outpaint_mcp.storage.data_folder import close_to_others
+    from outpaint_mcp.storage.system_keyring import stored_keys
 
     settings = _given(settings)
     await anyio.to_thread.run_sync(close_to_others, settings.data_dir)
+    keys = await anyio.to_thread.run_sync(stored_keys, key_variables().values()) if settings.keyring else {}
     service, scheduler, client = build_service(
-        settings, front=front, observer=observer, events=events, public_url=public_url, images_url=images_url
+        settings, front=front, observer=observer, events=events, public_url=public_url, images_url=images_url, keys=keys
     )
     async with client, service.running(), scheduler.running():
         yield service
@@ -188,8 +191,12 @@ def build_service(
     events: "TaskEvents | None" = None,
     public_url: str | None = None,
     images_url: str | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> tuple["Service", "Scheduler", "HttpClient"]:
-    """A service, its scheduler and its HTTP client, none of them running. For the arguments see `open_service`."""
+    """A service, its scheduler and its HTTP client, none of them running. For the arguments see `open_service`.
+
+    `keys`: those of providers that lie elsewhere than in the environment, by environment variable.
+    """
     from outpaint_mcp.domain.daily_limits import DailyLimits
     from outpaint_mcp.domain.events import TaskEvents
     from outpaint_mcp.images.library import ImageLibrary
@@ -212,7 +219,7 @@ def build_service(
         max_waiting=front.max_waiting(settings),
         environment=child_environment(),
     )
-    providers = build_providers(settings, client, images, front=front)
+    providers = build_providers(settings, client, images, front, keys or {})
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
     events = events or TaskEvents()
     service = Service(

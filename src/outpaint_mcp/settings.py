@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         description="The folders that an `image` path may lie in, separated as in `PATH`; by default the home and data "
         "folders, and the working folder unless that is `/` or holds the home.",
     )
+    keyring: bool = Field(
+        default=False,
+        description="Whether a provider's key that is no environment variable is looked up in the system's keyring, "
+        "where `outpaint-mcp install CLIENT --keyring` puts it; needs the extra `keyring`.",
+    )
     allow_private_urls: bool = Field(
         default=False,
         description="Whether image URLs may lead to this machine or its network (never to link-local ones).",
@@ -254,18 +259,25 @@ def read_settings(**given: Any) -> Settings:
         raise _unreadable(Settings, "OUTPAINT_", error) from None
 
 
-def read_vendor_settings(name: str, key_env: str | None = None) -> VendorSettings:
+def read_vendor_settings(
+    name: str, key_env: str | None = None, stored: Mapping[str, str] | None = None
+) -> VendorSettings:
     """Read the settings of the provider `name` from the process's environment.
 
     Args:
         name: the provider's; the variables begin with it.
         key_env: the variable that holds the API key, where that is not ``<NAME>_API_KEY``.
+        stored: keys from the system's keyring, by variable, for those that are not in the environment.
 
     Raises:
         ConfigurationError: a value cannot be read; the message names the variable, never the value.
     """
     prefix = name.upper().replace("-", "_") + "_"
-    given = {} if key_env in (None, f"{prefix}API_KEY") else {"api_key": os.environ.get(str(key_env)) or None}
+    own = f"{prefix}API_KEY"
+    variable = key_env or own
+    given = {} if variable == own else {"api_key": os.environ.get(variable) or None}
+    if stored and variable in stored and not os.environ.get(variable):
+        given = {"api_key": stored[variable]}
     try:
         return VendorSettings(_env_prefix=prefix, **given)  # type: ignore[call-arg,arg-type]  # of BaseSettings
     except ValidationError as error:

@@ -104,7 +104,7 @@ async def examine(installation: Installation) -> list[Finding]:
         found += check_file_roots(settings.file_roots)
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)
-    found += check_providers(settings, installation.vendors, installation.classes)
+    found += check_providers(settings, installation.vendors, installation.classes, installation.variables)
     if installation.online:
         found += await check_accounts(installation.vendors, installation.classes)
     found += await check_local_engine(installation.environment)

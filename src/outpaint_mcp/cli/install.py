@@ -2,7 +2,7 @@
 
 The file belongs to the client and its user: not a byte outside of the one entry changes, so the text is edited in place
 and not serialised anew from what was parsed. A file that is not fully understood is left alone, and the user gets the
-lines to paste. No key is ever written. Reads neither the environment nor this machine: both are passed in.
+lines to paste. Keys are written and never shown. Reads neither the environment nor this machine: both are passed in.
 """
 
 import contextlib
@@ -29,7 +29,8 @@ REDACTED = "(kept as it is)"
 class Plan:
     """The change to one file; `after` equals `before` where nothing is to change.
 
-    `before` is None where there is no file. `shown` is the entry as it will be, for the user to see or to paste.
+    `before` is None where there is no file. `shown` is the entry as it will be, without keys, for the user to see or to
+    paste. `keys` are the variables whose keys the entry gets.
     """
 
     client: Client
@@ -38,10 +39,16 @@ class Plan:
     after: bytes | None
     shown: str
     removes: bool = False
+    keys: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:
         return self.after != self.before
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names of the environment variables in the entry."""
+        return frozenset(json.loads(self.shown)[self.client.key][SERVER_NAME].get("env", {}))
 
 
 def command_of(argv0: str, executable: str) -> tuple[str, ...]:
@@ -59,7 +66,15 @@ def command_of(argv0: str, executable: str) -> tuple[str, ...]:
     return (executable, "-m", "outpaint_mcp")
 
 
-def plan_change(name: str, machine: Machine, command: Sequence[str], *, uninstall: bool = False) -> Plan:
+def plan_change(
+    name: str,
+    machine: Machine,
+    command: Sequence[str],
+    *,
+    uninstall: bool = False,
+    keys: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Plan:
     """Read a client's file and work out what it should be. Writes nothing.
 
     Args:
@@ -67,6 +82,8 @@ def plan_change(name: str, machine: Machine, command: Sequence[str], *, uninstal
         machine: the home folder and the platform.
         command: what starts the server, its first part an absolute path.
         uninstall: remove the entry instead of writing it.
+        keys: the keys that the entry gets, by environment variable; they replace those that it has.
+        settings: other environment variables that replace those that it has, and may be shown.
 
     Raises:
         ConfigurationError: the client is not known; or its file cannot be read, or is not fully understood, or holds
@@ -81,9 +98,11 @@ def plan_change(name: str, machine: Machine, command: Sequence[str], *, uninstal
     # A file that is a link stays one: what it points to is edited.
     path = client.path(machine).resolve()
     entry = {**client.extra, "command": command[0], "args": list(command[1:])}
-    if client.env:
-        entry["env"] = dict(client.env)
-    pasted = _shown(client, entry)
+    env = {**client.env, **(settings or {})}
+    if env:
+        entry["env"] = env
+    keys = dict(keys or {})
+    pasted = _shown(client, {**entry, **({"env": env | dict.fromkeys(keys, REDACTED)} if keys else {})})
     try:
         before = path.read_bytes()
     except FileNotFoundError:
@@ -95,13 +114,14 @@ def plan_change(name: str, machine: Machine, command: Sequence[str], *, uninstal
     try:
         text, mark = decoded(before or b"")
         if not text.strip():
-            fresh = mark + pasted.encode() + b"\n"
-            return Plan(client, path, before, before if uninstall else fresh, pasted, uninstall)
-        after, shown = _without(text, client) if uninstall else _with(text, client, entry)
+            whole = _shown(client, {**entry, "env": env | keys} if keys else entry)
+            fresh = mark + whole.encode() + b"\n"
+            return Plan(client, path, before, before if uninstall else fresh, pasted, uninstall, tuple(keys))
+        after, shown = _without(text, client) if uninstall else _with(text, client, entry, {**(settings or {}), **keys})
     except ValueError as problem:
         by_hand = f"Remove the entry {SERVER_NAME} yourself." if uninstall else f"Add this yourself:\n{pasted}"
         raise ConfigurationError(f"{path} was not changed: {problem}.", by_hand) from None
-    return Plan(client, path, before, mark + after.encode(), shown or pasted, uninstall)
+    return Plan(client, path, before, mark + after.encode(), shown or pasted, uninstall, tuple(keys))
 
 
 def carry_out(plan: Plan) -> Path | None:
@@ -123,8 +143,8 @@ def carry_out(plan: Plan) -> Path | None:
             os.fsync(file.fileno())
         backup = None
         if plan.before:
-            # Only its owner may read a new file, since it will hold keys; an existing one keeps its mode.
-            part.chmod(plan.path.stat().st_mode & 0o7777)
+            # Only its owner may read a new file, since it will hold keys; an existing one keeps its mode until it does.
+            part.chmod(plan.path.stat().st_mode & (0o7700 if plan.keys else 0o7777))
             backup = _backup(plan.path, plan.before)
         now = plan.path.read_bytes() if plan.path.exists() else None
         if now != plan.before:
@@ -172,7 +192,10 @@ def report(
     if backup is not None:
         lines.append(f"The file as it was: {backup}")
     lines.append(f"{plan.client.title}: {plan.client.reload}")
-    lines.append(f'No key is needed to begin. Keys go into the entry\'s "env": {", ".join(keys)}.')
+    if plan.keys:
+        lines.append(f"It holds {', '.join(plan.keys)} now: keep it private.")
+    else:
+        lines.append(f'No key is needed to begin. Keys go into the entry\'s "env": {", ".join(keys)}.')
     if plan.client.note:
         lines.append(plan.client.note)
     if any(part.startswith("archive-v") for part in Path(command[0]).parts):
@@ -197,27 +220,32 @@ def _backup(path: Path, data: bytes) -> Path:
 # The entry
 
 
-def _with(text: str, client: Client, entry: dict[str, Any]) -> tuple[str, str]:
-    """The text with the entry in it, and the entry as it then is.
+def _with(text: str, client: Client, entry: dict[str, Any], given: Mapping[str, str]) -> tuple[str, str]:
+    """The text with the entry in it, and the entry as it then is, without keys.
+
+    `given` are variables that replace those that the entry has; such as are not the entry's own are keys.
 
     Raises:
         ValueError: the text is not fully understood; says why.
     """
     members, end, style = read_object(text)
     container = members.get(client.key)
+    own = entry.get("env", {})
+    whole = {**entry, "env": {**own, **given}} if given else entry
+    pasted = _shown(client, {**entry, "env": {**dict.fromkeys(given, REDACTED), **own}} if given else entry)
     if container is None:
-        return with_member(text, 0, members, end, style, 1, client.key, {SERVER_NAME: entry}), _shown(client, entry)
+        return with_member(text, 0, members, end, style, 1, client.key, {SERVER_NAME: whole}), pasted
     servers, servers_end = _servers(text, client, container)
     there = servers.get(SERVER_NAME)
     if there is None:
-        added = with_member(text, container.value, servers, servers_end, style, 2, SERVER_NAME, entry)
-        return added, _shown(client, entry)
+        added = with_member(text, container.value, servers, servers_end, style, 2, SERVER_NAME, whole)
+        return added, pasted
     found = json.loads(text[there.value : there.end])
     _must_be_ours(found)
     merged = {**found, **entry}
     if not isinstance(found.get("env") or {}, dict):
         raise ValueError(f"the env of {SERVER_NAME} is not an object")
-    env = {**entry.get("env", {}), **(found.get("env") or {})}
+    env = {**own, **(found.get("env") or {}), **given}
     if env:
         merged["env"] = env
     elif "env" in found:
@@ -226,7 +254,7 @@ def _with(text: str, client: Client, entry: dict[str, Any]) -> tuple[str, str]:
         # An entry without args means the same.
         del merged["args"]
     # Our own settings may be shown, and nothing that the user put there.
-    shown = {**merged, **({"env": {key: client.env.get(key, REDACTED) for key in env}} if env else {})}
+    shown = {**merged, **({"env": {key: own.get(key, REDACTED) for key in env}} if env else {})}
     if merged == found:
         return text, _shown(client, shown)
     return text[: there.value] + style.rendered(merged, 2) + text[there.end :], _shown(client, shown)

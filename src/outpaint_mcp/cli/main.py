@@ -162,6 +162,8 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     install.add_argument("client", metavar="CLIENT", help="such as claude-desktop, claude-code, cursor, vscode")
     install.add_argument("--print", action="store_true", dest="only_print", help="show it and write nothing")
     install.add_argument("--uninstall", action="store_true", help="remove the entry again")
+    install.add_argument("--no-keys", action="store_true", help="ask for no keys; on a terminal it does")
+    install.add_argument("--keyring", action="store_true", help="keys go into the system's keyring, not into the file")
     install.set_defaults(run=_install)
     return parser
 
@@ -205,9 +207,11 @@ def _serve(options: argparse.Namespace) -> int:
 def _providers(options: argparse.Namespace) -> int:
     check_working_folder()
     settings = configured()
+    from outpaint_mcp.providers.registry import key_variables
     from outpaint_mcp.server.text import providers_text
+    from outpaint_mcp.storage.system_keyring import stored_keys
 
-    service, _, _ = build_service(settings)
+    service, _, _ = build_service(settings, keys=stored_keys(key_variables().values()) if settings.keyring else None)
     found = service.list_providers()
     if options.json:
         print_line(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
@@ -246,18 +250,27 @@ def _doctor(options: argparse.Namespace) -> int:
     from outpaint_mcp.cli.doctor import Installation, attempt, examine
     from outpaint_mcp.cli.findings import as_json, as_text, exit_code
     from outpaint_mcp.providers import provider_classes
+    from outpaint_mcp.providers.registry import key_variables
     from outpaint_mcp.settings import (
         child_environment,
         environment_names,
         read_settings,
         read_vendor_settings,
     )
+    from outpaint_mcp.storage.system_keyring import stored_keys
 
     classes = provider_classes()
+    settings = attempt(read_settings)
+    stored: dict[str, str] | ConfigurationError = {}
+    if not isinstance(settings, ConfigurationError) and settings.keyring:
+        stored = attempt(lambda: stored_keys(key_variables().values()))
+        # What stands in the way of the server is a setting that cannot be carried out.
+        settings = stored if isinstance(stored, ConfigurationError) else settings
+    keys = {} if isinstance(stored, ConfigurationError) else stored
     installation = Installation(
-        settings=attempt(read_settings),
+        settings=settings,
         vendors={
-            name: attempt(functools.partial(read_vendor_settings, name, getattr(one, "key_env", None)))
+            name: attempt(functools.partial(read_vendor_settings, name, getattr(one, "key_env", None), keys))
             for name, one in classes.items()
         },
         classes=classes,
@@ -274,15 +287,32 @@ def _doctor(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     from outpaint_mcp.cli.clients import Machine
     from outpaint_mcp.cli.install import carry_out, command_of, plan_change, report
-    from outpaint_mcp.providers import HttpProvider, provider_classes
+    from outpaint_mcp.cli.key_prompt import ask_for_keys, is_terminal
+    from outpaint_mcp.providers.registry import key_variables
     from outpaint_mcp.settings import environment_folders
+    from outpaint_mcp.storage.system_keyring import delete_keys, store_keys, stored_keys
 
     command = command_of(sys.argv[0], sys.executable)
     machine = Machine(Path.home(), sys.platform, environment_folders())
+    variables = key_variables()
     plan = plan_change(options.client, machine, command, uninstall=options.uninstall)
-    backup = None if options.only_print else carry_out(plan)
-    keys = [one.key_env for one in provider_classes().values() if issubclass(one, HttpProvider)]
-    print_line(report(plan, command, keys, printed=options.only_print, backup=backup))
+    if options.uninstall or options.only_print:
+        backup = None if options.only_print else carry_out(plan)
+        print_line(report(plan, command, list(variables.values()), printed=options.only_print, backup=backup))
+        if options.uninstall and options.keyring and not options.only_print:
+            deleted = delete_keys(variables.values())
+            print_line(f"Deleted from the system's keyring: {', '.join(deleted) or 'no key was there'}.")
+        return DONE
+    stored = stored_keys(variables.values()) if options.keyring else plan.variables
+    keys = {} if options.no_keys or not is_terminal() else ask_for_keys(variables, stored)
+    if options.keyring:
+        store_keys(keys)
+        plan = plan_change(options.client, machine, command, settings={"OUTPAINT_KEYRING": "true"})
+    else:
+        plan = plan_change(options.client, machine, command, keys=keys)
+    print_line(report(plan, command, list(variables.values()), printed=False, backup=carry_out(plan)))
+    if options.keyring:
+        print_line(f"In the system's keyring: {', '.join(sorted({*stored, *keys})) or 'no key yet'}.")
     return DONE
 
 

@@ -114,8 +114,12 @@ def check_providers(
     settings: Settings | ConfigurationError,
     vendors: Mapping[str, VendorSettings | ConfigurationError],
     classes: Mapping[str, type[Provider]],
+    variables: Collection[str] = (),
 ) -> list[Finding]:
-    """Each provider's key and base URL, and whether the providers that `auto` is to try are installed."""
+    """Each provider's key and base URL, and whether the providers that `auto` is to try are installed.
+
+    A key that none of the `variables` holds comes from the system's keyring.
+    """
     found: list[Finding] = []
     chosen: tuple[str, ...] = ()
     daily_limit = None
@@ -145,7 +149,8 @@ def check_providers(
             message = f"{kind.key_env} is the same as {seen[key]}."
             found.append(warning(name, message, "Give each vendor its own key."))
         else:
-            found.append(Finding(name, Level.OK, f"{kind.key_env} is set."))
+            where = "set" if kind.key_env in variables else "in the system's keyring"
+            found.append(Finding(name, Level.OK, f"{kind.key_env} is {where}."))
         seen.setdefault(key, kind.key_env)
         if vendor.base_url is not None:
             found.append(_check_base_url(name, vendor.base_url))

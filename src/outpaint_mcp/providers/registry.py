@@ -55,3 +55,10 @@ def provider_classes() -> dict[str, "type[Provider]"]:
         else:
             classes[found.name] = found
     return classes
+
+
+def key_variables() -> dict[str, str]:
+    """The environment variable of each installed provider that takes a key, by the provider's name."""
+    from outpaint_mcp.providers.http_provider import HttpProvider
+
+    return {name: one.key_env for name, one in provider_classes().items() if issubclass(one, HttpProvider)}
