@@ -131,7 +131,7 @@ class UndecidedImageError(InvalidImageError):
 
 
 class InternalError(OutpaintError):
-    """We failed, and nobody knows at what."""
+    """This server failed, and it is not known at what."""
 
     code = "internal"
     default_advice = (
