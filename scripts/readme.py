@@ -3,12 +3,14 @@
 --check writes nothing and says whether all of it is up to date.
 """
 
+import base64
 import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import quote, urlencode
 
 import reference
 
@@ -47,8 +49,25 @@ def codes() -> str:
     return "\n".join(lines)
 
 
+UVX = {"command": "uvx", "args": ["outpaint-mcp"]}
+"""What starts the released package in a host: uv fetches it on first use."""
+
+
+def badges() -> str:
+    """Links that install the server with a click, by cursor.com/docs/mcp/install-links and VS Code's MCP guide.
+
+    GitHub shows no link to `cursor:` or `vscode:`, so each goes by its maker's redirecting page.
+    """
+    config = base64.b64encode(json.dumps(UVX, separators=(",", ":")).encode()).decode()
+    cursor = "https://cursor.com/en/install-mcp?" + urlencode({"name": "outpaint", "config": config})
+    entry = json.dumps({"name": "outpaint", **UVX}, separators=(",", ":"))
+    vscode = "https://insiders.vscode.dev/redirect?" + urlencode({"url": "vscode:mcp/install?" + quote(entry, safe="")})
+    return f"[Add to Cursor]({cursor}) · [Add to VS Code]({vscode})"
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "prices": ("README.md", prices),
+    "badges": ("README.md", badges),
     "settings": ("docs/settings.md", settings),
     "errors": ("docs/errors.md", codes),
     **reference.PARTS,

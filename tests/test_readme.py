@@ -1,12 +1,17 @@
+import base64
 import json
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from outpaint_mcp.cli.clients import CLIENTS, Machine
+from outpaint_mcp.cli.install import SERVER_NAME, plan_change
 from outpaint_mcp.settings import child_environment
 
 from .serving import picture
@@ -67,6 +72,24 @@ def test_the_example_of_the_service_extends_an_image(tmp_path: Path) -> None:
     command = [sys.executable, "-c", snippet("open_service")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "succeeded" in done.stdout, done.stderr
+
+
+def test_each_install_link_says_what_install_would_write_for_the_released_package(tmp_path: Path) -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    links = dict(re.findall(r"\[Add to ([\w ]+)\]\(([^)]+)\)", text))
+    command = ["uvx", "outpaint-mcp"]
+
+    def written(client: str) -> Any:
+        plan = plan_change(client, Machine(tmp_path, "linux"), command)
+        return json.loads(plan.after or b"")[CLIENTS[client].key][SERVER_NAME]
+
+    cursor = parse_qs(urlsplit(links["Cursor"]).query)
+    assert cursor["name"] == [SERVER_NAME]
+    assert json.loads(base64.b64decode(cursor["config"][0], validate=True)) == written("cursor")
+    (url,) = parse_qs(urlsplit(links["VS Code"]).query)["url"]
+    scheme, _, entry = url.partition("?")
+    assert scheme == "vscode:mcp/install"
+    assert {"type": "stdio", **json.loads(unquote(entry))} == {"name": SERVER_NAME, **written("vscode")}
 
 
 def test_the_example_for_hosts_names_the_installed_command() -> None:

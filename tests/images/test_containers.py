@@ -63,6 +63,21 @@ BOMB = zlib.compress(bytes(200_000_000), 9)
         PNG[:-12] + bad(b"tEXt", b"at the end"),
         PNG[:-12] + chunk(b"tEXt", bytes(5000))[:100],
     ],
+    ids=[
+        "long text",
+        "long compressed text",
+        "long international text",
+        "a bomb in parts",
+        "broken text",
+        "bad checksums",
+        "empty chunks",
+        "odd and large chunks",
+        "no end",
+        "cut at the end",
+        "a second file",
+        "a bad chunk at the end",
+        "a chunk cut off",
+    ],
 )
 def test_a_png_is_read_whatever_lies_beside_its_pixels(data: bytes) -> None:
     read = open_image(data)
