@@ -4,6 +4,7 @@ import argparse
 import base64
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,8 +22,13 @@ WANTED = (("zoom", {"zoom": 1.5}), ("wide", {"zoom": 1.0, "aspect_ratio": "16:9"
 
 
 async def demo(out: Path) -> None:
-    # Its own data folder, so that every run draws anew and nothing of the user's is touched.
-    data = {"OUTPAINT_DATA_DIR": str(out / "data"), "OUTPAINT_FILE_ROOTS": str(ROOT)}
+    # A data folder of its own, so that every run draws anew, whatever became of the last, and nothing of the user's is
+    # touched.
+    with tempfile.TemporaryDirectory(prefix="outpaint-demo-", ignore_cleanup_errors=True) as folder:
+        await shown_at_work(out, {"OUTPAINT_DATA_DIR": folder, "OUTPAINT_FILE_ROOTS": str(ROOT)})
+
+
+async def shown_at_work(out: Path, data: dict[str, str]) -> None:
     print("Starting outpaint-mcp over stdio and connecting with the SDK's client ...")
     async with Client(stdio_client(server(data))) as client:
         tools = (await client.list_tools()).tools
