@@ -17,8 +17,15 @@ import pytest
 from mcp import Client
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from mcp_types import BlobResourceContents, ResourceTemplateReference, ResourceUpdatedNotification
+from mcp_types import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    BlobResourceContents,
+    ResourceTemplateReference,
+    ResourceUpdatedNotification,
+)
 
+from ..tasks_client import TASKS, TasksClient, ask, handle_of
 from ..transports.processes import (
     DOORS,
     HttpServer,
@@ -139,6 +146,39 @@ async def test_another_callers_task_is_answered_like_one_that_there_is_not(house
         assert [one.completion.values for one in offered] == [[mine], []]
         (contents,) = (await ann.read_resource(f"outpaint://tasks/{mine}/images/1")).contents
         assert isinstance(contents, BlobResourceContents)
+
+
+async def test_another_callers_task_handle_is_answered_like_one_that_there_is_not(house: House) -> None:
+    async with house.two(extensions=[TasksClient()]) as (ann, bob):
+        mine = (await called(ann, "outpaint", **house.order()))["id"]
+        nobodys = unlike(mine)
+        for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+            told = []
+            for task_id in (mine, nobodys):
+                with pytest.raises(MCPError) as caught:
+                    await ask(bob, method, task_id)
+                assert caught.value.error.code == INVALID_PARAMS
+                told.append(caught.value.error.model_dump_json())
+            assert told[0].replace(mine, nobodys) == told[1]
+
+
+async def test_a_request_about_a_task_that_is_routed_as_another_is_refused(house: House) -> None:
+    token = next(house.unused)
+    async with house.server.client(token=token, extensions=[TasksClient()]) as client:
+        task_id = (await handle_of(client, "outpaint", **house.order()))["taskId"]
+        assert (await ask(client, "tasks/get", task_id))["taskId"] == task_id
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": task_id, "_meta": meta}}
+    routed = {"MCP_Protocol_Version": "2026-07-28", "Mcp_Method": "tasks/get"}
+    for name in ({}, {"Mcp_Name": unlike(task_id)}, {"Mcp_Name": task_id}):
+        answer = await house.target.ask(json=body, token=token, **routed, **name)
+        if name.get("Mcp_Name") == task_id:
+            assert json.loads(answer.text)["result"]["taskId"] == task_id
+        else:
+            assert (answer.status, json.loads(answer.text)["error"]["code"]) == (400, HEADER_MISMATCH)
 
 
 async def test_another_callers_remote_id_is_answered_like_one_that_there_is_not(house: House) -> None:

@@ -27,7 +27,11 @@ async def test_only_what_there_is_is_promised(tmp_path: Path, era: str) -> None:
         assert client.server_capabilities.model_dump(exclude_none=True) == {
             "completions": {},
             # The older protocol has no place for them; there it is the tools that name the view.
-            **({} if era == "legacy" else {"extensions": {"io.modelcontextprotocol/ui": {}}}),
+            **(
+                {}
+                if era == "legacy"
+                else {"extensions": {f"io.modelcontextprotocol/{name}": {} for name in ("tasks", "ui")}}
+            ),
             # The lists never change.
             "prompts": {"list_changed": False},
             "resources": {"subscribe": True, "list_changed": False},

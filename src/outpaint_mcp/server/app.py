@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INTERNAL_ERROR,
     SERVER_INFO_META_KEY,
+    CallToolRequestParams,
     CallToolResult,
     PromptsCapability,
     ResourcesCapability,
@@ -25,13 +26,14 @@ from outpaint_mcp import __version__
 from outpaint_mcp.domain.errors import InternalError, RateLimitedError
 from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.holding import holding
-from outpaint_mcp.server.client_profiles import APPS
+from outpaint_mcp.server.client_profiles import APPS, TASKS
 from outpaint_mcp.server.completions import Completions
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.prompts import Prompts
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.resources import Resources
 from outpaint_mcp.server.subscriptions import TaskListenHandler, TaskSubscriptions
+from outpaint_mcp.server.task_extension import TaskExtension
 from outpaint_mcp.server.tools import ResultShape, Tools, error_result
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,6 @@ def build_server(
         # Else the modern HTTP transport runs tools/list, middleware and all, before every call.
         get_tool_input_schema=tools.input_schema,
         on_list_tools=tools.list,
-        on_call_tool=tools.call,
         on_list_resources=resources.list,
         on_list_resource_templates=resources.list_templates,
         on_read_resource=resources.read,
@@ -102,6 +103,10 @@ def build_server(
         on_completion=Completions(lazy, client_of).complete,
     )
     server.middleware.append(_RateLimiting(server, limits, client_of))
+    extension = TaskExtension(lazy, tools.result_of, client_of)
+    extension.add_to(server)
+    # Not as `on_call_tool`, whose type knows no handle of a task.
+    server.add_request_handler("tools/call", CallToolRequestParams, extension.around(tools.call))
     return server
 
 
@@ -123,9 +128,10 @@ class _Server(Server[None]):
         found = super().get_capabilities(
             notification_options, experimental_capabilities, extensions, protocol_version=protocol_version
         )
+        tasks: dict[str, dict[str, Any]] = {TASKS: {}} if protocol_version in MODERN_PROTOCOL_VERSIONS else {}
         return found.model_copy(
             update={
-                "extensions": {**(found.extensions or {}), APPS: {}},
+                "extensions": {**(found.extensions or {}), APPS: {}, **tasks},
                 "prompts": PromptsCapability(list_changed=False),
                 "tools": ToolsCapability(list_changed=False),
                 "resources": ResourcesCapability(subscribe=True, list_changed=False),

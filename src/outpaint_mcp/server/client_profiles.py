@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from mcp.server.context import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
 from outpaint_mcp.domain.request import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
 
 APPS: Final = "io.modelcontextprotocol/ui"
@@ -84,6 +87,15 @@ def profile_of(name: str | None, extensions: Mapping[str, Any] | None = None) ->
     if not extensions:
         return found
     return replace(found, apps=_renders_apps(extensions.get(APPS)), tasks=TASKS in extensions)
+
+
+def profile_for(ctx: ServerRequestContext[Any, Any]) -> ClientProfile:
+    """What the client bears and shows that makes a request."""
+    client, capabilities = ctx.session.client_params, ctx.session.client_capabilities
+    name = None if client is None else client.client_info.name
+    profile = profile_of(name, None if capabilities is None else capabilities.extensions)
+    # A handle can be delivered on a modern connection only.
+    return profile if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else replace(profile, tasks=False)
 
 
 def _renders_apps(settings: Any) -> bool:

@@ -14,11 +14,15 @@ class ProviderList(BaseModel):
     providers: list[ProviderInfo]
 
 
+def state_text(task: Task) -> str:
+    """Where a task stands, in a few words."""
+    progress = "" if task.progress is None or task.status.is_final else f", {task.progress:g} %"
+    return f"Task {task.id} ({task.provider}): {task.status.value}{progress}"
+
+
 def task_text(task: Task) -> str:
     """Everything that a model needs to know of a task, for hosts that show it the text alone."""
-    lines = [f"Task {task.id} ({task.provider}): {task.status.value}"]
-    if task.progress is not None and not task.status.is_final:
-        lines[0] += f", {task.progress:g} %"
+    lines = [state_text(task)]
     for image in task.images:
         size = f" ({image.width}x{image.height})" if image.width and image.height else ""
         lines.append(f"Image {image.index}{size}: {image.url}")

@@ -37,7 +37,7 @@ from outpaint_mcp.server.arguments import (
     input_schema,
     output_schema,
 )
-from outpaint_mcp.server.client_profiles import ClientProfile, profile_of
+from outpaint_mcp.server.client_profiles import ClientProfile, profile_for
 from outpaint_mcp.server.confirmation import ConfirmationWanted, asker
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
@@ -181,8 +181,11 @@ class Tools:
     async def _outpaint(
         self, call: OutpaintArguments, ctx: ServerRequestContext[Any, Any], ask: "Ask | None"
     ) -> CallToolResult:
-        profile = _profile(ctx)
-        wait = profile.wait_seconds if call.wait_seconds is None else call.wait_seconds
+        profile = profile_for(ctx)
+        wait = call.wait_seconds
+        if wait is None:
+            # With the tasks extension the client waits by itself, and for the task, not for the call.
+            wait = 0 if profile.tasks else profile.wait_seconds
         until = _latest(wait)
         with self._waiting(wait):
             service, left = await self._service(wait)
@@ -197,7 +200,7 @@ class Tools:
         return await self._result(task, profile, until)
 
     async def _get_task(self, call: GetTaskArguments, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
-        profile = _profile(ctx)
+        profile = profile_for(ctx)
         task_id, provider = call.named()
         until = _latest(call.wait_seconds)
         with self._waiting(call.wait_seconds):
@@ -211,6 +214,10 @@ class Tools:
                 on_progress=_progress(ctx),
             )
         return await self._result(task, profile, until)
+
+    async def result_of(self, ctx: ServerRequestContext[Any, Any], task: Task) -> CallToolResult:
+        """The result of a call that found this task."""
+        return await self._result(task, profile_for(ctx), _latest(0))
 
     async def _service(self, wait: float) -> "tuple[Service, float]":
         """The service, and what is left of a call's wait once it is open: the first call opens it."""
@@ -258,12 +265,6 @@ def error_result(text: str) -> CallToolResult:
 def _latest(wait: float) -> float:
     """When a call is answered at the latest that begins now, on the event loop's clock."""
     return anyio.current_time() + max(wait, OPENING_SECONDS) + PREVIEW_SECONDS
-
-
-def _profile(ctx: ServerRequestContext[Any, Any]) -> ClientProfile:
-    client, capabilities = ctx.session.client_params, ctx.session.client_capabilities
-    name = None if client is None else client.client_info.name
-    return profile_of(name, None if capabilities is None else capabilities.extensions)
 
 
 def _progress(ctx: ServerRequestContext[Any, Any]) -> OnProgress:

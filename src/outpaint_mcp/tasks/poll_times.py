@@ -1,9 +1,11 @@
 """When a task is polled: the provider's own times, rarer while a callback is awaited, backed off after failures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.task import Task
 from outpaint_mcp.providers.base import Provider
 
 UPSCALE_POLL: Final = (2.0, 2.0)
@@ -48,3 +50,26 @@ class PollTimes:
         if self._fixed is not None:
             return self._fixed
         return UPSCALE_POLL if step is StepName.UPSCALE else (provider.first_poll, provider.poll_interval)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a client is told that follows a task by itself.
+
+    `keep_days` is how long final tasks are kept, in days; 0 is for ever.
+    """
+
+    providers: Mapping[str, Provider]
+    times: PollTimes
+    keep_days: float
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """How long a task can be asked for at least, in seconds; None is for ever."""
+        return 86_400 * self.keep_days or None
+
+    def poll_seconds(self, task: Task) -> float:
+        """After how long a task may stand differently, in seconds; 0 where its provider is gone."""
+        provider = self.providers.get(task.provider)
+        step = task.steps[-1].name if task.steps else StepName.OUTPAINT
+        return 0.0 if provider is None else self.times.interval(provider, step)

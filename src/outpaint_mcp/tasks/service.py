@@ -28,7 +28,7 @@ from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.order_taker import Ask, OrderTaker
-from outpaint_mcp.tasks.poll_times import PollTimes
+from outpaint_mcp.tasks.poll_times import Following, PollTimes
 from outpaint_mcp.tasks.resolver import Resolver
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.source_finder import SourceFinder
@@ -44,9 +44,7 @@ LOCAL_CLIENT: Final = "local"
 WRITING_SECONDS: Final = 0.4
 """How long writing the order down may take though the call's time is up: without it the client has no id."""
 LEAST_SECONDS: Final = 3.0
-"""How long a call may always take until the source is read and the provider has answered the order: who does not wait
-hears of a refusal too.
-"""
+"""How long a call may always take to read the source and place the order: who does not wait hears of a refusal too."""
 LAST_ANSWER_SECONDS: Final = 3.0
 """How long a call still waits for the provider's answer to its order when the server stops."""
 
@@ -90,6 +88,7 @@ class Service:
         self._ledger = Ledger(store, self.events, self._clock)
         self._waits = Waits(self.events, self._clock)
         times = PollTimes(options.poll, jitter)
+        self.following = Following(providers, times, options.keep_tasks_days)
         self._copies = ImageCopies(images, providers, self._clock)
         self._finder = TaskFinder(ledger=self._ledger, providers=providers, import_tasks=options.import_tasks)
         self._sender = OrderSender(
