@@ -68,6 +68,7 @@ def badges() -> str:
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "prices": ("README.md", prices),
     "badges": ("README.md", badges),
+    "links": ("docs/hosts.md", badges),
     "settings": ("docs/settings.md", settings),
     "errors": ("docs/errors.md", codes),
     **reference.PARTS,
