@@ -32,7 +32,9 @@ ENVIRONMENTS = ROOT / ".frameworks"
 DRIVERS = {path.stem: path for path in sorted((HERE / "drivers").glob("*.*")) if path.stem != "script"}
 VENDOR = "legnext"
 VENDOR_SECONDS = 8.0
-TOOLS = ["get_task", "list_providers", "outpaint"]
+TOOLS = {"get_task", "list_providers", "outpaint"}
+WITHHELD = {"microsoft_agent_framework": "Error: Function failed."}
+"""What the model reads of any failed call where a framework keeps its text to itself by default."""
 
 
 def on_node(driver: str) -> bool:
@@ -110,7 +112,7 @@ async def run(driver: str) -> str:
         finally:
             sandbox.close()
     errors = ended.stderr.decode(errors="replace")[-2000:]
-    if problem := fault(seen, opened, orders):
+    if problem := fault(seen, opened, orders, WITHHELD.get(driver, "invalid_request")):
         raise ValueError(f"{problem}\n{errors}")
     if ended.returncode:
         raise ValueError(f"the agent failed at the end\n{errors}")
@@ -141,9 +143,9 @@ async def images(urls: list[str]) -> list[str]:
     ]
 
 
-def fault(seen: dict[str, Any], opened: list[str], orders: list[str]) -> str | None:
+def fault(seen: dict[str, Any], opened: list[str], orders: list[str], wanted_refusal: str) -> str | None:
     """The first thing that went wrong, from what the model saw, the images that it can open and the vendor's orders."""
-    if sorted(seen.get("tools", [])) != TOOLS:
+    if not set(seen.get("tools", [])) >= TOOLS:
         return f"the model saw the tools {seen.get('tools')}"
     if "task_id" not in seen:
         return f"the first answer holds no task id: {seen.get('first_answer')}"
@@ -151,7 +153,7 @@ def fault(seen: dict[str, Any], opened: list[str], orders: list[str]) -> str | N
         return f"the vendor got {len(orders)} orders"
     if len([url for url in opened if orders[0] in url]) < 4:
         return f"the model cannot open all of the order's four images, only {opened}: {seen.get('last_answer')}"
-    if seen.get("refusal") != "invalid_request":
+    if seen.get("refusal") != wanted_refusal:
         return f"the refusal came as {seen.get('refusal')}"
     return None
 

@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-STATUS = re.compile(r"Task [\w-]+ \([\w-]+\): (\w+)")
-TASK_ID = re.compile(r"Task ([\w-]+) \(")
+TASK_ID = re.compile(r"\bop-[\w-]+")
+ADVICE = re.compile(r"Not finished\. Call get_task with task_id=[\w-]+(?: and wait_seconds=([\d.]+))?")
 IMAGE_URL = re.compile(r"https?://[^\s\"'\\<>)\]]+")
-WAIT = re.compile(r"wait_seconds=([\d.]+)")
 CODE = re.compile(r"\[([a-z_]+)\]")
 
 
@@ -45,16 +44,23 @@ def conversation(order: dict[str, Any], refused: dict[str, Any], seen: dict[str,
     named = TASK_ID.search(answer)
     if named is None:
         return
-    seen["task_id"] = named[1]
-    while (status := STATUS.search(answer)) and status[1] in ("queued", "running"):
-        advised = WAIT.search(answer)
-        wait = {"wait_seconds": float(advised[1])} if advised else {}
-        answer = yield "get_task", {"task_id": named[1], **wait}
+    seen["task_id"] = named[0]
+    while advised := ADVICE.search(answer):
+        wait = {"wait_seconds": float(advised[1])} if advised[1] else {}
+        answer = yield "get_task", {"task_id": named[0], **wait}
     seen["last_answer"] = answer
     seen["urls"] = sorted(set(IMAGE_URL.findall(answer)))
     answer = yield "outpaint", refused
     code = CODE.search(answer)
     seen["refusal"] = code[1] if code else answer
+
+
+def next_call(script: Script, answer: str | None) -> tuple[str, dict[str, Any]] | None:
+    """The call that the model makes after this answer to its last one (None: it has made none), if it makes another."""
+    try:
+        return next(script) if answer is None else script.send(answer)
+    except StopIteration:
+        return None
 
 
 def text_of(answer: Any) -> str:

@@ -15,7 +15,7 @@ async def drive(server: Server, script: Script, tools_seen: Any) -> None:
     kernel = Kernel()
     async with MCPStdioPlugin(name="outpaint", command=server.command, args=server.args, env=server.env) as plugin:
         functions = kernel.add_plugin(plugin).functions
-        tools_seen([name for name, function in functions.items() if not function.is_prompt])
+        tools_seen(list(functions))  # The server's prompts are functions, too.
         history = ChatHistory()
         name, arguments = next(script)
         while True:
