@@ -44,6 +44,17 @@ GENERAL = {
         "sep-2164-resource-not-found",
         "input-required-result-unsupported-methods",
     },
+    "modern": {
+        "tools-list",
+        "resources-list",
+        "prompts-list",
+        "server-sse-multiple-streams",
+        "dns-rebinding-protection",
+        "caching",
+        "http-header-validation",
+        "sep-2164-resource-not-found",
+        "input-required-result-unsupported-methods",
+    },
 }
 DOORS = ("stdio", "http")
 PROTOCOLS = ("modern", "legacy")
