@@ -81,6 +81,8 @@ async def test_the_server_of_a_bundle_starts_with_what_the_form_gives(bundle: Pa
     server = StdioServerParameters(command=sys.executable, args=["-m", "outpaint_mcp"], env=environment, cwd=tmp_path)
     async with Client(stdio_client(server)) as client:
         listed = (await client.call_tool("list_providers", {})).structured_content["providers"]
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+    assert tools == {one["name"] for one in json.loads((bundle / "manifest.json").read_text())["tools"]}
     assert {one["name"] for one in listed if one["configured"]} == {"legnext", "local"}
 
 

@@ -144,7 +144,8 @@ async def open_service(
 
     settings = _given(settings)
     await anyio.to_thread.run_sync(close_to_others, settings.data_dir)
-    keys = await anyio.to_thread.run_sync(stored_keys, key_variables().values()) if settings.keyring else {}
+    wanted = key_variables().values() if settings.keyring else ()
+    keys = await anyio.to_thread.run_sync(stored_keys, wanted, abandon_on_cancel=True) if wanted else {}
     service, scheduler, client = build_service(
         settings, front=front, observer=observer, events=events, public_url=public_url, images_url=images_url, keys=keys
     )

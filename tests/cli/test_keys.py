@@ -130,6 +130,10 @@ def test_a_key_in_the_keyring_is_not_in_the_file_and_the_server_finds_it(tmp_pat
     locked = run("providers", OUTPAINT_KEYRING="true", PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring")
     assert locked.returncode == 2
     assert locked.stderr.startswith("[configuration] The system's keyring cannot be read (NoKeyringError).")
+    missing = run("providers", OUTPAINT_KEYRING="true", PYTHON_KEYRING_BACKEND="no_such_module.Keyring")
+    assert missing.stderr.startswith("[configuration] The system's keyring cannot be read (")
+    assert "Keys in the system's keyring stay there" in run("install", "cursor", "--uninstall").stdout
+    run("install", "cursor", "--keyring")
     removed = run("install", "cursor", "--uninstall", "--keyring")
     assert "Deleted from the system's keyring: FAL_KEY." in removed.stdout
     assert json.loads((tmp_path / "keyring.json").read_text()) == {}
@@ -152,6 +156,12 @@ def test_what_cannot_be_a_key_is_asked_for_again_and_never_repeated() -> None:
     found, shown = asked(["legnext"], ["your-key"] * 3)
     assert found == {}
     assert "LEGNEXT_API_KEY is left as it is." in shown
+    found, shown = asked(["fal"], [f"export FAL_KEY={KEY}", f"FAL_KEY={KEY}", f"$env:FAL_KEY='{KEY}'"])
+    assert found == {}
+    assert shown.count("the variable's name besides the key") == 2
+    assert KEY not in shown
+    found, _ = asked(["legnext"], ["aGVsbG8gd29ybGQsIGhlcmUgSSBhbQ=="])
+    assert found, "base64 ends in = rightly"
     found, shown = asked([KEY, "FAL_KEY, legnext"], ["", KEY])
     assert found == {"LEGNEXT_API_KEY": KEY}
     assert KEY not in shown
@@ -162,6 +172,25 @@ def test_without_a_terminal_nothing_is_asked_and_an_end_of_input_is_no_key() -> 
         raise EOFError
 
     assert ask_for_keys(VARIABLES, [], ask=nothing, ask_secretly=nothing, tell=lambda _: None) == {}
+    keys = iter([KEY])
+    ended = ask_for_keys(
+        VARIABLES,
+        [],
+        ask=lambda _: "fal legnext",
+        ask_secretly=lambda _: next(keys, None) or nothing(""),
+        tell=lambda _: None,
+    )
+    assert ended == {"FAL_KEY": KEY}, "what was given before counts"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_a_key_in_the_file_that_goes_before_the_keyrings_is_told(tmp_path: Path) -> None:
+    environment = environment_of(tmp_path)
+    path = tmp_path / ".cursor" / "mcp.json"
+    carry_out(plan_change("cursor", Machine(tmp_path, "linux"), COMMAND, keys={"FAL_KEY": "0ld-k3y-0123456789"}))
+    typed = [("Names of those", "fal"), ("FAL_KEY (not shown", KEY)]
+    shown = on_a_terminal(["install", "cursor", "--keyring"], typed, environment)
+    assert f"{path} holds another FAL_KEY, which is used instead: delete it there." in shown.replace("\r", "")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names of the environment variables in the entry."""
+        """The names of the environment variables in the entry, or in the one that is removed."""
         return frozenset(json.loads(self.shown)[self.client.key][SERVER_NAME].get("env", {}))
 
 
@@ -155,7 +155,8 @@ def carry_out(plan: Plan) -> Path | None:
         return backup
     except OSError as error:
         raise ConfigurationError(
-            f"{plan.path} cannot be written: {error.strerror}.", f"Add this yourself:\n{plan.shown}"
+            f"{plan.path} cannot be written: {error.strerror}.",
+            f"Remove the entry {SERVER_NAME} yourself." if plan.removes else f"Add this yourself:\n{plan.shown}",
         ) from error
     finally:
         if part is not None:
@@ -261,6 +262,11 @@ def _with(text: str, client: Client, entry: dict[str, Any], given: Mapping[str, 
 
 
 def _without(text: str, client: Client) -> tuple[str, str]:
+    """The text without the entry, and the variables that the entry had, as an entry without their values.
+
+    Raises:
+        ValueError: the text is not fully understood; says why.
+    """
     members, _, _ = read_object(text)
     container = members.get(client.key)
     if container is None:
@@ -269,7 +275,10 @@ def _without(text: str, client: Client) -> tuple[str, str]:
     there = servers.get(SERVER_NAME)
     if there is None:
         return text, ""
-    _must_be_ours(json.loads(text[there.value : there.end]))
+    found = json.loads(text[there.value : there.end])
+    _must_be_ours(found)
+    env = found.get("env")
+    gone = {"env": dict.fromkeys(env, REDACTED)} if isinstance(env, dict) else {}
     order = list(servers.values())
     index = order.index(there)
     if len(order) == 1:
@@ -278,7 +287,7 @@ def _without(text: str, client: Client) -> tuple[str, str]:
         first, last = there.start, order[index + 1].start
     else:
         first, last = order[index - 1].end, there.end
-    return text[:first] + text[last:], ""
+    return text[:first] + text[last:], _shown(client, gone)
 
 
 def _must_be_ours(found: Any) -> None:

@@ -1,5 +1,6 @@
 """Asks the user for API keys on a terminal. A key is never shown, and never stands on a command line or in a log."""
 
+import contextlib
 import getpass
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -38,23 +39,21 @@ def ask_for_keys(
     for name, variable in variables.items():
         tell(f"  {name:10} {variable}" + (" (has one)" if variable in stored else ""))
     keys: dict[str, str] = {}
-    try:
-        names = _names(variables, ask, tell)
-    except EOFError:
-        return {}
-    for name in names:
-        variable = variables[name]
-        for _ in range(TRIES):
-            key = ask_secretly(f"{variable} (not shown; Enter leaves it as it is): ").strip()
-            flaw = flaw_in_key(key) if key else None
-            if flaw is None:
-                break
-            tell(f"That cannot be the key: it {flaw}. Copy the key alone from the provider's site.")
-        else:
-            tell(f"{variable} is left as it is.")
-            continue
-        if key:
-            keys[variable] = key
+    # An end of input is the end of the keys; those given before it count.
+    with contextlib.suppress(EOFError):
+        for name in _names(variables, ask, tell):
+            variable = variables[name]
+            for _ in range(TRIES):
+                key = ask_secretly(f"{variable} (not shown; Enter leaves it as it is): ").strip()
+                flaw = flaw_in_key(key) if key else None
+                if flaw is None:
+                    break
+                tell(f"That cannot be the key: it {flaw}. Copy the key alone from the provider's site.")
+            else:
+                tell(f"{variable} is left as it is.")
+                continue
+            if key:
+                keys[variable] = key
     return keys
 
 

@@ -302,6 +302,8 @@ def _install(options: argparse.Namespace) -> int:
         if options.uninstall and options.keyring and not options.only_print:
             deleted = delete_keys(variables.values())
             print_line(f"Deleted from the system's keyring: {', '.join(deleted) or 'no key was there'}.")
+        elif options.uninstall and "OUTPAINT_KEYRING" in plan.variables:
+            print_line("Keys in the system's keyring stay there for other clients; --uninstall --keyring deletes them.")
         return DONE
     stored = stored_keys(variables.values()) if options.keyring else plan.variables
     keys = {} if options.no_keys or not is_terminal() else ask_for_keys(variables, stored)
@@ -313,6 +315,8 @@ def _install(options: argparse.Namespace) -> int:
     print_line(report(plan, command, list(variables.values()), printed=False, backup=carry_out(plan)))
     if options.keyring:
         print_line(f"In the system's keyring: {', '.join(sorted({*stored, *keys})) or 'no key yet'}.")
+        if twice := sorted(plan.variables & {*stored, *keys}):
+            print_line(f"{plan.path} holds another {', '.join(twice)}, which is used instead: delete it there.")
     return DONE
 
 

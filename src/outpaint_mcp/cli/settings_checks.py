@@ -170,6 +170,11 @@ def flaw_in_key(key: str) -> str | None:
         return "has quotes around it"
     if re.match(r"(bearer|token|x-api-key)[\s:=]", bare, re.IGNORECASE):
         return "holds part of a header besides the key"
+    # A base64 text has = at its end alone.
+    if re.match(r"((export|set|setx)\s|\$env:)|[A-Z][A-Z0-9_]*\s*=\s*[^=\s]", bare, re.ASCII):
+        return "holds the variable's name besides the key"
+    if re.match(r"https?://", bare, re.IGNORECASE):
+        return "is an address"
     if re.match(r"\$|%.*%$|\{\{", bare):
         return "is a variable that was not substituted"
     if re.search(r"<|>|\.\.\.|…|x{4}|\*{3}", bare, re.IGNORECASE) or re.search(

@@ -1,6 +1,6 @@
 """API keys in the system's keyring (Keychain, Windows' Credential Locker, Secret Service), by the extra `keyring`.
 
-Calls may block until the user unlocks it, so a server makes them in a thread.
+Calls may block until the user unlocks it, so a server makes them in a thread, which does not keep it from ending.
 """
 
 from collections.abc import Callable, Iterable
@@ -64,7 +64,6 @@ def delete_keys(variables: Iterable[str]) -> list[str]:
 def _with_keyring(work: "Callable[[ModuleType], T]", done: str) -> T:
     try:
         import keyring
-        import keyring.errors
     except ImportError:
         raise ConfigurationError(
             "The system's keyring needs the extra keyring, which is not installed.",
@@ -73,7 +72,8 @@ def _with_keyring(work: "Callable[[ModuleType], T]", done: str) -> T:
         ) from None
     try:
         return work(keyring)
-    except (keyring.errors.KeyringError, RuntimeError, OSError) as error:
+    except Exception as error:
+        # Backends are others' code, and raise what they like (D-Bus errors, an ImportError of one that is configured).
         # Its text may name what it was asked for, and is no use to a user; its kind is.
         raise ConfigurationError(
             f"The system's keyring cannot be {done} ({type(error).__name__}).",
