@@ -10,8 +10,10 @@ from typing import Final, Literal
 
 import numpy as np
 
-from outpaint_mcp.providers.local.complete import Flags, complete
+from outpaint_mcp.providers.local.complete import Flags, complete, open_sides
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
+from outpaint_mcp.providers.local.ground import Ground
+from outpaint_mcp.providers.local.kind import kind_of
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.recolour import colour_correction
 from outpaint_mcp.providers.local.render import render
@@ -151,11 +153,24 @@ def _extend_once(
     if min(height, width) < _SMALLEST:
         below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
         return np.pad(pixels, ((canvas.y, below), (canvas.x, beyond), (0, 0)), mode="edge")
-    field = complete(
-        pixels, canvas, usable=usable, work_side=work_side, seed=seed, progress=lambda part: progress(0.7 * part)
-    )
-    correction = colour_correction(field)
-    return render(pixels, canvas, field, correction, lambda part: progress(0.75 + 0.25 * part))
+    ground = Ground(pixels, canvas, open_sides(height, width, canvas), kind_of(pixels), seed)
+    if ground.suffices:
+        drawn = np.empty((canvas.height, canvas.width, pixels.shape[2]), np.uint8)
+    else:
+        field = complete(
+            pixels, canvas, usable=usable, work_side=work_side, seed=seed, progress=lambda part: progress(0.7 * part)
+        )
+        correction = colour_correction(field)
+        drawn = render(pixels, canvas, field, correction, lambda part: progress(0.75 + 0.2 * part))
+    for rows, columns, colours, trust in ground.parts():
+        area = drawn[rows, columns]
+        if not ground.suffices:
+            copied = area.astype(np.float32)
+            colours = copied + (colours - copied) * np.clip(1.6 * trust - 0.3, 0, 1)[..., None]
+        area[...] = np.clip(colours + 0.5, 0, 255)
+        progress(0.95 + 0.05 * rows.stop / canvas.height)
+    drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
+    return drawn
 
 
 def _steps(height: int, width: int, canvas: Canvas) -> Iterator[Canvas]:

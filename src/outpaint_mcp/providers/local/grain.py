@@ -1,0 +1,60 @@
+"""The grain of a plain place, as much of it as is needed: noise of the same strength, colour and fineness.
+
+It is the discrete spot noise of Galerne, Gousseau and Morel, "Random Phase Textures" (2011): white noise convolved with
+a sample has the sample's spectrum and repeats nothing of it.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from outpaint_mcp.providers.local.subject import Floats
+
+TILE: Final = 256  # pixels: farther apart, nobody sees that noise repeats
+_DEEPEST: Final = 48  # rows of the sample
+_SMOOTH: Final = 7  # pixels: coarser than that, it is the ground's own shape and not its grain
+_LEAST: Final = 0.35  # grey levels: what is quieter is a rounding error
+
+
+def grain_of(sample: Floats, plain: Floats, rng: np.random.Generator) -> Floats | None:
+    """A tile of grain, rows x columns x channels, as it is in the plain part of `sample` (rows x places x channels).
+
+    None if there is none. `plain` says of each place how plain it is, 0 to 1.
+    """
+    sample = sample[:_DEEPEST]
+    if sample.shape[1] > TILE:
+        weight = np.convolve(plain, np.ones(TILE), "valid")
+        first = int(weight.argmax())
+        sample, plain = sample[:, first : first + TILE], plain[first : first + TILE]
+    bends = np.abs(np.diff(sample, 2, axis=1)).max(-1)[:, plain[1:-1] >= np.median(plain)]
+    # What a program drew is without grain, though strokes may stand on half of it.
+    if sample.shape[1] < 8 or np.quantile(bends, 0.25) < _LEAST:
+        return None
+    strokes = np.abs(sample).max(-1) > 6 + 3 * float(np.median(bends))
+    sample = np.where(strokes[..., None], 0, sample)
+    rest = sample - _smoothed(_smoothed(sample, 0), 1)
+    rest[strokes] = 0
+    rest *= (plain > 0.3 * plain.max())[None, :, None]
+    used = np.count_nonzero(rest.any(-1))
+    if used < 16:
+        return None
+    rest -= rest.mean(1, keepdims=True)  # what a whole row has in common is a gradient
+    white = np.fft.rfft2(rng.standard_normal((TILE, TILE)))
+    tile = [np.fft.irfft2(white * np.fft.rfft2(rest[..., c], (TILE, TILE)), (TILE, TILE)) for c in range(rest.shape[2])]
+    grain: Floats = (np.stack(tile, -1) / np.sqrt(used)).astype(np.float32)
+    return grain
+
+
+def _smoothed(sample: Floats, axis: int) -> Floats:
+    radius = min(_SMOOTH, sample.shape[axis] // 2)
+    padding = [(0, 0)] * 3
+    padding[axis] = (radius, radius)
+    sums = np.cumsum(
+        np.pad(sample, padding, mode="reflect" if radius < sample.shape[axis] else "edge"), axis, dtype=np.float64
+    )
+    zero = np.zeros_like(sums.take([0], axis))
+    sums = np.concatenate([zero, sums], axis)
+    size = 2 * radius + 1
+    ends = np.arange(size, sums.shape[axis])
+    mean: Floats = ((sums.take(ends, axis) - sums.take(ends - size, axis)) / size).astype(np.float32)
+    return mean

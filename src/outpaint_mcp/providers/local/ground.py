@@ -1,0 +1,341 @@
+"""The ground of an image (plain, graded, out of focus, striped) continued beyond its border without copying anything.
+
+For each side that grows: the ground's colour along the border, objects and strokes set aside (a running median), the
+way in which lines leave (`lines`), and how plain it is. A new pixel takes the colour that its ray meets at the border,
+softer with the distance. One smooth surface carries gradients on and around the corners (`surface`), and the strip's
+own noise lies on top (`grain`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from outpaint_mcp.providers.local.grain import TILE, grain_of
+from outpaint_mcp.providers.local.kind import Kind
+from outpaint_mcp.providers.local.lines import running_mean, sheared, slopes
+from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.subject import Floats, OpenSides, Pixels, resize, shrink
+from outpaint_mcp.providers.local.surface import Surface, fit_surface
+
+Numbers = NDArray[Any]
+Flags = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", np.uint8, np.float32)
+
+_BAND: Final = 128  # rows of the canvas drawn at a time
+_STUDIED_SIDE: Final = 512  # pixels of the longer side: finer than that is grain
+_THUMBNAIL: Final = 96  # pixels
+_STRIP: Final = 0.05  # of the short side: how deep the ground is looked at
+# Of the short side: what is less wide than twice this is an object on the ground. Lines of text are close together.
+_OBJECT: Final = {Kind.PHOTOGRAPH: 0.035, Kind.DRAWING: 0.035, Kind.TEXT: 0.09}
+_BETWEEN_LINES: Final = 0.16  # of the short side: up to here it belongs to the line, farther away it is ground
+_PLAIN_SHARE: Final = {Kind.PHOTOGRAPH: 0.8, Kind.DRAWING: 0.55, Kind.TEXT: 0.55}
+_STEP: Final = 5.0  # grey levels: a sharp step along the border
+_TEXTURE: Final = (5.0, 9.0)  # grey levels of noise: from here on it may be texture, then it is
+_BUSY: Final = (2.5, 4.5)  # grey levels from one place to the next
+_SPECKED: Final = (0.4, 0.7)  # of the places of a side that have a speck nearby
+_SHORTEST: Final = 0.22  # of a photograph's side: a shorter plain stretch is none
+_SOFTER: Final = 0.2  # pixels of blur per pixel of distance
+_BLURS: Final = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])  # pixels
+_RAY_STEPS: Final = 4  # to where a ray meets the border, since its slope is known only there
+_FALL: Final = 0.35  # of the short side: so far the border's own colours reach into the surface's
+_TREND: Final = 0.25  # of the short side: so far a gradient goes on where there is no surface
+_MOST_TREND: Final = 40.0  # grey levels, by then
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What leaves the image at one side, by place along it. `colour` has one line per blur in `_BLURS`."""
+
+    colour: Floats
+    slope: Floats
+    lined: Floats
+    plain: Floats
+    trend: Floats
+    grain: Floats | None
+
+    @property
+    def length(self) -> int:
+        return len(self.slope)
+
+    def at(self, met: Numbers, distance: Numbers) -> Floats:
+        """The colours where rays meet the border, softened by their distance from it."""
+        first = met.astype(np.intp)
+        second = np.minimum(first + 1, self.length - 1)
+        part = (met - first)[..., None].astype(np.float32)
+        last = len(self.colour) - 1
+        if last == 0:
+            flat: Floats = self.colour[0, first] * (1 - part) + self.colour[0, second] * part
+            return flat
+        level = np.interp(_SOFTER * distance, _BLURS, np.arange(last + 1))
+        lower = np.minimum(level.astype(np.intp), last)
+        mix = (level - lower)[..., None].astype(np.float32)
+        upper = np.minimum(lower + 1, last)
+        colours: Floats = self.colour[lower, first] * (1 - part) + self.colour[lower, second] * part
+        colours += mix * (self.colour[upper, first] * (1 - part) + self.colour[upper, second] * part - colours)
+        return colours
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What one side says of some part of the new area. `weight` is how much it counts at a corner."""
+
+    colours: Floats
+    trust: Floats
+    weight: Floats
+    grain: Floats
+
+
+class Ground:
+    """The ground of `pixels` (height x width x channels) on a canvas. Made once, then drawn in parts."""
+
+    def __init__(self, pixels: Pixels, canvas: Canvas, sides: OpenSides, kind: Kind, seed: int) -> None:
+        self.height, self.width, self.channels = pixels.shape
+        self.short = min(self.height, self.width)
+        self.canvas, self.kind = canvas, kind
+        rng = np.random.default_rng(seed)
+        self.scale = min(1.0, _STUDIED_SIDE / max(self.height, self.width))
+        size = max(8, round(self.width * self.scale)), max(8, round(self.height * self.scale))
+        small = shrink(pixels, *size).astype(np.float32)
+        self.surface = _surface_of(small, sides, {})
+        flat = small - _on(self.surface, small) if self.surface.trust == 1 else small
+        self.sides = {
+            name: _study(_view(pixels, name), _view(small, name), _view(flat, name), self.short, self.scale, kind, rng)
+            for name in ("top", "bottom", "left", "right")
+            if getattr(sides, name)
+        }
+        if any(float(side.plain.mean()) < 0.95 for side in self.sides.values()):
+            self.surface = _surface_of(small, sides, {name: side.plain for name, side in self.sides.items()})
+
+    @property
+    def suffices(self) -> bool:
+        """Whether nothing else is needed anywhere."""
+        return all(float(side.plain.min()) > 0.82 for side in self.sides.values())
+
+    def parts(self) -> Iterator[tuple[slice, slice, Floats, Floats]]:
+        """The new area in parts: their rows and columns on the canvas, the ground's colours there in grey levels, and
+        how far it may be trusted there, 0 to 1."""
+        canvas = self.canvas
+        rows = (0, canvas.y, canvas.y + self.height, canvas.height)
+        columns = (0, canvas.x, canvas.x + self.width, canvas.width)
+        for down in range(3):
+            for across in range(3):
+                if down == across == 1 or columns[across] == columns[across + 1]:
+                    continue
+                for top in range(rows[down], rows[down + 1], _BAND):
+                    bottom = min(top + _BAND, rows[down + 1])
+                    part = slice(top, bottom), slice(columns[across], columns[across + 1])
+                    colours, trust = self._draw(*part)
+                    yield *part, colours, trust
+
+    def _draw(self, rows: slice, columns: slice) -> tuple[Floats, Floats]:
+        y = (np.arange(rows.start, rows.stop, dtype=np.float32) - self.canvas.y)[:, None]
+        x = (np.arange(columns.start, columns.stop, dtype=np.float32) - self.canvas.x)[None]
+        found = []
+        for name, place, distance, other in (
+            ("top", x, -y, np.maximum(-x, x - self.width + 1)),
+            ("bottom", x, y - self.height + 1, np.maximum(-x, x - self.width + 1)),
+            ("left", y, -x, np.maximum(-y, y - self.height + 1)),
+            ("right", y, x - self.width + 1, np.maximum(-y, y - self.height + 1)),
+        ):
+            if distance.max() > 0 and name in self.sides:
+                found.append(self._from_side(name, place, distance, np.maximum(other, 0), y, x))
+        if len(found) == 1:
+            return found[0].colours + found[0].grain, found[0].trust
+        # At a corner the side counts most that is farther away, and whose ray meets the border at all.
+        total = np.sum([one.weight for one in found], axis=0)
+        colours, trust = np.zeros(1, np.float32), np.zeros(1, np.float32)
+        for one in found:
+            colours = colours + one.colours * (one.weight / total)[..., None]
+            trust = trust + one.trust * (one.weight / total)
+        # Two grains that are mixed by halves are weaker than either.
+        size = np.sqrt(np.sum([one.weight**2 for one in found], axis=0))
+        for one in found:
+            colours = colours + one.grain * (one.weight / size)[..., None]
+        return colours, trust
+
+    def _from_side(self, name: str, place: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
+        """What one side says of places `distance` pixels outside it, `place` along it and `other` beyond its ends."""
+        side = self.sides[name]
+        met = place + np.zeros_like(distance)
+        if side.slope.any():
+            for _ in range(_RAY_STEPS):
+                met = place + distance * side.slope[np.clip(met, 0, side.length - 1).astype(np.intp)]
+        hit = (met >= 0) & (met <= side.length - 1)
+        met = np.clip(met, 0, side.length - 1)
+        first = met.astype(np.intp)
+        colours = side.at(met, distance)
+        lined = side.lined[first]
+        if self.surface.trust:
+            here = self._surface_at(y, x)
+            there = self._surface_at(np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1))
+            fall = np.maximum(np.exp(-(((distance + other) / (_FALL * self.short)) ** 2)), lined)[..., None]
+            colours += np.float32(self.surface.trust) * (here + (colours - there) * fall - colours)
+        if self.surface.trust < 1 and side.trend.any():
+            reach = np.float32(_TREND * self.short)
+            grown = reach * (1 - np.exp(-distance / reach)) * (1 - lined)
+            colours += np.float32(1 - self.surface.trust) * grown[..., None] * side.trend[first]
+        weight = np.clip((distance / (distance + other + 1e-6) - 0.5) * 3 + 0.5, 0.001, 1) * np.where(hit, 1, 0.02)
+        inward, along = (y, x) if name in ("top", "bottom") else (x, y)
+        if side.grain is None:
+            grain = np.zeros((1, 1, 1), np.float32)
+        else:
+            grain = side.grain[inward.astype(np.intp) % TILE, along.astype(np.intp) % TILE]
+        return _Drawn(colours, side.plain[first], weight.astype(np.float32), grain)
+
+    def _surface_at(self, y: Floats, x: Floats) -> Floats:
+        longer = max(self.height, self.width)
+        return self.surface.at((y - (self.height - 1) / 2) / longer, (x - (self.width - 1) / 2) / longer)
+
+
+def _view(plane: NDArray[Scalar], name: str) -> NDArray[Scalar]:
+    """Rows from the border inward."""
+    if name in ("left", "right"):
+        plane = plane.swapaxes(0, 1)
+    return plane[::-1] if name in ("bottom", "right") else plane
+
+
+def _study(
+    view: Pixels, small: Floats, flat: Floats, short: int, scale: float, kind: Kind, rng: np.random.Generator
+) -> _Side:
+    """What leaves the image at a side, from its view at full size, at the studied one, and there without the
+    surface that runs through it."""
+    length, studied = view.shape[1], max(4, round(short * scale))
+    depth = min(len(small), max(4, round(_STRIP * studied)))
+    strip = flat[:depth]
+    wide = max(2, round(_OBJECT[kind] * studied))
+    ground = _running_median(strip, wide)
+    off = np.abs(strip - ground).max(-1)
+    noise = float(np.median(off))
+    radius = max(2, round(0.04 * studied))
+    on_ground = running_mean((off < 6 + 4 * min(noise, 6)).mean(0).astype(np.float32), radius)
+    along, inward = np.abs(np.diff(ground, axis=1, prepend=ground[:, :1])), np.abs(np.diff(ground, axis=0))
+    busy = running_mean(np.minimum(along.max(-1).mean(0) + inward.max(-1).mean(0), 20), radius)
+    # White noise moves a median of 15 by about this much; what moves more has a shape.
+    busy -= 0.6 * noise
+    calm = np.clip((on_ground - _PLAIN_SHARE[kind]) / 0.2, 0, 1)
+    # Noise of single pixels is grain at any strength; what neighbours share is texture.
+    texture = min(noise, 2 * float(np.median(np.abs(_boxed(strip - ground)).max(-1))))
+    calm *= np.clip((_TEXTURE[1] - texture) / (_TEXTURE[1] - _TEXTURE[0]), 0, 1)
+    calm *= np.clip((_BUSY[1] - busy) / (_BUSY[1] - _BUSY[0]), 0, 1)
+
+    near = max(1, depth // 4)
+    steps = _steps(ground[:near].mean(0))
+    ground += small[:depth] - strip
+    outermost = ground[:near].mean(0)
+    bends = (np.median(np.abs(np.diff(small[: max(3, depth)], 2, axis=axis)).max(-1)) for axis in (0, 1))
+    fine = 0.5 * float(min(bends))  # noise that no stripes feign
+    apart = _steps(small[0]) > max(_STEP, 4 * fine)
+    led = slopes(small, apart, studied, fine)
+    slope = led.slope
+    lined = np.where(_widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
+    if kind is Kind.PHOTOGRAPH:
+        # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
+        cut = _widened(steps > _STEP, wide)
+        # Specks everywhere (stars, drops) are what the image is about; specks here and there are objects on a ground.
+        specks = _widened((off > 6 + 4 * min(noise, 6)).any(0), radius).mean()
+        calm *= np.clip((_SPECKED[1] - specks) / (_SPECKED[1] - _SPECKED[0]), 0, 1)
+        plain = np.maximum(np.where(cut, 0, calm), lined)
+        for first, last in _runs(plain > 0.3):
+            if last - first < _SHORTEST * len(plain):
+                plain[first:last] = 0
+    else:
+        plain = np.ones_like(calm)
+    plain = running_mean(plain.astype(np.float32), max(1, round(0.012 * studied)))
+    slope = np.where(led.straight > 0, slope, 0)
+
+    # From here on at full size.
+    full = max(1, round(_STRIP * short / 4)), max(4, round(_STRIP * short))
+    outer = view[: full[1]].astype(np.float32)
+    slope, lined, plain = (_stretched(line[:, None], length)[:, 0] for line in (slope, lined, plain))
+    sharply = np.mean([sheared(outer, row, slope) for row in range(min(full[0], len(outer)))], axis=0)
+    robust = _stretched(outermost, length)
+    colour = robust + (sharply - robust) * np.clip(2 * lined, 0, 1)[:, None]
+    trend = (ground[0] - ground[-1]) / max(1, depth - 1) * scale
+    trend = running_mean(trend, 3 * radius) * np.where(led.straight > 0, 0, calm)[:, None]
+    most = _MOST_TREND / (_TREND * short)
+    trend = np.clip(_stretched(trend, length), -most, most)
+    flat = np.stack([sheared(outer, row, slope) for row in range(len(outer))]) - colour
+    grain = grain_of(flat, plain, rng)
+    blurs = _BLURS if kind is Kind.PHOTOGRAPH else _BLURS[:1]
+    return _Side(_blurred(colour, blurs, sharply, lined), slope, lined, plain, trend.astype(np.float32), grain)
+
+
+def _on(surface: Surface, plane: Floats) -> Floats:
+    """The surface at each place of the image, which `plane` shows at some size."""
+    height, width = plane.shape[:2]
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    longer = max(height, width)
+    return surface.at(((rows + 0.5 - height / 2) / longer)[:, None], ((columns + 0.5 - width / 2) / longer)[None])
+
+
+def _surface_of(small: Floats, sides: OpenSides, plain: dict[str, Floats]) -> Surface:
+    """`plain` says how plain each place of the growing sides is; all are taken for plain where it says nothing."""
+    part = min(1.0, _THUMBNAIL / max(small.shape[:2]))
+    height, width = (max(4, round(part * side)) for side in small.shape[:2])
+    thumbnail = np.stack(
+        [resize(small[..., c], width, height, Image.Resampling.BOX) for c in range(small.shape[2])], -1
+    )
+    counts = np.full((height, width), 0.0 if plain else 1.0, np.float32)
+    for name, line in plain.items():
+        view = _view(counts, name)
+        view[: max(2, len(view) // 5)] = np.maximum(
+            view[: max(2, len(view) // 5)], _stretched(line[:, None], view.shape[1])[:, 0]
+        )
+    return fit_surface(thumbnail, sides, counts)
+
+
+def _running_median(strip: Floats, radius: int) -> Floats:
+    """The median of about 15 of the places around each, along the second axis."""
+    padded = np.pad(strip, ((0, 0), (radius, radius), (0, 0)), mode="reflect" if radius < strip.shape[1] else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=1)
+    median: Floats = np.median(windows[..., :: max(1, (2 * radius + 1) // 15)], axis=-1)
+    return median
+
+
+def _boxed(strip: Floats) -> Floats:
+    """The mean of the 3 x 3 places around each."""
+    return running_mean(running_mean(strip, 1).swapaxes(0, 1), 1).swapaxes(0, 1)
+
+
+def _steps(line: Floats) -> Floats:
+    """How much each place differs from the one before."""
+    steps: Floats = np.abs(np.diff(line, axis=0, prepend=line[:1])).max(-1)
+    return steps
+
+
+def _widened(flags: Flags, radius: int) -> Flags:
+    widened: Flags = np.convolve(flags, np.ones(2 * radius + 1), "same") > 0
+    return widened
+
+
+def _runs(flags: Numbers) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _stretched(line: Floats, length: int) -> Floats:
+    """A line of places x values with another number of places."""
+    if len(line) == length:
+        return line.astype(np.float32)
+    at = np.clip((np.arange(length) + 0.5) * len(line) / length - 0.5, 0, len(line) - 1)
+    first = at.astype(np.intp)
+    part = (at - first)[:, None]
+    return (line[first] * (1 - part) + line[np.minimum(first + 1, len(line) - 1)] * part).astype(np.float32)
+
+
+def _blurred(colour: Floats, blurs: Numbers, sharply: Floats, lined: Floats) -> Floats:
+    """The line once per blur, never blurred across the sharp steps of what goes on as a line."""
+    edges = np.flatnonzero((_steps(sharply) > _STEP) & (lined > 0.5))
+    pieces = list(zip([0, *edges.tolist()], [*edges.tolist(), len(colour)], strict=True))
+    lines = np.empty((len(blurs), *colour.shape), np.float32)
+    for number, blur in enumerate(blurs):
+        for first, last in pieces:
+            line = colour[first:last]
+            for _ in range(2 if blur else 0):
+                line = running_mean(line, min(int(blur), 4 * len(line)))
+            lines[number, first:last] = line
+    return lines

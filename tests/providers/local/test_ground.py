@@ -1,0 +1,194 @@
+"""Plain, graded and striped grounds go on exactly, and nothing that lies on them is repeated: drawn pictures, of which
+it is known what lies beyond their border."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from outpaint_mcp.providers.local.plan import Canvas
+
+from .test_engine import drawn
+
+Pixels = NDArray[np.uint8]
+Plane = NDArray[np.float64]
+Paint = Callable[[Plane, Plane], Plane]
+
+
+@dataclass(frozen=True)
+class Known:
+    """An image cut out of a larger one, which is the truth about what lies around it."""
+
+    truth: Plane
+    noise: float
+    canvas: Canvas
+    pixels: Pixels
+
+    @classmethod
+    def cut(cls, paint: Paint, width: int, height: int, zoom: float, noise: float = 0) -> "Known":
+        """`paint` gives the colours of places, y and x in pixels from the image's centre."""
+        canvas_width, canvas_height = round(width * zoom), round(height * zoom)
+        left, top = (canvas_width - width) // 2, (canvas_height - height) // 2
+        y, x = np.mgrid[:canvas_height, :canvas_width].astype(float)
+        truth = np.clip(paint(y - top - height / 2, x - left - width / 2), 0, 255)
+        grain = np.random.default_rng(width).normal(0, noise, truth.shape)
+        noisy = np.clip(truth + grain, 0, 255).round().astype(np.uint8)
+        pixels = np.ascontiguousarray(noisy[top : top + height, left : left + width])
+        return cls(truth, noise, Canvas(canvas_width, canvas_height, left, top), pixels)
+
+    def around(self, plane: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What lies beyond the image's border."""
+        new = np.ones(plane.shape[:2], bool)
+        height, width = self.pixels.shape[:2]
+        new[self.canvas.y : self.canvas.y + height, self.canvas.x : self.canvas.x + width] = False
+        return plane[new]
+
+    def error(self, blur: int = 0) -> Plane:
+        """How far the new area is from the truth, in levels. `blur` takes the grain away: a radius in pixels."""
+        picture = Image.fromarray(drawn(self.pixels, self.canvas)).filter(ImageFilter.BoxBlur(blur))
+        error: Plane = self.around(np.abs(np.asarray(picture).astype(float) - self.truth))  # type: ignore[assignment]
+        return error
+
+
+def _mixed(one: tuple[int, ...], other: tuple[int, ...], part: Plane) -> Plane:
+    mixed: Plane = np.array(one) * (1 - part) + np.array(other) * part
+    return mixed
+
+
+def plain(*colour: int) -> Paint:
+    return lambda y, _x: np.broadcast_to(np.array(colour, float), (*y.shape, 3))
+
+
+def graded(angle: float, start: tuple[int, ...], end: tuple[int, ...], span: float) -> Paint:
+    def paint(y: Plane, x: Plane) -> Plane:
+        part = ((x * np.cos(angle) + y * np.sin(angle)) / span + 0.5)[..., None]
+        return _mixed(start, end, part)
+
+    return paint
+
+
+def radial(
+    centre: tuple[float, float], middle: tuple[int, ...], rim: tuple[int, ...], span: float, flat: float = 1
+) -> Paint:
+    def paint(y: Plane, x: Plane) -> Plane:
+        part = (np.hypot((y - centre[0]) * flat, x - centre[1]) / span)[..., None]
+        return _mixed(middle, rim, part)
+
+    return paint
+
+
+def striped(angle: float, period: float) -> Paint:
+    def paint(y: Plane, x: Plane) -> Plane:
+        across = (x * np.cos(angle) + y * np.sin(angle)) / period
+        part = np.clip((np.abs(across % 1 - 0.5) - 0.25) * period + 0.5, 0, 1)[..., None]
+        return _mixed((230, 200, 60), (40, 60, 120), part)
+
+    return paint
+
+
+@pytest.mark.parametrize(
+    ("colour", "width", "height", "zoom", "noise"),
+    [
+        ((255, 255, 255), 120, 90, 1.5, 0),
+        ((12, 30, 77), 300, 40, 2, 0),
+        ((180, 176, 170), 160, 200, 1.5, 3),
+        ((128, 128, 128), 120, 100, 2, 9),
+    ],
+)
+def test_a_uniform_border_goes_on_with_its_own_grain(
+    colour: tuple[int, ...], width: int, height: int, zoom: float, noise: float
+) -> None:
+    known = Known.cut(plain(*colour), width, height, zoom, noise)
+    if not noise:
+        assert known.error().max() <= 1
+        return
+    picture = drawn(known.pixels, known.canvas)
+    new = known.around(picture).astype(float)
+    assert np.abs(new.mean(0) - colour).max() <= 1
+    assert new.std(0) == pytest.approx(np.full(3, noise), rel=0.2)
+    assert known.error(blur=4).mean() < 0.15 * noise + 0.35
+
+
+@pytest.mark.parametrize("zoom", [1.5, 2])
+@pytest.mark.parametrize(
+    ("paint", "noise"),
+    [
+        (graded(0.0, (40, 80, 120), (200, 160, 130), 240), 0),
+        (graded(2.2, (250, 240, 200), (120, 90, 160), 330), 2),
+        (graded(-1.1, (60, 60, 60), (190, 190, 190), 400), 5),
+        (radial((0, 0), (250, 250, 250), (60, 60, 60), 260), 0),
+        (radial((-25, 40), (240, 200, 150), (60, 90, 150), 300), 2),
+        (radial((10, -30), (90, 140, 200), (160, 60, 40), 260, flat=1.5), 0),
+    ],
+)
+def test_a_gradient_goes_on_beyond_the_border_and_around_the_corners(paint: Paint, noise: float, zoom: float) -> None:
+    known = Known.cut(paint, 210, 150, zoom, noise)
+    assert known.error(blur=3 if noise else 0).mean() <= 2
+
+
+@pytest.mark.parametrize(
+    ("ground", "noise", "box"),
+    [
+        (plain(255, 255, 255), 0, (70, 40, 130, 149)),
+        (plain(236, 232, 228), 2, (60, 20, 140, 130)),
+        (graded(1.5, (240, 240, 245), (180, 180, 190), 300), 1.5, (20, 60, 90, 120)),
+        (plain(20, 22, 26), 3, (95, 50, 185, 110)),
+    ],
+)
+def test_an_object_on_a_plain_ground_is_not_repeated(ground: Paint, noise: float, box: tuple[int, ...]) -> None:
+    known = Known.cut(ground, 200, 160, 1.5, noise)
+    picture = Image.fromarray(known.pixels)
+    pen = ImageDraw.Draw(picture)
+    pen.rounded_rectangle(box, 12, fill=(200, 40, 50))
+    pen.ellipse((box[0] + 10, box[1] + 10, box[2] - 10, box[1] + 40), fill=(30, 160, 90))
+    with_object = Known(known.truth, noise, known.canvas, np.asarray(picture))
+    assert with_object.error(blur=1).max() < 12 + 3 * noise
+
+
+def page(width: int, height: int, size: int, paper: int, ink: int, margin: int) -> Pixels:
+    picture = Image.new("RGB", (width, height), (paper,) * 3)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    words = "the quick brown fox jumps over the lazy dog and naps at noon while five boxing wizards pack my box"
+    for line, y in enumerate(range(margin, height - size - max(margin, 0), round(1.5 * size))):
+        text = " ".join(words.split()[line % 7 :] + words.split())
+        fitting = next(text[:n] for n in range(len(text), 0, -1) if pen.textlength(text[:n], font) < width - 2 * margin)
+        pen.text((margin, y), fitting, fill=(ink,) * 3, font=font)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize(
+    ("size", "paper", "ink", "margin"), [(12, 255, 20, 24), (16, 245, 60, 6), (11, 30, 220, 18), (14, 255, 0, -20)]
+)
+def test_no_stroke_of_a_page_of_text_is_repeated(size: int, paper: int, ink: int, margin: int) -> None:
+    """The last page is cut through its lines."""
+    known = Known.cut(plain(paper, paper, paper), 240, 300, 1.5)
+    text = Known(known.truth, 0, known.canvas, page(240, 300, size, paper, ink, margin))
+    strokes = text.error()[..., 0] > 0.25 * abs(paper - ink)
+    assert strokes.mean() < 0.001
+
+
+@pytest.mark.parametrize(
+    ("angle", "period", "noise"), [(0.0, 40, 0), (1.5708, 28, 0), (0.5, 50, 0), (-0.9, 60, 3), (1.2, 45, 6)]
+)
+def test_stripes_that_cross_the_border_go_on_straight(angle: float, period: float, noise: float) -> None:
+    known = Known.cut(striped(angle, period), 240, 200, 1.5, noise)
+    picture = drawn(known.pixels, known.canvas).astype(float)
+    first = picture @ (1, 1, -1) > 180
+    height, width = known.pixels.shape[:2]
+    y, x = np.mgrid[: known.canvas.height, : known.canvas.width]
+    # Only stripes that cross the border: the way along them back leads into the image.
+    along = np.array([-np.cos(angle), np.sin(angle)])
+    crosses = np.zeros(first.shape, bool)
+    for way in np.arange(-400, 400, 2):
+        there_y, there_x = y + way * along[0] - known.canvas.y, x + way * along[1] - known.canvas.x
+        crosses |= (there_y > 4) & (there_y < height - 4) & (there_x > 4) & (there_x < width - 4)
+    from_middle_y, from_middle_x = y - known.canvas.y - height / 2, x - known.canvas.x - width / 2
+    across = (from_middle_x * np.cos(angle) + from_middle_y * np.sin(angle)) / period
+    inside = (0.25 - np.abs(across % 1 - 0.5)) * period  # pixels from the stripe's edge
+    clear = known.around(crosses & (np.abs(inside) > 2)).astype(bool)
+    wrong = known.around(first != (inside > 0)).astype(bool)[clear]
+    assert clear.mean() > 0.2
+    assert wrong.mean() < 0.01
