@@ -115,9 +115,14 @@ async def test_the_inspector_finds_no_error_in_the_schemas_and_reads_what_there_
         "prompts/list": (),
         "prompts/get": ("--prompt-name", "zoom_out", "--prompt-args", "image=https://example.com/a.png"),
     }
-    for method, arguments in given.items():
+
+    async def reads(method: str, arguments: tuple[str, ...]) -> None:
         code, found, said = await run("--method", method, *arguments)
         assert (code, bool(found)) == (0, True), f"{method}: {said}"
+
+    async with anyio.create_task_group() as calls:
+        for method, arguments in given.items():
+            calls.start_soon(reads, method, arguments)
 
     image = picture(tmp_path) if door == "stdio" else "outpaint://tasks/op-none/images/1"
     order = ("--method", "tools/call", "--tool-name", "outpaint", "--tool-arg", f"image={image}", "zoom=1.2")
