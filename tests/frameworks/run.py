@@ -3,7 +3,7 @@
 Each driver in `drivers/` runs in an environment of its own under `.frameworks/`, made on first use from what its head
 names (PEP 723; on Node, npm's packages), and lets the framework's agent order, follow the task to its end and ask for
 something that is refused. This program starts the sandbox, compares what a driver saw with what the vendor did, and
-prints a table.
+says so. Two run at a time.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx2
+import table
 
 from outpaint_mcp.sandbox import VENDORS, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
 
@@ -103,8 +104,12 @@ def command_for(driver: str) -> list[str]:
     return node_for(driver) if on_node(driver) else [str(python_for(driver)), str(DRIVERS[driver])]
 
 
-async def run(driver: str) -> str:
-    """Lets one framework order; says in how many seconds it got the task's id.
+async def run(driver: str, **variables: str) -> tuple[float, str]:
+    """Lets one framework order; says in how many seconds it got the task's id, and as what the refusal came.
+
+    Args:
+        driver: its name.
+        variables: of the server's environment, beside the sandbox's.
 
     Raises:
         ValueError: what the framework did not get, or did wrong.
@@ -116,8 +121,9 @@ async def run(driver: str) -> str:
         try:
             async with serving(sandbox) as base_url:
                 asked = conversation(base_url, data)
+                asked["server"]["env"].update(variables)
                 ended = await anyio.run_process(command, input=json.dumps(asked).encode(), check=False)
-                seen = json.loads(ended.stdout or b"{}")
+                seen = json.loads((ended.stdout.splitlines() or [b"{}"])[-1])  # Some frameworks print, too.
                 opened = await images(seen.get("urls", []))
             orders = [order.id for order in sandbox.orders(VENDOR)]
         finally:
@@ -127,7 +133,16 @@ async def run(driver: str) -> str:
         raise ValueError(f"{problem}\n{errors}")
     if ended.returncode:
         raise ValueError(f"the agent failed at the end\n{errors}")
-    return f"id after {seen['seconds_to_first_answer']:.1f} s, {len(opened)} images, [{seen['refusal']}]"
+    return seen["seconds_to_first_answer"], seen["refusal"]
+
+
+async def bears(driver: str, **variables: str) -> bool:
+    """Whether the driver's framework still gets everything with these variables."""
+    try:
+        await run(driver, **variables)
+    except ValueError:
+        return False
+    return True
 
 
 def conversation(base_url: str, data: str) -> dict[str, Any]:
@@ -169,22 +184,42 @@ def fault(seen: dict[str, Any], opened: list[str], orders: list[str], wanted_ref
     return None
 
 
-async def main(drivers: Iterable[str]) -> int:
-    failed = 0
-    for driver in drivers:
-        versions = ", ".join(dependencies(driver))
-        try:
-            print(f"{driver:24} ok      {await run(driver)} ({versions})", flush=True)
-        except ValueError as error:
-            failed += 1
-            print(f"{driver:24} FAILED  {error} ({versions})", flush=True)
+async def main(drivers: Iterable[str], with_table: bool) -> int:
+    failed: list[str] = []
+    measured: dict[str, table.Measured] = {}
+    two_at_a_time = anyio.CapacityLimiter(2)
+    await anyio.to_thread.run_sync(uv)
+
+    async def try_one(driver: str) -> None:
+        packages = ", ".join(dependencies(driver))
+        async with two_at_a_time:
+            try:
+                seconds, refusal = await run(driver)
+            except ValueError as error:
+                failed.append(driver)
+                print(f"{driver:28} FAILED  {error} ({packages})", flush=True)
+                return
+            print(f"{driver:28} ok      id after {seconds:.1f} s, [{refusal}] ({packages})", flush=True)
+            if with_table:
+                links = await bears(driver, OUTPAINT_RESOURCE_LINKS="true")
+                preview = await bears(driver, OUTPAINT_PREVIEW="true")
+                measured[driver] = table.Measured(dependencies(driver)[0], seconds, refusal, links, preview)
+
+    async with anyio.create_task_group() as group:
+        for driver in drivers:
+            group.start_soon(try_one, driver)
+    if with_table and not failed:
+        table.write(measured, DRIVERS)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("framework", nargs="*", help=f"all, unless named: {', '.join(DRIVERS)}")
-    named = parser.parse_args().framework
-    if unknown := set(named) - DRIVERS.keys():
+    parser.add_argument("--table", action="store_true", help="all, and write what was measured to docs/frameworks.md")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.framework) - DRIVERS.keys():
         parser.error(f"no driver for {', '.join(sorted(unknown))}; there are {', '.join(DRIVERS)}")
-    sys.exit(anyio.run(main, named or DRIVERS))
+    if arguments.table and arguments.framework:
+        parser.error("--table tries all")
+    sys.exit(anyio.run(main, arguments.framework or DRIVERS, arguments.table))

@@ -48,8 +48,10 @@ class ScriptedModel(Model):
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     command = shlex.join([server.command, *server.args])
     async with MCPTools(command, env=server.env) as tools:
+        # :connect
         agent = Agent(model=ScriptedModel(script, tools_seen), tools=[tools], telemetry=False)
         await agent.arun("Make my picture wider.")
 

@@ -43,18 +43,18 @@ def messages_api(script: Script, tools_seen: Any) -> httpx2.MockTransport:
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
-    parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     http = httpx2.AsyncClient(transport=messages_api(script, tools_seen))
-    async with (
-        stdio_client(parameters) as (read, write),
-        ClientSession(read, write) as session,
-        AsyncAnthropic(api_key="none", http_client=http) as client,
-    ):
+    client = AsyncAnthropic(api_key="none", http_client=http)
+    # connect:
+    parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
+    async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
         await session.initialize()
+        tools = [async_mcp_tool(tool, session) for tool in (await session.list_tools()).tools]
+        # :connect
         runner = client.beta.messages.tool_runner(
             model="scripted",
             max_tokens=1000,
-            tools=[async_mcp_tool(tool, session) for tool in (await session.list_tools()).tools],
+            tools=tools,
             messages=[{"role": "user", "content": "Make my picture wider."}],
         )
         await runner.until_done()

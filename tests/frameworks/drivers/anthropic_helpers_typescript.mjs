@@ -28,8 +28,10 @@ await run(async (server, script, toolsSeen) => {
       usage: { input_tokens: 1, output_tokens: 1 },
     });
   };
+  // connect:
   const client = new Client({ name: "outpainter", version: "1.0.0" });
   await client.connect(new StdioClientTransport(server));
+  // :connect
   await new Anthropic({ apiKey: "none", fetch: messagesApi }).beta.messages.toolRunner({
     model: "scripted",
     max_tokens: 1000,

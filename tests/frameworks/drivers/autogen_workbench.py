@@ -10,8 +10,10 @@ from script import Script, Server, run
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     parameters = StdioServerParams(command=server.command, args=server.args, env=server.env)
     async with McpWorkbench(parameters) as workbench:
+        # :connect
         tools_seen([tool["name"] for tool in await workbench.list_tools()])
         name, arguments = next(script)
         while True:

@@ -38,7 +38,9 @@ async def drive(server: Server, script: Script, tools_seen: Any) -> None:
         goal="Make pictures wider.",
         backstory="None.",
         llm=ScriptedModel(model="scripted", script=script, tools_seen=tools_seen),
+        # connect:
         mcps=[MCPServerStdio(command=server.command, args=server.args, env=server.env)],
+        # :connect
     )
     task = Task(description="Make my picture wider.", expected_output="Its URL.", agent=agent)
     await asyncio.to_thread(Crew(agents=[agent], tasks=[task]).kickoff)

@@ -11,7 +11,9 @@ from script import Script, Server, next_call, run
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     async with Client(StdioTransport(command=server.command, args=server.args, env=server.env)) as client:
+        # :connect
         tools_seen([tool.name for tool in await client.list_tools()])
         answer = None
         while call := next_call(script, answer):

@@ -37,8 +37,10 @@ class ScriptedModel(BaseLlm):
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     toolset = McpToolset(connection_params=StdioConnectionParams(server_params=parameters))
+    # :connect
     agent = LlmAgent(
         name="outpainter", model=ScriptedModel(model="scripted", script=script, tools_seen=tools_seen), tools=[toolset]
     )

@@ -34,11 +34,13 @@ def gemini_api(script: Script, tools_seen: Any) -> httpx2.MockTransport:
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
-    parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     options = types.HttpOptions(httpx_async_client=httpx2.AsyncClient(transport=gemini_api(script, tools_seen)))
     client = genai.Client(api_key="none", http_options=options)
+    # connect:
+    parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
         await session.initialize()
+        # :connect
         await client.aio.models.generate_content(
             model="scripted",
             contents="Make my picture wider.",

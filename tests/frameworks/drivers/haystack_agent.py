@@ -22,7 +22,9 @@ async def drive(server: Server, script: Script, tools_seen: Any) -> None:
         call = next_call(script, text_of(answered.result) if answered else None)
         return ChatMessage.from_assistant(tool_calls=[ToolCall(*call)]) if call else ChatMessage.from_assistant("done")
 
+    # connect:
     toolset = MCPToolset(StdioServerInfo(command=server.command, args=server.args, env=server.env))
+    # :connect
     agent = Agent(chat_generator=MockChatGenerator(response_fn=model), tools=toolset)
     try:
         await agent.run_async([ChatMessage.from_user("Make my picture wider.")])

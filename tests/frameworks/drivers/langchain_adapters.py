@@ -10,8 +10,10 @@ from script import Script, Server, run, text_of
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     connection = {"transport": "stdio", "command": server.command, "args": server.args, "env": server.env}
     tools = {tool.name: tool for tool in await MultiServerMCPClient({"outpaint": connection}).get_tools()}
+    # :connect
     tools_seen(list(tools))
     name, arguments = next(script)
     while True:

@@ -23,8 +23,10 @@ async def drive(server: Server, script: Script, tools_seen: Any) -> None:
             role="assistant", blocks=[ToolCallBlock(tool_call_id="call", tool_name=call[0], tool_kwargs=call[1])]
         )
 
+    # connect:
     client = BasicMCPClient(server.command, args=server.args, env=server.env)
     tools = await McpToolSpec(client).to_tool_list_async()
+    # :connect
     agent = FunctionAgent(tools=tools, llm=MockFunctionCallingLLM(response_generator=model))
     await agent.run("Make my picture wider.")
 

@@ -31,7 +31,9 @@ class ScriptedClient(FunctionInvocationLayer, BaseChatClient):
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     async with MCPStdioTool("outpaint", server.command, args=server.args, env=server.env) as outpaint:
+        # :connect
         await Agent(ScriptedClient(script, tools_seen), tools=outpaint).run("Make my picture wider.")
 
 

@@ -44,7 +44,9 @@ class ScriptedModel(Model):
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
     set_tracing_disabled(True)
+    # connect:
     async with MCPServerStdio(params={"command": server.command, "args": server.args, "env": server.env}) as mcp:
+        # :connect
         agent = Agent(name="outpainter", model=ScriptedModel(script, tools_seen), mcp_servers=[mcp])
         await Runner.run(agent, "Make my picture wider.")
 

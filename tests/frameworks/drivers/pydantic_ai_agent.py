@@ -24,7 +24,9 @@ async def drive(server: Server, script: Script, tools_seen: Any) -> None:
         call = next_call(script, answer)
         return ModelResponse(parts=[ToolCallPart(*call) if call else TextPart("done")])
 
+    # connect:
     toolset = MCPToolset(StdioTransport(command=server.command, args=server.args, env=server.env))
+    # :connect
     await Agent(FunctionModel(model), toolsets=[toolset]).run("Make my picture wider.")
 
 

@@ -37,7 +37,7 @@ export async function run(drive) {
   const end = (error) => {
     clearTimeout(late);
     if (error) console.error(error);
-    process.stdout.write(JSON.stringify(seen), () => process.exit(error ? 1 : 0));
+    process.stdout.write(`\n${JSON.stringify(seen)}\n`, () => process.exit(error ? 1 : 0));
   };
   try {
     await drive(server, conversation(order, refused, seen), (tools) => (seen.tools = tools));

@@ -2,7 +2,7 @@
 
 The model orders, follows the task to its end as it is advised and then asks for something that is refused, and it
 knows only what the framework hands to a model. `run` reads what to do from stdin, as JSON, and writes what was seen to
-stdout.
+stdout, as its last line.
 """
 
 import asyncio
@@ -79,4 +79,4 @@ def run(drive: Drive) -> None:
     try:
         asyncio.run(bounded())
     finally:
-        json.dump(seen, sys.stdout)
+        print("\n" + json.dumps(seen))

@@ -12,9 +12,11 @@ from semantic_kernel.contents import ChatHistory, FunctionCallContent
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     kernel = Kernel()
     async with MCPStdioPlugin(name="outpaint", command=server.command, args=server.args, env=server.env) as plugin:
         functions = kernel.add_plugin(plugin).functions
+        # :connect
         tools_seen(list(functions))  # The server's prompts are functions, too.
         history = ChatHistory()
         name, arguments = next(script)

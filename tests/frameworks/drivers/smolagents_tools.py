@@ -12,8 +12,10 @@ from smolagents.tools import validate_tool_arguments
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     with MCPClient(parameters) as tools:
+        # :connect
         named = {tool.name: tool for tool in tools}
         tools_seen(list(named))
         name, arguments = next(script)

@@ -44,8 +44,10 @@ class ScriptedModel(Model):
 
 
 async def drive(server: Server, script: Script, tools_seen: Any) -> None:
+    # connect:
     parameters = StdioServerParameters(command=server.command, args=server.args, env=server.env)
     client = MCPClient(lambda: stdio_client(parameters))
+    # :connect
     agent = Agent(model=ScriptedModel(script, tools_seen), tools=[client], callback_handler=None)
     try:
         await agent.invoke_async("Make my picture wider.")

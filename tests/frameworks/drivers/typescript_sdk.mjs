@@ -6,8 +6,10 @@ import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { nextCall, run, textOf } from "./script.mjs";
 
 await run(async (server, script, toolsSeen) => {
+  // connect:
   const client = new Client({ name: "outpainter", version: "1.0.0" });
   await client.connect(new StdioClientTransport(server));
+  // :connect
   toolsSeen((await client.listTools()).tools.map((tool) => tool.name));
   let call = nextCall(script);
   while (call) call = nextCall(script, textOf((await client.callTool(call)).content));

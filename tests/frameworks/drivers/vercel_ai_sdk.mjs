@@ -25,7 +25,9 @@ await run(async (server, script, toolsSeen) => {
       };
     },
   });
+  // connect:
   const client = await createMCPClient({ transport: new StdioTransport(server) });
+  // :connect
   await generateText({ model, tools: await client.tools(), stopWhen: isStepCount(20), prompt: "Make my picture wider." });
   await client.close();
 });
