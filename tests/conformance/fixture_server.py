@@ -42,7 +42,8 @@ from outpaint_mcp.web.admission import Admission
 from outpaint_mcp.web.app import MCP_PATH, HttpApp, HttpOptions, hosts_of, origins_of
 from outpaint_mcp.web.uvicorn_server import base_url_of, listening, serving
 
-from .fixtures import PROMPTS, RESOURCES, TEMPLATE, TOOLS, Context, contents_of, prompt_of
+from .fixtures import TOOLS, Context
+from .resource_fixtures import PROMPTS, RESOURCES, TEMPLATE, contents_of, prompt_of
 from .task_fixtures import FixtureTasks
 
 Handler = Callable[[Context, Any], Awaitable[HandlerResult]]
