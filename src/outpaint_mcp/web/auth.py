@@ -109,7 +109,7 @@ def _key_of(entry: Any) -> jwt.PyJWK | None:
         return None
     try:
         return jwt.PyJWK(entry)
-    except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError):
+    except (jwt.PyJWTError, NotImplementedError, ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -179,7 +179,7 @@ class ClientVerifier(TokenVerifier):
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             logger.debug("a token was rejected: %s", type(error).__name__)
             return None
         subject = claims.get("sub")
