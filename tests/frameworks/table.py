@@ -16,13 +16,13 @@ END: Final = "\n<!-- end frameworks -->"
 @dataclass(frozen=True)
 class Measured:
     """What one framework did: seconds until the model had the task's id, and whether the images still came with links
-    or an inline image in the result."""
+    or an inline image in the result (None: not measured)."""
 
     package: str
     seconds: float
     refusal: str
-    links: bool
-    preview: bool
+    links: bool | None = None
+    preview: bool | None = None
 
 
 # Name, and the longest that a call may last by default, read in the sources of the driver's versions, November 2026.
@@ -61,7 +61,7 @@ def write(measured: Mapping[str, Measured], drivers: Mapping[str, Path]) -> None
     for driver, one in sorted(measured.items(), key=lambda item: FRAMEWORKS[item[0]][0].lower()):
         title, limit = FRAMEWORKS[driver]
         code = "yes" if one.refusal == "invalid_request" else "withheld"
-        borne = " | ".join("yes" if it else "no" for it in (one.links, one.preview))
+        borne = " | ".join({True: "yes", False: "no", None: "-"}[it] for it in (one.links, one.preview))
         lines.append(f"| {title} | `{one.package}` | {limit} | {one.seconds:.1f} s | {code} | {borne} |")
     for driver in sorted(measured, key=lambda name: FRAMEWORKS[name][0].lower()):
         language = "python" if drivers[driver].suffix == ".py" else "javascript"
