@@ -2,6 +2,8 @@
 
 import datetime
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +70,7 @@ def write(measured: Mapping[str, Measured], drivers: Mapping[str, Path]) -> None
         lines += ["", f"## {FRAMEWORKS[driver][0]}", "", f"```{language}", snippet(drivers[driver].read_text()), "```"]
     before, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text(before + BEGIN + "\n".join(lines) + END + rest.split(END)[1])
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(PAGE)], check=True)
 
 
 def snippet(driver: str) -> str:
