@@ -1,83 +1,10 @@
-"""Drawn pictures whose continuation is known: each is the middle of a larger scene, of which the rest is the truth.
-
-A scene is drawn in the original's pixels, at a third of the size of a pixel, and reaches half as far again.
-"""
+"""Drawn pictures whose continuation is known: each is the middle of a larger scene, of which the rest is the truth."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-
-Pixels = NDArray[np.uint8]
-Colour = str | tuple[int, int, int]
-
-WIDTH, HEIGHT = 512, 384  # of the original
-LEFT, TOP = WIDTH // 4, HEIGHT // 4  # how far the scene reaches beyond it, on every side
-FINE = 3  # the scene's pixels per pixel
-PROSE = (
-    "the harbour wall was built of local stone in the year before last and now carries a lamp at each end so that "
-    "boats find their way when fog comes in from the north while children count the gulls on its steps"
-)
-WORDS = PROSE.split()
-
-
-@dataclass
-class Scene:
-    """A scene to draw on, in coordinates of the original: (0, 0) is its top left corner."""
-
-    background: Colour = "white"
-    image: Image.Image = field(init=False)
-    draw: ImageDraw.ImageDraw = field(init=False)
-
-    def __post_init__(self) -> None:
-        size = (WIDTH + 2 * LEFT) * FINE, (HEIGHT + 2 * TOP) * FINE
-        self.image = Image.new("RGB", size, self.background)
-        self.draw = ImageDraw.Draw(self.image)
-
-    @staticmethod
-    def _fine(*points: tuple[float, float]) -> list[tuple[float, float]]:
-        return [((x + LEFT) * FINE, (y + TOP) * FINE) for x, y in points]
-
-    def box(self, left: float, top: float, right: float, bottom: float, fill: Colour, radius: float = 0) -> None:
-        (x0, y0), (x1, y1) = self._fine((left, top), (right, bottom))
-        self.draw.rounded_rectangle((x0, y0, x1 - 1, y1 - 1), radius * FINE, fill)
-
-    def disc(
-        self, x: float, y: float, radius: float, fill: Colour | None, outline: Colour = "black", line: int = 0
-    ) -> None:
-        corners = self._fine((x - radius, y - radius), (x + radius, y + radius))
-        self.draw.ellipse(corners, fill, outline if line else None, line * FINE)
-
-    def area(self, fill: Colour, *points: tuple[float, float]) -> None:
-        self.draw.polygon(self._fine(*points), fill)
-
-    def line(self, fill: Colour, thickness: float, *points: tuple[float, float]) -> None:
-        self.draw.line(self._fine(*points), fill, round(thickness * FINE), joint="curve")
-
-    def text(self, x: float, y: float, words: str, fill: Colour = "black", size: float = 12) -> None:
-        self.draw.text(self._fine((x, y))[0], words, fill, ImageFont.load_default(size * FINE))
-
-    def pixels(self) -> Pixels:
-        return np.asarray(self.image.reduce(FINE))
-
-
-def grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each pixel's x and y, (0, 0) being the original's top left corner."""
-    rows, columns = np.mgrid[-TOP : HEIGHT + TOP, -LEFT : WIDTH + LEFT]
-    return columns.astype(float), rows.astype(float)
-
-
-def blend(part: NDArray[np.float64], one: tuple[int, ...], other: tuple[int, ...]) -> NDArray[np.float64]:
-    part = part.clip(0, 1)[..., None]
-    return np.array(one) * (1 - part) + np.array(other) * part
-
-
-def rounded(values: NDArray[np.float64], grain: float = 0.0) -> Pixels:
-    noise = np.random.default_rng(5).normal(0, grain, values.shape) if grain else 0
-    return (values + noise + 0.5).clip(0, 255).astype(np.uint8)
-
+from PIL import Image, ImageFont
+from scene import HEIGHT, LEFT, TOP, WIDTH, WORDS, Pixels, Scene, blend, grid, rounded
 
 # Plain and smooth
 
@@ -264,22 +191,10 @@ def cut_out() -> Pixels:
 # Documents
 
 
-def _lines(
-    scene: Scene, left: float, right: float, top: float, bottom: float, size: float, fill: Colour, at: int = 0
-) -> None:
-    font, y = ImageFont.load_default(size), top
-    while y < bottom:
-        line = ""
-        while font.getlength(line + " " + WORDS[at % len(WORDS)]) < right - left:
-            line, at = f"{line} {WORDS[at % len(WORDS)]}", at + 1
-        scene.text(left, y, line.strip(), fill, size)
-        y += size * 1.5
-
-
 def page_of_text() -> Pixels:
     scene = Scene()
     scene.text(40, 24, "Report of the harbour board", (20, 20, 20), 24)
-    _lines(scene, 40, 472, 70, 350, 12, (30, 30, 30))
+    scene.prose(40, 472, 70, 350, 12, (30, 30, 30))
     return scene.pixels()
 
 
@@ -287,14 +202,14 @@ def two_columns() -> Pixels:
     scene = Scene((250, 246, 236))
     scene.text(24, 12, "The Evening Post", (30, 24, 20), 34)
     scene.box(20, 58, 492, 60, (30, 24, 20))
-    _lines(scene, 20, 246, 70, 376, 10, (50, 40, 34))
-    _lines(scene, 266, 492, 70, 376, 10, (50, 40, 34), at=17)
+    scene.prose(20, 246, 70, 376, 10, (50, 40, 34))
+    scene.prose(266, 492, 70, 376, 10, (50, 40, 34), at=17)
     return scene.pixels()
 
 
 def text_cut_by_the_border() -> Pixels:
     scene = Scene()
-    _lines(scene, -90, 600, -80, 470, 15, (10, 10, 10))
+    scene.prose(-90, 600, -80, 470, 15, (10, 10, 10))
     return scene.pixels()
 
 

@@ -28,9 +28,10 @@ from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
+from graphics import SCENES
 from measures import Scores, scores
 from methods import METHODS, PROJECT, Job, Pixels, Run, is_installed, run
-from pictures import Case, cases, missing_packages
+from pictures import FREE, MIDDLE, Case, cases, missing_packages
 from PIL import Image
 from sheets import framed, save, sheet
 
@@ -43,8 +44,8 @@ DOCS = PROJECT / "docs"
 ENGINE = "src/outpaint_mcp/providers/local"
 COMPARED = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea", "OpenCV Navier-Stokes")
 ON_SHEETS = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea")
-IN_DOCS = ("plain and smooth", "objects on plain ground", "documents and screens", "skies, water, fields",
-           "people, animals, things")  # fmt: skip
+ONLY = {"PyPatchMatch": ("foliage and textures", "buildings and structures")}
+"""The kinds that a method draws, if not all: half a minute for each picture is spent where copies are wanted."""
 SIZES = ((512, 1024), (1024, 1536), (2048, 4096))  # of --speed
 SLOW = 20.0  # seconds; what takes longer is not repeated
 
@@ -195,33 +196,38 @@ def _scores(drawn: Drawn) -> Scores:
 # Sheets
 
 
-def write_sheets(found: dict[str, dict[str, Drawn]]) -> None:
+def sheet_of(shown: Sequence[Case], found: dict[str, dict[str, Drawn]]) -> Image.Image:
+    """A row for each case, with its scores."""
     by_eye = eye()
-    columns = [method for method in ON_SHEETS if method in found]
-    by_kind: dict[str, list[tuple[str, list[Image.Image | None]]]] = {}
-    for name, drawn in found["now"].items():
+    columns = [method for method in ON_SHEETS if all(case.name in found.get(method, {}) for case in shown)]
+    rows = []
+    for case in shown:
+        score = by_eye.get(case.name)
+        label = f"{case.name}   {score['before']} > {score['now']}" if score else case.name
+        images = [Image.open(found[method][case.name].path) for method in columns]
+        rows.append((label, [framed(case.pixels, case.canvas), *images]))
+    return sheet(["original", *columns], rows, 270)
+
+
+def write_sheets(found: dict[str, dict[str, Drawn]], folder: Path, *, free_only: bool) -> None:
+    """A sheet for each kind; or only those of drawn pictures, and one of the photographs that may be shown anywhere."""
+    folder.mkdir(exist_ok=True)
+    by_kind: dict[str, list[Case]] = {}
+    for drawn in found["now"].values():
         case = drawn.case
-        if name.endswith(", middle"):
-            continue
-        score = by_eye.get(name)
-        label = f"{name}   {score['before']} > {score['now']}" if score else name
-        images = [Image.open(found[method][name].path) if name in found[method] else None for method in columns]
-        by_kind.setdefault(case.kind, []).append((label, [framed(case.pixels, case.canvas), *images]))
-    (OUT / "sheets").mkdir(exist_ok=True)
-    for kind, rows in by_kind.items():
-        save(sheet(["original", *columns], rows, 270), OUT / "sheets" / f"{slug(kind)}.jpg")
-    print(f"\nThe contact sheets are in {OUT / 'sheets'}")
+        kind = case.kind if case.kind in SCENES or not free_only else "photographs" if case.name in FREE else None
+        if kind is not None and not case.name.endswith(MIDDLE):
+            by_kind.setdefault(kind, []).append(case)
+    for kind, shown in by_kind.items():
+        save(sheet_of(shown, found), folder / f"{slug(kind)}.jpg")
 
 
-def write_docs() -> None:
+def write_docs(found: dict[str, dict[str, Drawn]]) -> None:
     page = DOCS / "local-engine.md"
     text = page.read_text(encoding="utf-8")
     table = f"<!-- scores -->\n{eye_table()}\n<!-- /scores -->"
     page.write_text(re.sub(r"<!-- scores -->.*<!-- /scores -->", lambda _: table, text, flags=re.S), encoding="utf-8")
-    (DOCS / "local").mkdir(exist_ok=True)
-    for kind in IN_DOCS:
-        name = f"{slug(kind)}.jpg"
-        (DOCS / "local" / name).write_bytes((OUT / "sheets" / name).read_bytes())
+    write_sheets(found, DOCS / "local", free_only=True)
 
 
 # Speed
@@ -279,14 +285,18 @@ def main() -> None:
         if missing_packages():
             print("Pictures are left out, for want of these packages: " + ", ".join(missing_packages()))
         wanted = [case for case in cases() if given.kinds is None or case.kind in given.kinds.split(";")]
-        found = {name: drawn_by(name, wanted, sources[name]) for name in names}
+        found = {
+            name: drawn_by(name, [case for case in wanted if case.kind in ONLY.get(name, (case.kind,))], sources[name])
+            for name in names
+        }
     if "now" in found:
         print(f"\n{measured_table(found)}\n\n{truth_table(found)}")
-        write_sheets(found)
+        write_sheets(found, OUT / "sheets", free_only=False)
+        print(f"\nThe contact sheets are in {OUT / 'sheets'}")
+        if given.docs:
+            write_docs(found)
     if eye():
         print(f"\n{eye_table()}")
-    if given.docs:
-        write_docs()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 unpacks Debian's wallpaper packages into benchmarks/out/wallpapers (220 MB, with apt-get and dpkg-deb, on Debian 12 or
 Ubuntu); nothing is installed, and the benchmark itself downloads nothing. Without them their pictures are left out.
-No picture is part of this repository: scikit-image's are in the public domain or CC0, scikit-learn's two CC BY; each
-Debian package has its own licences in /usr/share/doc/PACKAGE/copyright, not all of which allow a copy here.
+No picture is part of this repository, and docs/ shows only drawn ones and those of `FREE`: scikit-learn's two are
+CC BY, and each Debian package has its own licences in /usr/share/doc/PACKAGE/copyright.
 """
 
 import argparse
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from graphics import SCENES, UNKNOWABLE, Pixels
+from graphics import SCENES, UNKNOWABLE
 from PIL import Image
+from scene import Pixels
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.providers.local.plan import Canvas
@@ -32,6 +33,8 @@ DEBIAN = (
 )
 SIDE = 512  # the longer side of what is extended
 ZOOM = 1.5
+MIDDLE = ", middle"
+"""What the name of a case ends with that is a picture's middle."""
 
 # Where a picture is found: PACKAGE/FILE. In Debian's packages, below /usr/share.
 _KDE = "plasma-workspace-wallpapers/wallpapers/{}/contents/images/2560x1600.jpg"
@@ -98,6 +101,8 @@ FOUND: dict[str, dict[str, str]] = {
         "city": "ukui-wallpapers/backgrounds/city.png",
     },
 }
+# In the public domain or CC0, says scikit-image's documentation of each.
+FREE = ("astronaut", "cat", "rocket", "cameraman", "coins", "cup of coffee", "grass", "gravel", "brick", "galaxies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def cases() -> Iterator[Case]:
             whole = _scaled(image, SIDE)
             canvas = Canvas.of(Frame.around(whole.shape[1], whole.shape[0], zoom=ZOOM))
             yield Case(name, kind, whole, canvas, None)
-            yield _middle(f"{name}, middle", kind, _scaled(image, round(SIDE * ZOOM)), is_exact=False)
+            yield _middle(name + MIDDLE, kind, _scaled(image, round(SIDE * ZOOM)), is_exact=False)
 
 
 def missing_packages() -> list[str]:

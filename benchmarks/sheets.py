@@ -35,10 +35,10 @@ def _opaque(image: Image.Image) -> Image.Image:
     return board
 
 
-def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]], cell: int) -> Image.Image:
+def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image]]], cell: int) -> Image.Image:
     """`rows`: a picture's name and its images, in the order of `columns`. `cell` is the width of an image in pixels."""
     sized = [[_fit(image, cell) for image in images] for _, images in rows]
-    heights = [max(image.height for image in images if image is not None) for images in sized]
+    heights = [max(image.height for image in images) for images in sized]
     width = len(columns) * (cell + GAP) + GAP
     page = Image.new("RGB", (width, LABEL + sum(h + LABEL + GAP for h in heights) + GAP), BACKGROUND)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(12)
@@ -48,15 +48,12 @@ def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image
     for (name, _), images, height in zip(rows, sized, heights, strict=True):
         draw.text((GAP, y + 1), name, (90, 90, 90), font)
         for index, image in enumerate(images):
-            if image is not None:
-                page.paste(image, (GAP + index * (cell + GAP), y + LABEL))
+            page.paste(image, (GAP + index * (cell + GAP), y + LABEL))
         y += height + LABEL + GAP
     return page
 
 
-def _fit(image: Image.Image | None, cell: int) -> Image.Image | None:
-    if image is None:
-        return None
+def _fit(image: Image.Image, cell: int) -> Image.Image:
     image = _opaque(image)
     scale = min(cell / image.width, cell / image.height)
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)

@@ -28,7 +28,8 @@ print(json.dumps([all_of(*pair) for pair in ((flat, flat), (flat + 3, flat), (fl
 """
 SCENES = """
 import json
-from graphics import HEIGHT, SCENES, WIDTH
+from graphics import SCENES
+from scene import HEIGHT, WIDTH
 drawn = {name: draw() for name, draw in SCENES["logos, icons, line art"].items()}
 print(json.dumps({name: [*pixels.shape, str(pixels.dtype), HEIGHT, WIDTH] for name, pixels in drawn.items()}))
 """
