@@ -99,9 +99,8 @@ def build_providers(
         found = classes[name]
         if issubclass(found, LocalProvider):
             # What decodes strangers' bytes gets no keys.
-            workers = Workers(
-                shared=front.is_shared, max_waiting=front.max_waiting(settings), environment=child_environment()
-            )
+            model, waiting, keyless = settings.inpaint_model, front.max_waiting(settings), child_environment()
+            workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
             built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name, found.key_env, keys)

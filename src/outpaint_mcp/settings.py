@@ -72,6 +72,11 @@ class Settings(BaseSettings):
         description="Whether a provider's key that is no environment variable is looked up in the system's keyring, "
         "where `outpaint-mcp install CLIENT --keyring` puts it; needs the extra `keyring`.",
     )
+    inpaint_model: Path | None = Field(
+        default=None,
+        description="The ONNX file of a model (MI-GAN's pipeline or LaMa) that paints in place of the local engine. "
+        "Experimental; needs the extra `onnx`.",
+    )
     allow_private_urls: bool = Field(
         default=False,
         description="Whether image URLs may lead to this machine or its network (never to link-local ones).",

@@ -4,6 +4,7 @@ It is given what was read from the environment and reads no setting itself. It c
 an older version is migrated, as by any other command.
 """
 
+import hashlib
 import os
 import re
 import shlex
@@ -108,6 +109,8 @@ async def examine(installation: Installation) -> list[Finding]:
     if installation.online:
         found += await check_accounts(installation.vendors, installation.classes)
     found += await check_local_engine(installation.environment)
+    if not isinstance(settings, ConfigurationError) and settings.inpaint_model is not None:
+        found += await check_inpaint_model(settings.inpaint_model, installation.environment)
     return found
 
 
@@ -263,7 +266,24 @@ async def check_store(path: Path, now: float) -> list[Finding]:
     return [Finding("store", Level.OK, f"It opens; {total}.")]
 
 
-async def check_local_engine(environment: Mapping[str, str]) -> list[Finding]:
+async def check_inpaint_model(model: Path, environment: Mapping[str, str]) -> list[Finding]:
+    """Which model the local engine paints with, and whether it can: it extends a tiny image."""
+    try:
+        with model.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            megabytes = file.tell() / 10**6
+    except OSError as error:
+        message = f"OUTPAINT_INPAINT_MODEL names {model}, which cannot be read ({error.strerror})."
+        return [problem("model", message, "Give the path of an ONNX file, or unset it.")]
+    said = f"{model}, {megabytes:.1f} MB, sha256 {digest}"
+    (tried,) = await check_local_engine(environment, model)
+    if tried.level is Level.OK:
+        return [Finding("model", Level.OK, f"The local engine paints with {said}.")]
+    advice = "Give another model, or unset OUTPAINT_INPAINT_MODEL."
+    return [problem("model", f"{tried.message} The model is {said}.", advice)]
+
+
+async def check_local_engine(environment: Mapping[str, str], inpaint_model: Path | None = None) -> list[Finding]:
     """Whether the local engine really draws: it extends a tiny image in a worker process."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="outpaint-doctor-") as name:
@@ -273,8 +293,9 @@ async def check_local_engine(environment: Mapping[str, str]) -> list[Finding]:
 
             Image.linear_gradient("L").resize((24, 16)).convert("RGB").save(folder / "tiny.png")
             job = DrawJob(folder / "tiny.png", Canvas(36, 24, 6, 4), "fast", (1,), folder / "images")
+            workers = Workers(1, environment=environment, inpaint_model=inpaint_model)
             with anyio.fail_after(DRAW_TIMEOUT):
-                (drawn,) = await Workers(1, environment=environment).draw(job, lambda _: None)
+                (drawn,) = await workers.draw(job, lambda _: None)
             with Image.open(drawn.path) as image:
                 size = image.size
         except (DrawError, OutpaintError) as error:

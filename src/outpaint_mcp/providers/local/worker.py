@@ -15,10 +15,14 @@ import threading
 from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from outpaint_mcp.images.decode_worker import MAX_MEMORY, NICENESS
-from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS
+from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS, DrawError
+
+if TYPE_CHECKING:
+    from outpaint_mcp.providers.local.model import Model
+    from outpaint_mcp.providers.local.subject import Pixels
 
 # Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
 for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -81,6 +85,8 @@ def _draw_or_report(job: dict[str, Any], say: Say) -> None:
             say({"error": {"code": error.code, "message": error.message, "advice": error.advice}})
         else:
             say({"done": True})
+    except DrawError as error:
+        say({"error": {"code": "model", "message": str(error)}})
     except MemoryError:
         say({"error": {"code": "out_of_memory", "message": "There is not enough memory to draw this image."}})
     except OSError as error:
@@ -145,6 +151,7 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     pixels, notes = fill_corners(pixels, canvas)
     for note in notes:
         say({"note": note})
+    model = _model(job.get("model"), pixels, say)
     reported = -1.0
 
     for done, seed in enumerate(seeds):
@@ -156,7 +163,10 @@ def _draw(job: dict[str, Any], say: Say) -> None:
                 reported = share
                 say({"progress": share})
 
-        drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
+        if model is None:
+            drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
+        else:
+            drawn = model.paint(pixels, canvas)
         encoded = encode(drawn, nature, image_format)
         if done == 0:
             for note in remarks(pixels, drawn, image_format):
@@ -177,6 +187,20 @@ def _draw(job: dict[str, Any], say: Say) -> None:
             }
         )
     say({"progress": 1.0})
+
+
+def _model(path: str | None, pixels: "Pixels", say: Say) -> "Model | None":
+    """The user's own model, if it is to paint this image."""
+    if path is None:
+        return None
+    from outpaint_mcp.providers.local.model import Model
+
+    model = Model(Path(path))
+    if pixels.shape[2] == 4:
+        say({"note": "Drawn without the model, which knows no transparency."})
+        return None
+    say({"note": f"Painted by the model {model.name}, which is experimental: seed and quality mean nothing to it."})
+    return model
 
 
 def _store(encoded: bytes, folder: Path, extension: str) -> Path:

@@ -73,6 +73,7 @@ class Workers:
         shared: whether clients share them: there are two at least then, and none gets the last one of them.
         max_waiting: how many jobs of one client may wait; by default any number.
         environment: the processes'; None is this process's own.
+        inpaint_model: the user's own model, which paints in place of the engine.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Workers:
         shared: bool = False,
         max_waiting: int | None = None,
         environment: Mapping[str, str] | None = None,
+        inpaint_model: Path | None = None,
     ) -> None:
+        self._model = None if inpaint_model is None else str(inpaint_model)
         self._shared = shared
         limit = max(limit or usable_cores(), 2 if shared else 1)
         self.queue = FairQueue(limit, share=limit - shared, max_waiting=max_waiting, what="drawings")
@@ -116,7 +119,7 @@ class Workers:
             elif "image" in message:
                 images.append(DrawnImage(**message["image"] | {"path": Path(message["image"]["path"])}))
 
-        order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir)}
+        order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir), "model": self._model}
         if self._shared and place is not None and not place.is_only_one:
             # Whoever has one image drawn does not share the processor evenly with whoever has a hundred.
             order["niceness"] = LAST_NICENESS
