@@ -46,6 +46,7 @@ COMPARED = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea", "OpenCV N
 ON_SHEETS = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea")
 ONLY = {"PyPatchMatch": ("foliage and textures", "buildings and structures")}
 """The kinds that a method draws, if not all: half a minute for each picture is spent where copies are wanted."""
+MOST, MOST_IN_DOCS = 400_000, 240_000  # bytes of a contact sheet
 SIZES = ((512, 1024), (1024, 1536), (2048, 4096))  # of --speed
 SLOW = 20.0  # seconds; what takes longer is not repeated
 
@@ -219,7 +220,7 @@ def write_sheets(found: dict[str, dict[str, Drawn]], folder: Path, *, free_only:
         if kind is not None and not case.name.endswith(MIDDLE):
             by_kind.setdefault(kind, []).append(case)
     for kind, shown in by_kind.items():
-        save(sheet_of(shown, found), folder / f"{slug(kind)}.jpg")
+        save(sheet_of(shown, found), folder / f"{slug(kind)}.jpg", MOST_IN_DOCS if free_only else MOST)
 
 
 def write_docs(found: dict[str, dict[str, Drawn]]) -> None:

@@ -11,7 +11,6 @@ from outpaint_mcp.providers.local.plan import Canvas
 
 GAP = 6
 LABEL = 18
-MOST_BYTES = 400_000
 BACKGROUND = (236, 236, 236)
 
 
@@ -59,9 +58,10 @@ def _fit(image: Image.Image, cell: int) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
-def save(page: Image.Image, path: Path) -> None:
-    """As a JPEG of at most `MOST_BYTES`."""
-    for quality in (86, 80, 74, 66, 58, 50):
-        page.save(path, quality=quality, optimize=True)
-        if path.stat().st_size <= MOST_BYTES:
+def save(page: Image.Image, path: Path, most_bytes: int) -> None:
+    """As a JPEG of about that many bytes at most: first of a lower quality, then smaller."""
+    for scale, quality in ((1, 86), (1, 78), (1, 70), (0.85, 70), (0.85, 62), (0.7, 62), (0.7, 54)):
+        size = round(page.width * scale), round(page.height * scale)
+        page.resize(size, Image.Resampling.LANCZOS).save(path, quality=quality, optimize=True)
+        if path.stat().st_size <= most_bytes:
             return
