@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.request import Side
 
 
 class Status(StrEnum):
@@ -77,6 +78,10 @@ class Place(_Edge):
     height: float
 
 
+Confidence = Literal["low", "medium", "high"]
+"""How far the new area at a side can be trusted: low where something is cut that nobody drew on."""
+
+
 class Step(_Edge):
     """One order of a task, such as the upscale before the outpaint."""
 
@@ -96,6 +101,7 @@ class Task(_Edge):
     images: tuple[Image, ...] = ()
     grid: Annotated[Image | None, Field(description="All images in one")] = None
     original: Annotated[Place | None, Field(description="Where the original lies, in fractions")] = None
+    confidence: Annotated[dict[str, Confidence] | None, Field(description="By side")] = None
     cost: Cost | None = None
     failure: Failure | None = None
     request: dict[str, Any] = {}
@@ -168,3 +174,4 @@ class TaskUpdate:
     zooms: bool | None = None
     expires_at: datetime | None = None
     notes: tuple[str, ...] = ()
+    confidence: dict[Side, Confidence] | None = None

@@ -32,6 +32,8 @@ def task_text(task: Task) -> str:
             lines.append(f"  also as the resource {image.resource_uri}")
     if task.grid is not None:
         lines.append(f"Grid of all images: {task.grid.url}")
+    if task.confidence:
+        lines.append("Confidence: " + ", ".join(f"{side} {word}" for side, word in task.confidence.items()))
     if task.cost is not None and task.cost.amount:
         usd = f" (${task.cost.usd:g})" if task.cost.usd is not None and task.cost.unit != "USD" else ""
         lines.append(f"Cost: {task.cost.amount:g} {task.cost.unit}{usd}")

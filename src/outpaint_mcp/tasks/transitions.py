@@ -142,6 +142,8 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         )
     if update.grid is not None:
         changes["grid"] = _image(0, update.grid, ())
+    if update.confidence is not None:
+        changes["confidence"] = update.confidence
     if update.expires_at is not None:
         changes["expires_at"] = update.expires_at
     reference = update.reference or record.reference

@@ -86,7 +86,8 @@ class OffsetField:
 
     `y`, `x` are the targets relative to the original's corner (so they may be negative), `source_y`, `source_x` the
     places in the original, `number` the index of the target at each cell of the frame, or -1 where there is none.
-    `cells` is the original at this level, height x width x channels.
+    `cells` is the original at this level, height x width x channels, `error` by how many grey levels each target's
+    source differs from what it should show.
     """
 
     grid: Grid
@@ -96,6 +97,7 @@ class OffsetField:
     x: Ints
     source_y: Ints
     source_x: Ints
+    error: Floats
 
 
 def complete(
@@ -499,7 +501,8 @@ class PatchSearch:
         """The present choice as an answer."""
         source_y, source_x = np.divmod(self.source, self.grid.width)
         number = self.number[_LEAP:-_LEAP, _LEAP:-_LEAP]
-        return OffsetField(self.grid, self.cells, number, self.y, self.x, source_y, source_x)
+        error = np.sqrt(np.maximum(self.cost, 0) / self.unit)
+        return OffsetField(self.grid, self.cells, number, self.y, self.x, source_y, source_x, error)
 
 
 def _patches(cells: Floats, radius: int) -> Floats:

@@ -5,12 +5,15 @@ transparency, originals too small for patches, and canvases too large for one st
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from math import ceil, log
 from typing import Final, Literal
 
 import numpy as np
 
-from outpaint_mcp.providers.local.complete import Flags, complete, open_sides
+from outpaint_mcp.domain.task import Confidence
+from outpaint_mcp.providers.local.complete import Flags, OffsetField, complete, open_sides
+from outpaint_mcp.providers.local.confidence import confidence_of, worst
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
 from outpaint_mcp.providers.local.ground import Ground
 from outpaint_mcp.providers.local.kind import kind_of
@@ -34,11 +37,20 @@ _BESIDE: Final = 8  # pixels of the original beside what is continued, in which 
 _LARGEST_STEP: Final = 4  # times the width or height; beyond that one offset field would be nearly all invention
 
 
-def extend(pixels: Pixels, canvas: Canvas, *, quality: Quality, seed: int, progress: Callable[[float], None]) -> Pixels:
+def extend(
+    pixels: Pixels,
+    canvas: Canvas,
+    *,
+    quality: Quality,
+    seed: int,
+    progress: Callable[[float], None],
+    on_confidence: Callable[[dict[str, Confidence]], None] | None = None,
+) -> Pixels:
     """Extend `pixels` (height x width x 3 or 4 channels, 8 bits, alpha last and not multiplied in) to `canvas`.
 
     The original's pixels are in the answer unchanged. The same arguments give the same answer on one machine.
-    `progress` hears rising numbers up to 1; what it raises ends the work.
+    `progress` hears rising numbers up to 1; what it raises ends the work. `on_confidence` hears once how far the new
+    area at each growing side can be trusted, if anything was drawn.
 
     Raises:
         ValueError: `pixels` is no such array, or the original does not lie wholly on the canvas.
@@ -48,28 +60,39 @@ def extend(pixels: Pixels, canvas: Canvas, *, quality: Quality, seed: int, progr
     height, width, channels = pixels.shape
     if min(canvas.x, canvas.y) < 0 or canvas.x + width > canvas.width or canvas.y + height > canvas.height:
         raise ValueError("the original must lie wholly on the canvas")
+    pencil = _Pencil(WORK_SIDE[quality], seed, progress)
     if channels == 4:
-        drawn = _extend_with_alpha(pixels, canvas, WORK_SIDE[quality], seed, progress)
+        drawn = _extend_with_alpha(pixels, canvas, pencil)
     else:
-        drawn = _extend_in_steps(np.ascontiguousarray(pixels), canvas, None, WORK_SIDE[quality], seed, progress)
+        drawn = _extend_in_steps(np.ascontiguousarray(pixels), canvas, None, pencil)
     drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
+    if on_confidence is not None and pencil.confidence:
+        on_confidence(pencil.confidence)
     progress(1.0)
     return drawn
 
 
-def _extend_with_alpha(
-    pixels: Pixels, canvas: Canvas, work_side: int, seed: int, progress: Callable[[float], None]
-) -> Pixels:
+@dataclass(slots=True)
+class _Pencil:
+    """How it is drawn, and in the end how far that can be trusted."""
+
+    work_side: int
+    seed: int
+    progress: Callable[[float], None]
+    confidence: dict[str, Confidence] = field(default_factory=dict)
+
+
+def _extend_with_alpha(pixels: Pixels, canvas: Canvas, pencil: _Pencil) -> Pixels:
     """The colours are drawn where the new area is visible; the alpha goes on by itself, unless it is a texture."""
     if pixels[..., 3].min() == 255:
         drawn = np.full((canvas.height, canvas.width, 4), 255, np.uint8)
         colours = np.ascontiguousarray(pixels[..., :3])
-        drawn[..., :3] = _extend_in_steps(colours, canvas, None, work_side, seed, progress)
+        drawn[..., :3] = _extend_in_steps(colours, canvas, None, pencil)
         return drawn
     alpha = continued_alpha(pixels[..., 3], canvas)
     usable = trusted(pixels[..., 3], alpha)
     if alpha is None:
-        return _extend_in_steps(without_hidden_colours(pixels), canvas, usable, work_side, seed, progress)
+        return _extend_in_steps(without_hidden_colours(pixels), canvas, usable, pencil)
     drawn = np.zeros((canvas.height, canvas.width, 4), np.uint8)
     drawn[..., 3] = alpha
     alpha[canvas.y : canvas.y + pixels.shape[0], canvas.x : canvas.x + pixels.shape[1]] = 0
@@ -92,7 +115,7 @@ def _extend_with_alpha(
             plain = np.ascontiguousarray(plain[..., :3])
         # Else the alpha is drawn as well, though not used: so what is faint is continued from what is faint.
         area = drawn[rows, columns]
-        area[..., :3] = _extend_in_steps(plain, part, usable, work_side, seed, progress)[..., :3]
+        area[..., :3] = _extend_in_steps(plain, part, usable, pencil)[..., :3]
         area[..., :3] *= area[..., 3:] > 0
         if uneven and shadow:
             continue_shadow(drawn, pixels, canvas)
@@ -117,24 +140,17 @@ def _within(span: slice, start: int, length: int) -> slice:
     return slice(max(0, span.start - start), min(length, span.stop - start))
 
 
-def _extend_in_steps(
-    pixels: Pixels,
-    canvas: Canvas,
-    usable: Flags | None,
-    work_side: int,
-    seed: int,
-    progress: Callable[[float], None],
-) -> Pixels:
+def _extend_in_steps(pixels: Pixels, canvas: Canvas, usable: Flags | None, pencil: _Pencil) -> Pixels:
     """`usable` says which pixels may be copied, None that all may."""
     steps = list(_steps(pixels.shape[0], pixels.shape[1], canvas))
     drawn = pixels
     for done, step in enumerate(steps):
 
         def progress_of_all(part: float, done: int = done) -> None:
-            progress((done + part) / len(steps))
+            pencil.progress((done + part) / len(steps))
 
         height, width = drawn.shape[:2]
-        drawn = _extend_once(drawn, step, usable, work_side, seed, progress_of_all)
+        drawn = _extend_once(drawn, step, usable, pencil, progress_of_all)
         if usable is not None:
             below, beyond = step.height - step.y - height, step.width - step.x - width
             usable = np.pad(usable, ((step.y, below), (step.x, beyond)), constant_values=True)
@@ -145,28 +161,34 @@ def _extend_once(
     pixels: Pixels,
     canvas: Canvas,
     usable: Flags | None,
-    work_side: int,
-    seed: int,
+    pencil: _Pencil,
     progress: Callable[[float], None],
 ) -> Pixels:
     height, width = pixels.shape[:2]
     if min(height, width) < _SMALLEST:
         below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
         return np.pad(pixels, ((canvas.y, below), (canvas.x, beyond), (0, 0)), mode="edge")
-    ground = Ground(pixels, canvas, open_sides(height, width, canvas), kind_of(pixels), seed)
+    ground = Ground(pixels, canvas, open_sides(height, width, canvas), kind_of(pixels), pencil.seed)
+    copied_from: OffsetField | None = None
     if ground.suffices:
         drawn = np.empty((canvas.height, canvas.width, pixels.shape[2]), np.uint8)
     else:
-        field = complete(
-            pixels, canvas, usable=usable, work_side=work_side, seed=seed, progress=lambda part: progress(0.7 * part)
+        copied_from = complete(
+            pixels,
+            canvas,
+            usable=usable,
+            work_side=pencil.work_side,
+            seed=pencil.seed,
+            progress=lambda part: progress(0.7 * part),
         )
-        correction = colour_correction(field)
-        drawn = render(pixels, canvas, field, correction, lambda part: progress(0.75 + 0.2 * part))
-    for rows, columns, colours, trust in ground.parts():
+        correction = colour_correction(copied_from)
+        drawn = render(pixels, canvas, copied_from, correction, lambda part: progress(0.75 + 0.2 * part))
+    pencil.confidence = worst(pencil.confidence, confidence_of(ground, copied_from))
+    for rows, columns, colours, opacity in ground.parts():
         area = drawn[rows, columns]
         if not ground.suffices:
             copied = area.astype(np.float32)
-            colours = copied + (colours - copied) * np.clip(1.6 * trust - 0.3, 0, 1)[..., None]
+            colours = copied + (colours - copied) * opacity[..., None]
         area[...] = np.clip(colours + 0.5, 0, 255)
         progress(0.95 + 0.05 * rows.stop / canvas.height)
     drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels

@@ -25,7 +25,7 @@ Numbers = NDArray[Any]
 Flags = NDArray[np.bool_]
 Scalar = TypeVar("Scalar", np.uint8, np.float32)
 
-_BAND: Final = 128  # rows of the canvas drawn at a time
+_BAND, _CHUNK = 128, 256  # rows and columns of the canvas drawn at a time
 _STUDIED_SIDE: Final = 512  # pixels of the longer side: finer than that is grain
 _THUMBNAIL: Final = 96  # pixels
 _STRIP: Final = 0.05  # of the short side: how deep the ground is looked at
@@ -36,10 +36,12 @@ _PLAIN_SHARE: Final = {Kind.PHOTOGRAPH: 0.8, Kind.DRAWING: 0.55, Kind.TEXT: 0.55
 _STEP: Final = 5.0  # grey levels: a sharp step along the border
 _TEXTURE: Final = (5.0, 9.0)  # grey levels of noise: from here on it may be texture, then it is
 _BUSY: Final = (2.5, 4.5)  # grey levels from one place to the next
+_HELD: Final = 0.1  # of a side: so much plain ground at least holds an object
 _SPECKED: Final = (0.4, 0.7)  # of the places of a side that have a speck nearby
 _SHORTEST: Final = 0.22  # of a photograph's side: a shorter plain stretch is none
 _SOFTER: Final = 0.2  # pixels of blur per pixel of distance
 _BLURS: Final = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])  # pixels
+_UNSEEN, _OPAQUE = 0.19, 0.81  # of how plain a place is: below it the ground does not show, above nothing else
 _RAY_STEPS: Final = 4  # to where a ray meets the border, since its slope is known only there
 _FALL: Final = 0.35  # of the short side: so far the border's own colours reach into the surface's
 _TREND: Final = 0.25  # of the short side: so far a gradient goes on where there is no surface
@@ -48,7 +50,10 @@ _MOST_TREND: Final = 40.0  # grey levels, by then
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What leaves the image at one side, by place along it. `colour` has one line per blur in `_BLURS`."""
+    """What leaves the image at one side, by place along it. `colour` has one line per blur in `_BLURS`.
+
+    `sure` is how much of it is plain or lined, `cut` whether an object on plain ground is cut there.
+    """
 
     colour: Floats
     slope: Floats
@@ -56,10 +61,24 @@ class _Side:
     plain: Floats
     trend: Floats
     grain: Floats | None
+    sure: float
+    cut: bool
 
     @property
     def length(self) -> int:
         return len(self.slope)
+
+    def met(self, place: Numbers, distance: Numbers) -> Numbers:
+        """Where along the side a ray meets it that ends `distance` outside it at `place`. May lie beyond its ends."""
+        met = place + np.zeros_like(distance)
+        if self.slope.any():
+            for _ in range(_RAY_STEPS):
+                met = place + distance * self.slope[np.clip(met, 0, self.length - 1).astype(np.intp)]
+        return met
+
+    def plain_at(self, met: Numbers) -> Floats:
+        """How plain it is where rays meet it."""
+        return self.plain[np.clip(met, 0, self.length - 1).astype(np.intp)]
 
     def at(self, met: Numbers, distance: Numbers) -> Floats:
         """The colours where rays meet the border, softened by their distance from it."""
@@ -113,11 +132,11 @@ class Ground:
     @property
     def suffices(self) -> bool:
         """Whether nothing else is needed anywhere."""
-        return all(float(side.plain.min()) > 0.82 for side in self.sides.values())
+        return all(float(side.plain.min()) > _OPAQUE for side in self.sides.values())
 
     def parts(self) -> Iterator[tuple[slice, slice, Floats, Floats]]:
         """The new area in parts: their rows and columns on the canvas, the ground's colours there in grey levels, and
-        how far it may be trusted there, 0 to 1."""
+        how opaque it is there, 0 to 1. Parts where it is nowhere to be seen are left out."""
         canvas = self.canvas
         rows = (0, canvas.y, canvas.y + self.height, canvas.height)
         columns = (0, canvas.x, canvas.x + self.width, canvas.width)
@@ -126,25 +145,31 @@ class Ground:
                 if down == across == 1 or columns[across] == columns[across + 1]:
                     continue
                 for top in range(rows[down], rows[down + 1], _BAND):
-                    bottom = min(top + _BAND, rows[down + 1])
-                    part = slice(top, bottom), slice(columns[across], columns[across + 1])
-                    colours, trust = self._draw(*part)
-                    yield *part, colours, trust
+                    below = slice(top, min(top + _BAND, rows[down + 1]))
+                    for left in range(columns[across], columns[across + 1], _CHUNK):
+                        beside = slice(left, min(left + _CHUNK, columns[across + 1]))
+                        drawn = self._draw(below, beside)
+                        if drawn is not None:
+                            yield below, beside, *drawn
 
-    def _draw(self, rows: slice, columns: slice) -> tuple[Floats, Floats]:
+    def _draw(self, rows: slice, columns: slice) -> tuple[Floats, Floats] | None:
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) - self.canvas.y)[:, None]
         x = (np.arange(columns.start, columns.stop, dtype=np.float32) - self.canvas.x)[None]
-        found = []
+        beyond_x, beyond_y = np.maximum(-x, x - self.width + 1), np.maximum(-y, y - self.height + 1)
+        rays = []
         for name, place, distance, other in (
-            ("top", x, -y, np.maximum(-x, x - self.width + 1)),
-            ("bottom", x, y - self.height + 1, np.maximum(-x, x - self.width + 1)),
-            ("left", y, -x, np.maximum(-y, y - self.height + 1)),
-            ("right", y, x - self.width + 1, np.maximum(-y, y - self.height + 1)),
+            ("top", x, -y, beyond_x),
+            ("bottom", x, y - self.height + 1, beyond_x),
+            ("left", y, -x, beyond_y),
+            ("right", y, x - self.width + 1, beyond_y),
         ):
             if distance.max() > 0 and name in self.sides:
-                found.append(self._from_side(name, place, distance, np.maximum(other, 0), y, x))
+                rays.append((name, self.sides[name].met(place, distance), distance, np.maximum(other, 0)))
+        if all(float(self.sides[name].plain_at(met).max()) <= _UNSEEN for name, met, *_ in rays):
+            return None
+        found = [self._from_side(name, met, distance, other, y, x) for name, met, distance, other in rays]
         if len(found) == 1:
-            return found[0].colours + found[0].grain, found[0].trust
+            return found[0].colours + found[0].grain, _opacity(found[0].trust)
         # At a corner the side counts most that is farther away, and whose ray meets the border at all.
         total = np.sum([one.weight for one in found], axis=0)
         colours, trust = np.zeros(1, np.float32), np.zeros(1, np.float32)
@@ -155,15 +180,12 @@ class Ground:
         size = np.sqrt(np.sum([one.weight**2 for one in found], axis=0))
         for one in found:
             colours = colours + one.grain * (one.weight / size)[..., None]
-        return colours, trust
+        return colours, _opacity(trust)
 
-    def _from_side(self, name: str, place: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
-        """What one side says of places `distance` pixels outside it, `place` along it and `other` beyond its ends."""
+    def _from_side(self, name: str, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
+        """What one side says of places `distance` pixels outside it and `other` beyond its ends, whose rays meet it at
+        `met`."""
         side = self.sides[name]
-        met = place + np.zeros_like(distance)
-        if side.slope.any():
-            for _ in range(_RAY_STEPS):
-                met = place + distance * side.slope[np.clip(met, 0, side.length - 1).astype(np.intp)]
         hit = (met >= 0) & (met <= side.length - 1)
         met = np.clip(met, 0, side.length - 1)
         first = met.astype(np.intp)
@@ -189,6 +211,11 @@ class Ground:
     def _surface_at(self, y: Floats, x: Floats) -> Floats:
         longer = max(self.height, self.width)
         return self.surface.at((y - (self.height - 1) / 2) / longer, (x - (self.width - 1) / 2) / longer)
+
+
+def _opacity(trust: Floats) -> Floats:
+    opacity: Floats = np.clip((trust - _UNSEEN) / (_OPAQUE - _UNSEEN), 0, 1)
+    return opacity
 
 
 def _view(plane: NDArray[Scalar], name: str) -> NDArray[Scalar]:
@@ -232,13 +259,14 @@ def _study(
     led = slopes(small, apart, studied, fine)
     slope = led.slope
     lined = np.where(_widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
+    # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
+    cut = _widened(steps > _STEP, wide)
+    known = np.maximum(np.where(cut, 0, calm), lined)
     if kind is Kind.PHOTOGRAPH:
-        # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
-        cut = _widened(steps > _STEP, wide)
         # Specks everywhere (stars, drops) are what the image is about; specks here and there are objects on a ground.
         specks = _widened((off > 6 + 4 * min(noise, 6)).any(0), radius).mean()
         calm *= np.clip((_SPECKED[1] - specks) / (_SPECKED[1] - _SPECKED[0]), 0, 1)
-        plain = np.maximum(np.where(cut, 0, calm), lined)
+        plain = known = np.maximum(np.where(cut, 0, calm), lined)
         for first, last in _runs(plain > 0.3):
             if last - first < _SHORTEST * len(plain):
                 plain[first:last] = 0
@@ -247,6 +275,9 @@ def _study(
     plain = running_mean(plain.astype(np.float32), max(1, round(0.012 * studied)))
     slope = np.where(led.straight > 0, slope, 0)
 
+    # What the ground steps away to and back from, and what does not cross the whole image, is an object.
+    outlines = _runs(cut)
+    is_cut = sum(not led.through[first:last].all() for first, last in outlines) > 1 and float(calm.mean()) > _HELD
     # From here on at full size.
     full = max(1, round(_STRIP * short / 4)), max(4, round(_STRIP * short))
     outer = view[: full[1]].astype(np.float32)
@@ -261,7 +292,9 @@ def _study(
     flat = np.stack([sheared(outer, row, slope) for row in range(len(outer))]) - colour
     grain = grain_of(flat, plain, rng)
     blurs = _BLURS if kind is Kind.PHOTOGRAPH else _BLURS[:1]
-    return _Side(_blurred(colour, blurs, sharply, lined), slope, lined, plain, trend.astype(np.float32), grain)
+    sure = float(known.mean())
+    colours = _blurred(colour, blurs, sharply, lined)
+    return _Side(colours, slope, lined, plain, trend.astype(np.float32), grain, sure, is_cut)
 
 
 def _on(surface: Surface, plane: Floats) -> Floats:

@@ -30,10 +30,12 @@ Numbers = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """Of each place along a side: how far a line moves along it per pixel inward, and how straight it is, 0 to 1."""
+    """Of each place along a side: how far a line moves along it per pixel inward, how straight it is, 0 to 1, and
+    whether it is so as far as the middle of the image, as no outline of an object is that ends within."""
 
     slope: Floats
     straight: Floats
+    through: NDArray[np.bool_]
 
 
 def slopes(view: Floats, steps: NDArray[np.bool_], short: int, noise: float) -> Slopes:
@@ -43,7 +45,7 @@ def slopes(view: Floats, steps: NDArray[np.bool_], short: int, noise: float) -> 
     levels.
     """
     length = view.shape[1]
-    nothing = Slopes(np.zeros(length, np.float32), np.zeros(length, np.float32))
+    nothing = Slopes(np.zeros(length, np.float32), np.zeros(length, np.float32), np.zeros(length, bool))
     places = np.flatnonzero(steps)
     if len(places) == 0 or len(view) < 4:
         return nothing
@@ -64,7 +66,9 @@ def slopes(view: Floats, steps: NDArray[np.bool_], short: int, noise: float) -> 
     alike = np.interp(np.arange(length), known, alike[known])
     # A line is continued only as a whole: its least straight place decides for those around it.
     alike = np.lib.stride_tricks.sliding_window_view(np.pad(alike, radius, mode="edge"), 2 * radius + 1).min(1)
-    return Slopes(everywhere, np.clip((alike - 0.6) / 0.3, 0, 1).astype(np.float32))
+    deep = np.unique(np.linspace(1, _DEEPEST * (len(view) - 1), _ROWS).round().astype(np.intp))
+    through = np.abs(_alike(view, np.arange(length), everywhere, deep, tolerance)) > 0.8
+    return Slopes(everywhere, np.clip((alike - 0.6) / 0.3, 0, 1).astype(np.float32), through)
 
 
 def sheared(view: Floats, row: int, slope: Floats) -> Floats:

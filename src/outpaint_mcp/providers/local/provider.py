@@ -26,8 +26,8 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.private_files import make_folder, open_private
 from outpaint_mcp.domain.provider_info import Original, SourceForm
-from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
-from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, Side, SourceKind
+from outpaint_mcp.domain.task import Confidence, Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
@@ -71,6 +71,7 @@ class _Result(BaseModel):
     images: tuple[tuple[Path, str, int, int], ...] = ()
     failure: Failure | None = None
     notes: tuple[str, ...] = ()
+    confidence: dict[Side, Confidence] | None = None
 
 
 class LocalProvider(Provider):
@@ -235,7 +236,7 @@ class LocalProvider(Provider):
                 on_note=notes.append,
             )
             images = tuple((image.path, image.mime_type, image.width, image.height) for image in drawn)
-            result = _Result(images=images, notes=tuple(notes))
+            result = _Result(images=images, notes=tuple(notes), confidence=drawn[0].confidence if drawn else None)
         except DrawError as error:
             result = _Result(failure=Failure(code="provider_unavailable", message=str(error), retryable=True))
         except OutpaintError as error:
@@ -310,6 +311,7 @@ def _finished(remote_id: str, result: _Result) -> TaskUpdate:
         cost=Cost(amount=0, unit="USD", usd=0),
         is_grid=len(result.images) > 1,
         notes=result.notes,
+        confidence=result.confidence,
     )
 
 

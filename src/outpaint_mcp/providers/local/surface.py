@@ -124,7 +124,7 @@ def _radial(y: Floats64, x: Floats64, centre: tuple[float, float, float], terms:
 
 def _centre(y: Floats64, x: Floats64, values: Floats64, counts: Floats64) -> tuple[float, float, float]:
     """The centre and the flatness of the radial gradient that fits best: a grid first, then ever smaller steps."""
-    chosen = slice(None, None, max(1, len(y) // 600))
+    chosen = slice(None, None, max(1, len(y) // 250))
     y, x, values, counts = y[chosen], x[chosen], values[chosen], counts[chosen]
 
     def error(centre: tuple[float, float, float]) -> float:
@@ -137,7 +137,7 @@ def _centre(y: Floats64, x: Floats64, values: Floats64, counts: Floats64) -> tup
     flatness = sorted({1.0, float(width / height)})
     best = min(((cy, cx, one) for one in flatness for cy in _CENTRES for cx in _CENTRES), key=error)
     least, step = error(best), float(_CENTRES[1] - _CENTRES[0]) / 2
-    for _ in range(_REFINEMENTS):
+    for _ in range(_REFINEMENTS if least < _BAD else 0):
         improved = True
         while improved:
             improved = False

@@ -117,7 +117,9 @@ def decoding() -> Iterator[None]:
 
 def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
+    from outpaint_mcp.domain.task import Confidence
     from outpaint_mcp.images.decode import open_image
+    from outpaint_mcp.providers.local.confidence import remark
     from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
     from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas
@@ -163,13 +165,16 @@ def _draw(job: dict[str, Any], say: Say) -> None:
                 reported = share
                 say({"progress": share})
 
+        confidence: dict[str, Confidence] = {}
         if model is None:
-            drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=progress)
+            drawn = extend(
+                pixels, canvas, quality=job["quality"], seed=seed, progress=progress, on_confidence=confidence.update
+            )
         else:
             drawn = model.paint(pixels, canvas)
         encoded = encode(drawn, nature, image_format)
         if done == 0:
-            for note in remarks(pixels, drawn, image_format):
+            for note in filter(None, (*remarks(pixels, drawn, image_format), remark(confidence))):
                 say({"note": note})
         if done == 0 and image_format == "png" and len(encoded) > _LARGE:
             large = f"The new PNG has {len(encoded) / 10**6:.0f} MB, since PNG is lossless"
@@ -183,6 +188,7 @@ def _draw(job: dict[str, Any], say: Say) -> None:
                     "width": canvas.width,
                     "height": canvas.height,
                     "seed": seed,
+                    "confidence": confidence or None,
                 }
             }
         )

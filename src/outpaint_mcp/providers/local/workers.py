@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from outpaint_mcp.domain.errors import InvalidImageError
+from outpaint_mcp.domain.request import Side
+from outpaint_mcp.domain.task import Confidence
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses, usable_cores
 from outpaint_mcp.images.fair_queue import FairQueue, Place
 from outpaint_mcp.providers.local.plan import Canvas
@@ -51,13 +53,15 @@ class DrawJob:
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
-    """A finished image: its file, named by its content's SHA-256, its size in pixels, and its seed."""
+    """A finished image: its file, named by its content's SHA-256, its size in pixels, its seed, and how far each side
+    of its new area can be trusted, if anything was drawn there."""
 
     path: Path
     mime_type: str
     width: int
     height: int
     seed: int
+    confidence: dict[Side, Confidence] | None = None
 
 
 def seed_of(data: bytes) -> int:
