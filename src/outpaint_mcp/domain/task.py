@@ -101,7 +101,9 @@ class Task(_Edge):
     images: tuple[Image, ...] = ()
     grid: Annotated[Image | None, Field(description="All images in one")] = None
     original: Annotated[Place | None, Field(description="Where the original lies, in fractions")] = None
-    confidence: Annotated[dict[str, Confidence] | None, Field(description="By side")] = None
+    confidence: Annotated[
+        dict[str, Confidence] | None, Field(description="By side: how far to trust what was drawn there")
+    ] = None
     cost: Cost | None = None
     failure: Failure | None = None
     request: dict[str, Any] = {}
