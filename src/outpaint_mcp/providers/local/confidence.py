@@ -15,7 +15,7 @@ from outpaint_mcp.providers.local.subject import Floats
 
 _PLAIN, _MOSTLY, _HARDLY = 0.85, 0.6, 0.3  # of a side that is plain ground
 _FITS, _MISFITS = 8.0, 13.0  # grey levels that nine of ten patches differ at most from what they should show
-_PART: Final = 16  # cells
+_PART: Final = 8  # cells
 _SAME: Final = 0.4  # of the deviation within the parts
 _ORDER: Final[tuple[Confidence, ...]] = ("low", "medium", "high")
 
@@ -58,7 +58,7 @@ def _word(sure: float, cut: bool, misfit: float | None) -> Confidence:
 def _misfit(field: OffsetField | None, name: str) -> float | None:
     """What nine of ten patches beside a side differ at most from what they should show, in grey levels.
 
-    Half of it where the image is one texture: there no patch fits exactly, and none has to.
+    Half of it where the band along the side is one texture: there no patch fits exactly, and none has to.
     """
     if field is None:
         return None
@@ -71,13 +71,15 @@ def _misfit(field: OffsetField | None, name: str) -> float | None:
     }[name]
     errors: Floats = field.error[beside]
     misfit = float(np.quantile(errors, 0.9)) if len(errors) else 0.0
-    return misfit / 2 if _is_one_texture(field.cells) else misfit
+    view = field.cells if name in ("top", "bottom") else field.cells.swapaxes(0, 1)
+    depth = max(3 * _PART, len(view) // 3)
+    return misfit / 2 if _is_one_texture(view[:depth] if name in ("top", "left") else view[-depth:]) else misfit
 
 
 def _is_one_texture(cells: Floats) -> bool:
-    """Whether all parts of an image have about the same brightness, compared with how it varies within them."""
+    """Whether all parts of a band have about the same brightness, compared with how it varies within them."""
     rows, columns = (side // _PART for side in cells.shape[:2])
-    if min(rows, columns) < 3:
+    if min(rows, columns) < 2:
         return False
     grey = cells[: rows * _PART, : columns * _PART, :3].mean(-1).reshape(rows, _PART, columns, _PART)
     return bool(grey.mean((1, 3)).std() < _SAME * grey.std((1, 3)).mean())

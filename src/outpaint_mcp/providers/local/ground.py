@@ -34,6 +34,7 @@ _OBJECT: Final = {Kind.PHOTOGRAPH: 0.035, Kind.DRAWING: 0.035, Kind.TEXT: 0.09}
 _BETWEEN_LINES: Final = 0.16  # of the short side: up to here it belongs to the line, farther away it is ground
 _PLAIN_SHARE: Final = {Kind.PHOTOGRAPH: 0.8, Kind.DRAWING: 0.55, Kind.TEXT: 0.55}
 _STEP: Final = 5.0  # grey levels: a sharp step along the border
+_ROUGHER: Final = 1.5  # times the noise there: what a step of the ground has to be more than
 _TEXTURE: Final = (5.0, 9.0)  # grey levels of noise: from here on it may be texture, then it is
 _BUSY: Final = (2.5, 4.5)  # grey levels from one place to the next
 _HELD: Final = 0.1  # of a side: so much plain ground at least holds an object
@@ -260,7 +261,8 @@ def _study(
     slope = led.slope
     lined = np.where(_widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
     # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
-    cut = _widened(steps > _STEP, wide)
+    rough = running_mean(np.minimum(off, 30).mean(0), radius)
+    cut = _widened(steps > np.maximum(_STEP, _ROUGHER * rough), wide)
     known = np.maximum(np.where(cut, 0, calm), lined)
     if kind is Kind.PHOTOGRAPH:
         # Specks everywhere (stars, drops) are what the image is about; specks here and there are objects on a ground.
