@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from outpaint_mcp.sandbox import VENDORS, Sandbox, environment, seed_id, serving
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPH = ROOT / "examples" / "galaxies.jpg"
+PHOTOGRAPH = ROOT / "examples" / "launch.jpg"
 WANTED = (("zoom", {"zoom": 1.5}), ("wide", {"zoom": 1.0, "aspect_ratio": "16:9"}))
 
 

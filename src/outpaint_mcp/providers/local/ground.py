@@ -45,6 +45,7 @@ _BLURS: Final = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])  # pixels
 _UNSEEN, _OPAQUE = 0.19, 0.81  # of how plain a place is: below it the ground does not show, above nothing else
 _RAY_STEPS: Final = 4  # to where a ray meets the border, since its slope is known only there
 _FALL: Final = 0.35  # of the short side: so far the border's own colours reach into the surface's
+_CURVED: Final = 0.15  # of the short side: so far a curved surface is followed at most
 _TREND: Final = 0.25  # of the short side: so far a gradient goes on where there is no surface
 _MOST_TREND: Final = 40.0  # grey levels, by then
 
@@ -211,7 +212,16 @@ class Ground:
 
     def _surface_at(self, y: Floats, x: Floats) -> Floats:
         longer = max(self.height, self.width)
+        if self.surface.curved:
+            y, x = self._not_far(y, self.height), self._not_far(x, self.width)
         return self.surface.at((y - (self.height - 1) / 2) / longer, (x - (self.width - 1) / 2) / longer)
+
+    def _not_far(self, places: Floats, length: int) -> Floats:
+        """The places, those outside the image drawn in ever nearer to it."""
+        inside = np.clip(places, 0, length - 1)
+        reach = _CURVED * self.short
+        near: Floats = inside + reach * np.tanh((places - inside) / reach)
+        return near
 
 
 def _opacity(trust: Floats) -> Floats:
@@ -272,6 +282,11 @@ def _study(
         for first, last in _runs(plain > 0.3):
             if last - first < _SHORTEST * len(plain):
                 plain[first:last] = 0
+        # At its very ends the median is of few places.
+        for line in (plain, plain[::-1]):
+            begin = int((line > 0.3).argmax())
+            if 0 < begin <= 2 * wide:
+                line[: begin + wide] = line[min(begin + wide, len(line) - 1)]
     else:
         plain = np.ones_like(calm)
     plain = running_mean(plain.astype(np.float32), max(1, round(0.012 * studied)))

@@ -27,14 +27,15 @@ Floats64 = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """`trust` is 1 where it may replace what the border shows, 0 where it says nothing. Places are in lengths of the
-    image's longer side from its centre."""
+    """`trust` is 1 where it may replace what the border shows, 0 where it says nothing. `curved` is one that bends away
+    ever faster, and must not be followed far. Places are in lengths of the image's longer side from its centre."""
 
     trust: float
     coefficients: Floats64
     centre: tuple[float, float, float] | None
     low: Floats64
     high: Floats64
+    curved: bool = False
 
     def at(self, y: Floats, x: Floats) -> Floats:
         """The colours at these places, whose shapes are broadcast."""
@@ -108,7 +109,9 @@ def fit_surface(thumbnail: Floats, sides: OpenSides, plain: Floats) -> Surface:
     straight = len(coefficients) <= 3 and chosen.mean < _GOOD / 2
     part, levels = (1.5, 255.0) if straight else _BEYOND
     beyond = part * (high - low) + levels
-    return Surface(trust, coefficients, chosen.centre, np.maximum(low - beyond, 0), np.minimum(high + beyond, 255))
+    return Surface(
+        trust, coefficients, chosen.centre, np.maximum(low - beyond, 0), np.minimum(high + beyond, 255), not straight
+    )
 
 
 def _polynomial(y: Floats64, x: Floats64, terms: int) -> Floats64:
