@@ -110,7 +110,12 @@ def fit_surface(thumbnail: Floats, sides: OpenSides, plain: Floats) -> Surface:
     part, levels = (1.5, 255.0) if straight else _BEYOND
     beyond = part * (high - low) + levels
     return Surface(
-        trust, coefficients, chosen.centre, np.maximum(low - beyond, 0), np.minimum(high + beyond, 255), not straight
+        trust,
+        coefficients,
+        chosen.centre,
+        np.maximum(low - beyond, 0),
+        np.minimum(high + beyond, 255),
+        len(coefficients) > 3,
     )
 
 
