@@ -38,7 +38,7 @@ async def test_before_and_after_show_the_original_at_its_place(chat: Chat, tmp_p
     assert await chat.shown() == (360, 160)
     assert await chat.run("return await view.locator('#before').isVisible()") is False
     slider = "view.getByRole('slider')"
-    await chat.run(f"await {slider}.focus(); await {slider}.press('Home')")
+    await chat.run(f"await {slider}.focus(); await {slider}.press('End')")
     assert await chat.run(f"return await {slider}.getAttribute('aria-valuetext')") == "before"
     place, sheet = await chat.run(
         "return await view.evaluate(() => ['place', 'sheet'].map((id) => {"
@@ -48,6 +48,12 @@ async def test_before_and_after_show_the_original_at_its_place(chat: Chat, tmp_p
     assert place == pytest.approx([sheet[0] + 120, sheet[1], sheet[2]], abs=1)
     await chat.screenshot("before.png")
     await chat.is_sound()
+    await chat.run(
+        "const box = await view.locator('#sheet').boundingBox(); const y = box.y + 20;"
+        "await page.mouse.move(box.x + 10, y); await page.mouse.down();"
+        "await page.mouse.move(box.x + box.width / 2, y, { steps: 3 }); await page.mouse.up()"
+    )
+    assert await chat.run(f"return await {slider}.getAttribute('aria-valuetext')") == "50 % before"
 
 
 async def test_the_other_side_is_ordered_with_two_presses_and_followed(chat: Chat, tmp_path: Path) -> None:
