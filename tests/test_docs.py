@@ -1,5 +1,6 @@
 """The documentation: the built site asks no other host for anything, its links lead somewhere; examples are true."""
 
+import ast
 import functools
 import json
 import re
@@ -132,7 +133,8 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 def compiled(code: str) -> object:
-    return compile(code, "example", "exec", dont_inherit=True)
+    # An example may stand for the inside of an async function.
+    return compile(code, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
 @every_page
