@@ -1,4 +1,4 @@
-"""The browser and the servers that all tests of the view share, and what these tests need."""
+"""The browser and the servers that the tests of a module share, and what these tests need."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """For the whole session, so that the browser and the servers outlive a test."""
+    """For a module, so that the browser outlives a test, and no longer: other tests have loops of their own."""
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def chat(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chat]:
     folder = tmp_path_factory.mktemp("chat")
     async with contextlib.AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from mcp import Client
 
@@ -12,8 +13,10 @@ from .test_app import text_of
 
 
 async def grid(client: Client, folder: Path) -> dict[str, Any]:
-    """A finished task of two images."""
-    order = {"image": str(picture(folder)), "zoom": 1.25, "provider_options": {"variants": 2, "quality": "fast"}}
+    """A finished task of two images that differ: texture is drawn anew for each, plain ground is not."""
+    textured = folder / "textured.png"
+    PIL.Image.effect_noise((64, 48), 90).convert("RGB").save(textured)
+    order = {"image": str(textured), "zoom": 1.25, "provider_options": {"variants": 2, "quality": "fast"}}
     task: dict[str, Any] = (await client.call_tool("outpaint", order)).structured_content
     return task
 
