@@ -1,6 +1,8 @@
 """What all tests share. Nothing here reaches beyond this machine."""
 
+import contextlib
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,9 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
+# What is started in the background of a shell ignores it, and so would every process that a test interrupts.
+with contextlib.suppress(ValueError):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
