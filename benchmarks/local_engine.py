@@ -42,6 +42,8 @@ OUT = Path(__file__).parent / "out"
 EYE = Path(__file__).parent / "scores.csv"
 DOCS = PROJECT / "docs"
 ENGINE = "src/outpaint_mcp/providers/local"
+AROUND = ("__init__", "provider", "worker", "workers", "raster", "model")
+"""The modules of `ENGINE` that do not draw."""
 COMPARED = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea", "OpenCV Navier-Stokes")
 ON_SHEETS = ("before", "now", "mirror", "PyPatchMatch", "OpenCV Telea")
 ONLY = {"PyPatchMatch": ("foliage and textures", "buildings and structures")}
@@ -74,8 +76,9 @@ def digest(contents: Iterable[bytes]) -> str:
 
 def drawn_by(method: str, wanted: Sequence[Case], source: Path) -> dict[str, Drawn]:
     """What the method makes of each case, by the case's name."""
-    engine = (source / "outpaint_mcp" / "providers" / "local").glob("*.py")
-    key = digest(path.read_bytes() for path in sorted(engine)) if method.startswith(("now", "before")) else ""
+    modules = sorted((source / "outpaint_mcp" / "providers" / "local").glob("*.py"))
+    stages = (path.read_bytes() for path in modules if path.stem not in AROUND)
+    key = digest(stages) if method.startswith(("now", "before")) else ""
     # The engine that was "now" may be "before" later.
     folder = OUT / "runs" / slug(f"engine{method[3:] if method.startswith('now') else ''} {key}" if key else method)
     jobs: dict[Path, tuple[Case, Job]] = {}
