@@ -198,6 +198,10 @@ async def test_watching_is_waiting_too(counter: Counter, vendors: Vendors) -> No
         async with client.listen(resource_subscriptions=["outpaint://tasks/op-1"]):
             result = await client.call_tool("outpaint", {**ann.order(), "wait_seconds": 1})
             assert text_of(result).startswith("[rate_limited] ")
+        with anyio.fail_after(30):
+            # The server notices by and by that nobody listens any more.
+            while text_of(await client.call_tool("outpaint", {**ann.order(), "wait_seconds": 1})).startswith("["):
+                await anyio.sleep(0.5)
         await waiting(vendors, calls, client, ann, 1)
         with pytest.raises(MCPError) as refused:
             async with client.listen(resource_subscriptions=["outpaint://tasks/op-1"]):
