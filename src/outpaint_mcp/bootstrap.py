@@ -79,11 +79,12 @@ def build_providers(
     settings: "Settings", client: "HttpClient", images: "ImageLibrary", front: Front, keys: Mapping[str, str]
 ) -> dict[str, "Provider"]:
     """Every provider that is installed, in the order in which `auto` tries them; `keys` as for `build_service`."""
+    from outpaint_mcp.providers.canvases import Canvases
     from outpaint_mcp.providers.http_provider import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
     from outpaint_mcp.providers.local.workers import Workers
     from outpaint_mcp.providers.registry import provider_classes
-    from outpaint_mcp.providers.synchronous import SynchronousProvider
+    from outpaint_mcp.providers.self_hosted import Tools, build_vendor
     from outpaint_mcp.settings import child_environment, read_vendor_settings
 
     classes = provider_classes()
@@ -94,21 +95,20 @@ def build_providers(
             f"OUTPAINT_PROVIDERS names {', '.join(unknown)}, which is not installed.",
             f"Name only providers that are: {', '.join(classes)}.",
         )
+    # What decodes strangers' bytes gets no keys.
+    model, waiting, keyless = settings.inpaint_model, front.max_waiting(settings), child_environment()
+    workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
+    canvases = Canvases(settings.data_dir, workers)
     built: dict[str, Provider] = {}
     for name in dict.fromkeys([*wanted, *classes]):
         found = classes[name]
         if issubclass(found, LocalProvider):
-            # What decodes strangers' bytes gets no keys.
-            model, waiting, keyless = settings.inpaint_model, front.max_waiting(settings), child_environment()
-            workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
             built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name, found.key_env, keys)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
-            if issubclass(found, SynchronousProvider):
-                built[name] = found(client, keep=images.keep_answer, key=key, base_url=vendor.base_url)
-            else:
-                built[name] = found(client, key=key, base_url=vendor.base_url)
+            tools = Tools(client, images.keep_answer, canvases)
+            built[name] = build_vendor(found, tools, key=key, base_url=vendor.base_url)
         else:
             built[name] = found()
     return built

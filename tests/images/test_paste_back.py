@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFilter
 
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.paste_back import paste_back
 
@@ -54,7 +55,7 @@ def outcome(
     original.save(folder / "original.png", icc_profile=profile)
     to = folder / "joined"
     to.unlink(missing_ok=True)
-    pasted, note = paste_back(folder / "drawn.png", folder / "original.png", frames or (FRAME,), to)
+    pasted, note = paste_back(folder / "drawn.png", folder / "original.png", Finish(frames or (FRAME,)), to)
     assert to.exists() == pasted
     return Outcome(pasted, note, Image.open(to) if pasted else None)
 

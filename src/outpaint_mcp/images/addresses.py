@@ -72,6 +72,11 @@ def may_connect(address: str, *, allow_private: bool = False) -> bool:
     return checked.is_global if isinstance(checked, IPv4Address) else checked in _GLOBAL_IPV6
 
 
+def is_private(address: str) -> bool:
+    """Whether the IP address is a loopback or private one: of this machine or its network."""
+    return may_connect(address, allow_private=True) and not may_connect(address)
+
+
 def _unwrapped(address: IPv6Address) -> IPv4Address | IPv6Address:
     """The IPv4 address that this IPv6 address embeds, if it does."""
     if address.ipv4_mapped is not None:

@@ -4,8 +4,8 @@ A hostile file then costs a process, never the server. Each line of standard inp
 a `file`: ``measure`` and ``size`` (of a file that this program drew itself, without decoding it) give an image's type
 and size, ``shrink`` a small copy's type and its bytes in base64; ``clean`` writes a copy that may leave this machine
 `to` another file, scaled and put on a canvas as `clean_copy` says, with a mask at `mask_to`, and gives its type,
-length, size and notes; ``paste`` writes the image with the `original` put over it in one of
-`frames`, and gives what `paste_back` does.
+length, size and notes; ``paste`` writes the image with the `original` put over it as
+`finish` says, and gives what `paste_back` does.
 Each is answered with one line: ``{"done": ...}``, or ``{"error": {message, advice, undecided}}`` after which the
 process ends, as it does after `MAX_IMAGES` images or `IDLE_SECONDS` without one, so that whatever a file did to it does
 not last.
@@ -86,10 +86,15 @@ def _do(action: str, file: Path, job: dict[str, Any]) -> Any:
                 write_mask(Path(job["mask_to"]), job["size"], job["canvas"])
             return copy.mime_type, len(copy.data), copy.width, copy.height, copy.needless, copy.notes
         case "paste":
+            from outpaint_mcp.domain.finish import Finish
             from outpaint_mcp.domain.frame import Frame
+            from outpaint_mcp.domain.working_canvas import WorkingCanvas
             from outpaint_mcp.images.paste_back import paste_back
 
-            return paste_back(file, Path(job["original"]), [Frame(*one) for one in job["frames"]], Path(job["to"]))
+            given = job["finish"]
+            working = given["working"] and WorkingCanvas(**given["working"])
+            finish = Finish(tuple(Frame(**one) for one in given["frames"]), working, given["pastes"])
+            return paste_back(file, Path(job["original"]), finish, Path(job["to"]))
         case _:
             from outpaint_mcp.images.containers import contents_of
 

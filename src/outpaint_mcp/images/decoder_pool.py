@@ -3,15 +3,15 @@
 import base64
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import anyio
 
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, UndecidedImageError
-from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.small_copy import SmallCopy
@@ -141,16 +141,13 @@ class DecoderPool:
         mime_type, length, width, height, needless, notes = found
         return mime_type, length, width, height, needless, tuple(notes)
 
-    async def paste_back(
-        self, file: Path, original: Path, frames: Sequence[Frame], to: Path, client: str
-    ) -> tuple[bool, str]:
-        """Write the image with the original over it; see `images.paste_back` for the arguments and the result.
+    async def paste_back(self, file: Path, original: Path, finish: Finish, to: Path, client: str) -> tuple[bool, str]:
+        """Write the image as it was ordered; see `images.paste_back` for the arguments and the result.
 
         Raises:
             OutpaintError: as for `measure`.
         """
-        given = [astuple(frame) for frame in frames]
-        job = {"original": str(original), "frames": given, "to": str(to)}
+        job = {"original": str(original), "finish": asdict(finish), "to": str(to)}
         pasted, note = await self._run("paste", file, client, seconds=_PASTES_AS * self._timeout, **job)
         return pasted, note
 

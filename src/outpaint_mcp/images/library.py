@@ -8,7 +8,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.task import ResultImage, StoredImage
@@ -275,11 +276,11 @@ class ImageLibrary:
             for written in filter(None, (part, mask)):
                 await _in_thread(delete, written)
 
-    async def paste_back(
-        self, result: StoredImage, original: InputImage, frames: Sequence[Frame], *, client: str = ""
+    async def finish(
+        self, result: StoredImage, original: InputImage, finish: Finish, *, client: str = ""
     ) -> StoredImage:
-        """A stored result with the original put over it (`images.paste_back`), stored too; or else the result, with a
-        note that says why.
+        """A stored result made what was ordered, with the original put over it (`images.paste_back`), stored too; or
+        else the result, with a note that says why.
 
         Raises:
             ConfigurationError: our own folder cannot be written, or no process can be started.
@@ -290,7 +291,7 @@ class ImageLibrary:
             return replace(result, note="The original is no longer on this server, so it was not pasted back.")
         try:
             async with self._part() as part:
-                pasted, note = await self._results.paste_back(drawn, source, frames, part, client)
+                pasted, note = await self._results.paste_back(drawn, source, finish, part, client)
                 if not pasted:
                     await _in_thread(delete, part)
                     return replace(result, note=note)

@@ -12,7 +12,9 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageCms
 
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.images.colours import colours_of
 from outpaint_mcp.images.decode import open_image
 from outpaint_mcp.images.modes import eight_bits, rgb_of_cmyk
@@ -32,13 +34,13 @@ _SAMPLE: Final = 256  # pixels on a side in which colours are compared
 _LEFT_ALONE: Final = "so it was not pasted back: the new image is as the provider drew it"
 
 
-def paste_back(result: Path, original: Path, frames: Sequence[Frame], to: Path) -> tuple[bool, str]:
+def paste_back(result: Path, original: Path, finish: Finish, to: Path) -> tuple[bool, str]:
     """Write the picture at `result` with the original in it, as a PNG with the original's colour profile.
 
     Args:
         result: what the engine drew.
         original: your own image as it was given, of any size.
-        frames: what was to be drawn, first as the engine was told it; others say the same in other pixels.
+        finish: what was to be drawn, and on what.
         to: where to write.
 
     Returns:
@@ -48,7 +50,13 @@ def paste_back(result: Path, original: Path, frames: Sequence[Frame], to: Path) 
         InvalidImageError: one of the two cannot be opened.
     """
     drawn = open_image(result)
-    picture = _as_drawn(drawn)
+    picture, frames = _as_drawn(drawn), finish.frames
+    if finish.working is not None and (whole := _whole(picture, finish.working, frames[0])) is not None:
+        _finished(whole, drawn, original, frames[0] if finish.pastes else None, to)
+        return True, ""
+    if not finish.pastes:
+        picture.save(to, "PNG", compress_level=_PNG_LEVEL, icc_profile=_profile(drawn))
+        return True, f"The new image has another shape than was ordered ({picture.width}x{picture.height} pixels)."
     exact = next((one for one in frames if (one.canvas_width, one.canvas_height) == picture.size), frames[0])
     places = _places(exact, picture.size)
     opened = open_image(original, (max(place[2] for place in places), max(place[3] for place in places)))
@@ -64,6 +72,32 @@ def paste_back(result: Path, original: Path, frames: Sequence[Frame], to: Path) 
     picture = _in_colours(picture, _profile(drawn), image, profile, place)
     _joined(picture, image, place[:2]).save(to, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile)
     return True, moved
+
+
+def _whole(picture: Image.Image, working: WorkingCanvas, frame: Frame) -> Image.Image | None:
+    """The frame's whole canvas, of what was drawn on `working`; None if it has another shape, so something is cut off.
+
+    An engine may have drawn it in another size.
+    """
+    if abs(picture.width * working.padded_height / working.padded_width - picture.height) > 1:
+        return None
+    across, down = picture.width / working.padded_width, picture.height / working.padded_height
+    box = 0, 0, working.width * across, working.height * down
+    size = frame.canvas_width, frame.canvas_height
+    if box[2:] == size:
+        return picture.crop((0, 0, *size))
+    return picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+
+
+def _finished(picture: Image.Image, drawn: Image.Image, original: Path, frame: Frame | None, to: Path) -> None:
+    """Write a picture of the ordered canvas, with the original at its place in `frame`."""
+    profile = _profile(drawn)
+    if frame is not None:
+        opened = open_image(original, (frame.width, frame.height))
+        image, own = _scaled(_rgb(opened), (frame.width, frame.height)), _profile(opened)
+        picture = _in_colours(picture, profile, image, own, (frame.x, frame.y, frame.width, frame.height))
+        picture, profile = _joined(picture, image, (frame.x, frame.y)), own
+    picture.save(to, "PNG", compress_level=_PNG_LEVEL, icc_profile=profile)
 
 
 def _places(frame: Frame, size: tuple[int, int]) -> list[Place]:

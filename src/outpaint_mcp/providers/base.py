@@ -14,11 +14,13 @@ from outpaint_mcp.domain.errors import (
     InvalidRequestError,
     UnsupportedFeatureError,
 )
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order, StepName
 from outpaint_mcp.domain.provider_info import Original, ProviderInfo, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.task import TaskUpdate
+from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.providers.declarations import Operation
 
 KEEP_ORIGINAL: Final = "keep_original"
@@ -61,6 +63,9 @@ class Provider(ABC):
     """Whether a task that the provider calls failed costs nothing."""
     costs_money: ClassVar[bool] = True
     leaves_machine: ClassVar[bool] = True
+    self_hosted: ClassVar[bool] = False
+    """Whether it is an engine that the operator runs, at an address that is configured. It reads the image itself, and
+    what it draws is made the ordered image here."""
     uploads: ClassVar[bool] = False
     """Whether your own image is uploaded before the order, which then names the upload."""
     idempotent: ClassVar[bool] = False
@@ -81,6 +86,14 @@ class Provider(ABC):
     def needs(self) -> tuple[str, ...]:
         """The environment variables still missing; empty when the provider is configured."""
         return ()
+
+    @property
+    def leaves_owner(self) -> bool:
+        """Whether an image that is handed to it leaves this machine and the operator's own network."""
+        return self.leaves_machine
+
+    async def locate(self) -> None:  # noqa: B027 - most are where they are
+        """Find out what `leaves_owner` depends on. Quick; never raises."""
 
     @property
     def needs_upscaled(self) -> bool:
@@ -127,15 +140,16 @@ class Provider(ABC):
         keep = [KEEP_ORIGINAL] if cls.original is Original.PASTED_BACK else []
         return frozenset([*keep, *filter(None, [cls.variant_option])])
 
-    def paste_frames(self, order: Order) -> tuple[Frame, ...]:
-        """Where the original is put over the results of an order: in the frame as it is sent, and as it was ordered.
+    def finishing(self, order: Order, reference: str | None = None) -> Finish | None:
+        """What is done here with the images of an order before they are its result; None if nothing is.
 
-        Empty if it is not.
+        `reference` as of `poll`.
         """
-        keeps = self.original is Original.PASTED_BACK and order.options.get(KEEP_ORIGINAL, True)
-        if not keeps or order.frame is None or not isinstance(order.source, InputImage):
-            return ()
-        return self.operation_of(order).sent_frame(order.frame), order.frame
+        pastes = self.original is Original.PASTED_BACK and bool(order.options.get(KEEP_ORIGINAL, True))
+        if order.frame is None or not isinstance(order.source, InputImage) or not (pastes or self.self_hosted):
+            return None
+        frames = self.operation_of(order).sent_frame(order.frame), order.frame
+        return Finish(frames, WorkingCanvas.from_reference(reference) if self.self_hosted else None, pastes)
 
     def missing(self, request: OutpaintRequest, kind: SourceKind) -> list[Feature]:
         """What is asked for and cannot be had.

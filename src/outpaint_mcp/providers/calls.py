@@ -1,9 +1,10 @@
 """A request to a vendor, and the vendor's endpoint that it is sent to. Values only: nothing is sent here."""
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.redaction import hide
@@ -29,6 +30,11 @@ class UploadFile:
     file_name: str
     mime_type: str
     data: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, field_name: str, mime_type: str, data: bytes) -> Self:
+        """A file that is named as its field."""
+        return cls(field_name, f"{field_name}.{mime_type.partition('/')[2]}", mime_type, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Endpoint:
         order_seconds: the timeout of a whole order, in place of the client's own; the vendor may be silent for as long.
         max_answer_bytes: the largest answer that is read.
         answers_with_images: whether an answer may be an image, which is then handed on as its bytes.
+        is_near: whether it is on this machine or its network: no proxy of the environment's is used.
     """
 
     title: str
@@ -74,6 +81,7 @@ class Endpoint:
     order_seconds: float | None = None
     max_answer_bytes: int = MAX_ANSWER_BYTES
     answers_with_images: bool = False
+    is_near: bool = False
 
     def tidy(self, text: str) -> str:
         """A text that holds a vendor's words, fit to be shown: one line, bounded, none of our secrets.
@@ -113,6 +121,11 @@ class Endpoint:
     def tidy_code(self, code: str | None) -> str | None:
         """A vendor's own code, fit to be shown, in at most `MAX_CODE` characters."""
         return None if code is None else _cut(self.tidy(code), MAX_CODE)
+
+
+def data_uri(mime_type: str, data: bytes) -> str:
+    """The bytes as a ``data:`` URI."""
+    return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
 
 
 def quoted(text: str) -> str:

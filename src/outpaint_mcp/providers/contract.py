@@ -20,6 +20,7 @@ from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.provider_info import Original, SourceForm
 from outpaint_mcp.domain.request import AspectRatio, Feature, OutpaintRequest, ProviderArguments, SourceKind, Webhook
 from outpaint_mcp.domain.task import Cost, Failure, ResultImage, Status, TaskUpdate
+from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.providers.account import Balance
 from outpaint_mcp.providers.answer_reader import status_words
 from outpaint_mcp.providers.answers import (
@@ -40,6 +41,7 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.bria_canvas import bria_frame, check_bria_options
 from outpaint_mcp.providers.calls import ApiCall, UploadFile
 from outpaint_mcp.providers.canvas_limits import CanvasLimits
+from outpaint_mcp.providers.canvases import Canvases, DrawnCanvas
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
 from outpaint_mcp.providers.flux_fill import FLUX_FILL_RATIO, FLUX_FILL_ZOOM, flux_fill_frame
 from outpaint_mcp.providers.http_client import HttpClient
@@ -49,6 +51,7 @@ from outpaint_mcp.providers.midjourney import options_argument as midjourney_opt
 from outpaint_mcp.providers.midjourney import prompt_argument as midjourney_prompt
 from outpaint_mcp.providers.registry import provider_classes
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
+from outpaint_mcp.providers.self_hosted import EngineOptions, SelfHosted
 from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
 
 __all__ = [
@@ -64,10 +67,13 @@ __all__ = [
     "AuthenticationError",
     "Balance",
     "CanvasLimits",
+    "Canvases",
     "Code",
     "ConfigurationError",
     "ContentRejectedError",
     "Cost",
+    "DrawnCanvas",
+    "EngineOptions",
     "Failure",
     "Feature",
     "Frame",
@@ -95,6 +101,7 @@ __all__ = [
     "ProviderUnavailableError",
     "RateLimitedError",
     "ResultImage",
+    "SelfHosted",
     "SourceForm",
     "SourceKind",
     "Status",
@@ -108,6 +115,7 @@ __all__ = [
     "UploadFile",
     "Urls",
     "Webhook",
+    "WorkingCanvas",
     "Zoom",
     "bare_base64",
     "bria_frame",

@@ -108,7 +108,7 @@ class HttpClient:
         self._timeouts = timeouts or Timeouts()
         self._observer = observer or Observer()
         # A vendor that hangs uses up its own connections only, and polls never those of orders.
-        self._sessions: dict[tuple[str, str], httpx2.AsyncClient] = {}
+        self._sessions: dict[tuple[str, str, bool], httpx2.AsyncClient] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -256,12 +256,15 @@ class HttpClient:
 
     def _session(self, endpoint: Endpoint, kind: Literal["read", "order"]) -> httpx2.AsyncClient:
         """The connection pool of one vendor's orders, or of its reads."""
-        found = self._sessions.get((endpoint.name or endpoint.title, kind))
+        key = endpoint.name or endpoint.title, kind, endpoint.is_near
+        found = self._sessions.get(key)
         if found is not None:
             return found
         session = httpx2.AsyncClient(
             transport=self._transport,
             verify=trusted_authorities(),
+            # A proxy would carry what is to stay here elsewhere, and cannot reach this machine anyway.
+            trust_env=not endpoint.is_near,
             limits=httpx2.Limits(
                 max_connections=MAX_CONNECTIONS,
                 # An order goes out on a fresh connection: one that the vendor is about to close would leave it unknown
@@ -271,7 +274,7 @@ class HttpClient:
         )
         # A vendor's cookies are nobody's business: every request stands for itself.
         session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._sessions[endpoint.name or endpoint.title, kind] = session
+        self._sessions[key] = session
         return session
 
 

@@ -1,6 +1,5 @@
 """A vendor over HTTP: how its orders, polls and uploads are sent. A vendor's file adds declarations and `parse_*`."""
 
-import base64
 import hashlib
 import hmac
 import json
@@ -29,7 +28,7 @@ from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.account import Balance
 from outpaint_mcp.providers.answer_reader import AnswerReader
 from outpaint_mcp.providers.answers import check_webhook_time, header
-from outpaint_mcp.providers.calls import ID, MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile
+from outpaint_mcp.providers.calls import ID, MAX_ANSWER_BYTES, ApiCall, Endpoint, UploadFile, data_uri
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.request_checks import check_file_size, check_image_url, check_texts, check_webhook_url
@@ -210,10 +209,10 @@ class HttpProvider(AnswerReader):
         data = await anyio.Path(source.path).read_bytes()
         if not operation.multipart:
             # Encoding megabytes holds the event loop for too long.
-            return self.build_submit(order, await anyio.to_thread.run_sync(_data_uri, source.mime_type, data))
-        files = [_file(operation.source.wire, source.mime_type, data)]
+            return self.build_submit(order, await anyio.to_thread.run_sync(data_uri, source.mime_type, data))
+        files = [UploadFile.of(operation.source.wire, source.mime_type, data)]
         if operation.mask:
-            files.append(_file(operation.mask, "image/png", await anyio.Path(source.mask).read_bytes()))
+            files.append(UploadFile.of(operation.mask, "image/png", await anyio.Path(source.mask).read_bytes()))
         return replace(self.build_submit(order), files=tuple(files))
 
     async def _upload(self, endpoint: Endpoint, key: str, image: InputImage) -> str:
@@ -357,7 +356,12 @@ class HttpProvider(AnswerReader):
         """The uploaded image's URL."""
         raise NotImplementedError(f"{self.name} has no upload")
 
-    def _endpoint(self, order: Order | None = None) -> Endpoint:
+    def _auth(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The headers that identify us, and what in them is secret.
+
+        Raises:
+            ConfigurationError: there is no key, or none that can be sent.
+        """
         if not self._key:
             raise ConfigurationError(
                 f"{self.title} needs the environment variable {self.key_env}.",
@@ -368,25 +372,22 @@ class HttpProvider(AnswerReader):
                 f"{self.key_env} holds characters that cannot be part of a key.",
                 "Have the operator set it to the key alone, without spaces, quotes or line ends.",
             )
+        return {self.auth_header[0]: self.auth_header[1].format(key=self._key)}, (self._key,)
+
+    def _endpoint(self, order: Order | None = None) -> Endpoint:
+        headers, secrets = self._auth()
         return Endpoint(
             self.title,
             self._base_url,
-            {self.auth_header[0]: self.auth_header[1].format(key=self._key)},
+            headers,
             self.read_error,
-            secrets=(self._key, *(order.secrets if order else ())),
+            secrets=(*secrets, *(order.secrets if order else ())),
             name=self.name,
             order_seconds=self.order_seconds,
             max_answer_bytes=self.max_answer_bytes,
             answers_with_images=self.synchronous,
+            is_near=not self.leaves_owner,
         )
-
-
-def _data_uri(mime_type: str, data: bytes) -> str:
-    return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
-
-
-def _file(field: str, mime_type: str, data: bytes) -> UploadFile:
-    return UploadFile(field, f"{field}.{mime_type.partition('/')[2]}", mime_type, data)
 
 
 def _form_text(value: Any) -> str:

@@ -13,7 +13,7 @@ import anyio
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.errors import InvalidRequestError, OutpaintError, UnknownTaskError
-from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import StoredImage
@@ -60,7 +60,7 @@ class ImageCopies:
         fetched = await self._each(record, missing, self._fetched, COPY_SECONDS)
         record = with_copies(record, await self._each(record, fetched, self._with_original, PASTE_SECONDS))
         if len(record.copies) < len(record.task.images):
-            note = PASTE_NOTE if self._paste_frames(record) else COPY_NOTE
+            note = PASTE_NOTE if self._finishing(record) else COPY_NOTE
             record = with_note(record, note, replacing=note)
             return replace(record, due_at=self._clock.now() + COPY_AGAIN_SECONDS)
         notes = tuple(one for one in record.task.notes if one not in (COPY_NOTE, PASTE_NOTE))
@@ -113,14 +113,14 @@ class ImageCopies:
         return await self._images.keep(url, client=record.client)
 
     async def _with_original(self, record: Record, copy: StoredImage) -> StoredImage:
-        frames = self._paste_frames(record)
-        if not frames or record.order is None or not isinstance(record.order.source, InputImage):
+        finish = self._finishing(record)
+        if finish is None or record.order is None or not isinstance(record.order.source, InputImage):
             return copy
-        return await self._images.paste_back(copy, record.order.source, frames, client=record.client)
+        return await self._images.finish(copy, record.order.source, finish, client=record.client)
 
-    def _paste_frames(self, record: Record) -> tuple[Frame, ...]:
+    def _finishing(self, record: Record) -> Finish | None:
         provider = self._providers.get(record.task.provider)
-        return () if provider is None or record.order is None else provider.paste_frames(record.order)
+        return None if provider is None or record.order is None else provider.finishing(record.order, record.reference)
 
     async def bytes_of(self, record: Record, index: int, small: SmallCopy | None = None) -> tuple[bytes, str, Record]:
         """The bytes and the MIME type of a task's image, and the record, which is another one if it was copied now.

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from outpaint_mcp.domain.errors import BudgetExceededError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
-from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.ledger import Ledger
@@ -73,6 +73,9 @@ class OrderTaker:
         """
 
         async def read() -> tuple[Order, tuple[str, ...], tuple[str, ...]]:
+            if request.provider == AUTO:
+                for provider in self._providers.values():
+                    await provider.locate()
             named, told = await self._sources.named(request, client)
             self._resolver.check(named)
             order, notes = self._resolver.resolve(named, await self._sources.find(named, client))

@@ -52,7 +52,7 @@ class Resolver:
     Args:
         providers: all of them by name.
         auto: the names of those that `auto` tries, in this order.
-        may_leave: whether `auto` may hand a file or a ``data:`` image to a provider that is not on this machine.
+        may_leave: whether `auto` may hand a file or a ``data:`` image to a provider that is not the operator's own.
         prices: the operator's prices in USD per order, by provider, in place of the providers' own.
     """
 
@@ -227,7 +227,7 @@ class Resolver:
         able, refusals = sift(self._auto, request, check)
         stays = self._stays(request)
         for one in able:
-            if not (one.needs or (stays and one.leaves_machine)):
+            if not (one.needs or (stays and one.leaves_owner)):
                 return one
         raise self._nobody(request, able, refusals, check)
 
@@ -245,7 +245,7 @@ class Resolver:
         stays = self._stays(request)
         if stays:
             # Why another would not take an image that it never gets is no reason.
-            refusals = {name: error for name, error in refusals.items() if not self._providers[name].leaves_machine}
+            refusals = {name: error for name, error in refusals.items() if not self._providers[name].leaves_owner}
         for name, error in refusals.items():
             if isinstance(error, InvalidRequestError) and not self._providers[name].needs:
                 # The values given are wrong; of several such reasons the first is told.
@@ -260,7 +260,7 @@ class Resolver:
         """What to do about a request that `auto` finds nobody for."""
         stays = self._stays(request)
         ways = []
-        free = [one for one in self._auto if not one.needs and not (stays and one.leaves_machine)]
+        free = [one for one in self._auto if not one.needs and not (stays and one.leaves_owner)]
         provider, names = least_left_out(free, request, check)
         if provider is not None:
             where = "" if provider.leaves_machine else " on this machine"

@@ -213,7 +213,7 @@ class OrderSender:
         record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
         record = updated(record, position, update, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
-            if provider.synchronous and provider.paste_frames(order):
+            if provider.synchronous and provider.finishing(order) is not None:
                 # The answer is nowhere else, and it takes seconds until the original is pasted back.
                 await self._ledger.save(before_copying(record, position, self._clock.now()), settling=True)
             record = await self._copies.copied(record)
@@ -239,9 +239,10 @@ class OrderSender:
             yield order, ()
             return
         operation = provider.operation_of(order)
-        if not provider.leaves_machine:
+        if provider.self_hosted or not provider.leaves_machine:
             path = self._images.source_path(image.sha256, image.mime_type)
-            yield replace(order, source=replace(image, path=str(path))), ()
+            sent = frame if frame is None else operation.sent_frame(frame)
+            yield replace(order, source=replace(image, path=str(path)), frame=sent), ()
         elif operation.max_url is not None and not provider.uploads:
             yield replace(order, source=replace(image, path="")), ()
         else:

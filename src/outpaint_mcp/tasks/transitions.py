@@ -152,7 +152,7 @@ def updated(record: Record, position: int, update: TaskUpdate, provider: Provide
         changes |= {"progress": 100, "finished_at": now}
         record = replace(record, due_at=None)
     record = with_task(record, now, **changes)
-    if record.order is not None and provider.paste_frames(record.order):
+    if record.order is not None and provider.finishing(record.order) is not None:
         # What is stored is not yet what is kept.
         return record
     places = enumerate(update.images, start=1)

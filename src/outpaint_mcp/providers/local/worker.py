@@ -22,6 +22,7 @@ from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS, DrawError
 
 if TYPE_CHECKING:
     from outpaint_mcp.providers.local.model import Model
+    from outpaint_mcp.providers.local.plan import Canvas
     from outpaint_mcp.providers.local.subject import Pixels
 
 # Must be set before NumPy is imported anywhere. One thread per image: the other cores draw other images.
@@ -148,11 +149,15 @@ def _draw(job: dict[str, Any], say: Say) -> None:
         del image  # its memory is needed
     if cut_off:
         say({"note": cut_off})
-    if lost := (*lost, *unkept(nature, image_format)):
+    masked = job.get("masked", "")
+    if not masked and (lost := (*lost, *unkept(nature, image_format))):
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
     pixels, notes = fill_corners(pixels, canvas)
-    for note in notes:
+    for note in () if masked else notes:
         say({"note": note})
+    if masked:
+        _draw_for_engine(pixels, canvas, job, say)
+        return
     model = _model(job.get("model"), pixels, say)
     reported = -1.0
 
@@ -193,6 +198,20 @@ def _draw(job: dict[str, Any], say: Say) -> None:
             }
         )
     say({"progress": 1.0})
+
+
+def _draw_for_engine(pixels: "Pixels", canvas: "Canvas", job: dict[str, Any], say: Say) -> None:
+    """What another engine goes on with, and its mask."""
+    from outpaint_mcp.providers.local.engine import extend
+    from outpaint_mcp.providers.local.first_fill import canvas_and_mask
+
+    seed, folder = job["seeds"][0], Path(job["out_dir"])
+    drawn = extend(pixels, canvas, quality=job["quality"], seed=seed, progress=lambda part: None)
+    size = pixels.shape[1], pixels.shape[0]
+    picture, mask = canvas_and_mask(drawn, size, canvas, in_alpha=job["masked"] == "within")
+    image: dict[str, Any] = {"path": str(_store(picture, folder, "png")), "mime_type": "image/png", "seed": seed}
+    image |= {"mask": str(_store(mask, folder, "png")), "width": canvas.width, "height": canvas.height}
+    say({"image": image})
 
 
 def _model(path: str | None, pixels: "Pixels", say: Say) -> "Model | None":

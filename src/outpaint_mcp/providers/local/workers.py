@@ -39,7 +39,8 @@ class DrawError(Exception):
 class DrawJob:
     """Extend the image at `source` to `canvas` once for each of `seeds` (0 or above), into files under `out_dir`.
 
-    The image is scaled to `size` (width and height in pixels) before; None keeps its own.
+    The image is scaled to `size` (width and height in pixels) before; None keeps its own. With `masked` it is drawn for
+    another engine to go on with: opaque, and with a mask of what is new ``beside`` it, or ``within`` it too, as alpha.
     """
 
     source: Path
@@ -49,12 +50,13 @@ class DrawJob:
     out_dir: Path
     image_format: Literal["png", "jpeg", "webp"] = "png"
     size: tuple[int, int] | None = None
+    masked: Literal["", "beside", "within"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
     """A finished image: its file, named by its content's SHA-256, its size in pixels, its seed, and how far each side
-    of its new area can be trusted, if anything was drawn there."""
+    of its new area can be trusted, if anything was drawn there; and the file of its mask, if one was asked for."""
 
     path: Path
     mime_type: str
@@ -62,6 +64,7 @@ class DrawnImage:
     height: int
     seed: int
     confidence: dict[Side, Confidence] | None = None
+    mask: Path | None = None
 
 
 def seed_of(data: bytes) -> int:
@@ -121,7 +124,9 @@ class Workers:
             elif "note" in message and on_note is not None:
                 on_note(message["note"])
             elif "image" in message:
-                images.append(DrawnImage(**message["image"] | {"path": Path(message["image"]["path"])}))
+                drawn = message["image"]
+                paths = {name: Path(drawn[name]) for name in ("path", "mask") if drawn.get(name)}
+                images.append(DrawnImage(**drawn | paths))
 
         order = asdict(job) | {"source": str(job.source), "out_dir": str(job.out_dir), "model": self._model}
         if self._shared and place is not None and not place.is_only_one:
