@@ -200,7 +200,7 @@ async def test_watching_is_waiting_too(counter: Counter, vendors: Vendors) -> No
             assert text_of(result).startswith("[rate_limited] ")
         with anyio.fail_after(30):
             # The server notices by and by that nobody listens any more.
-            while text_of(await client.call_tool("outpaint", {**ann.order(), "wait_seconds": 1})).startswith("["):
+            while text_of(await client.call_tool("outpaint", {**ann.order(), "wait_seconds": 1})).startswith("["):  # noqa: ASYNC110
                 await anyio.sleep(0.5)
         await waiting(vendors, calls, client, ann, 1)
         with pytest.raises(MCPError) as refused:
