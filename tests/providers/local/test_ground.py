@@ -192,3 +192,17 @@ def test_stripes_that_cross_the_border_go_on_straight(angle: float, period: floa
     wrong = known.around(first != (inside > 0)).astype(bool)[clear]
     assert clear.mean() > 0.2
     assert wrong.mean() < 0.01
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_a_defocused_ground_goes_on_without_a_new_colour(seed: int) -> None:
+    """Neither far away nor in the corners, where one side's ground meets the next."""
+    rng = np.random.default_rng(seed)
+    spots = Image.fromarray(rng.integers(70, 190, (5, 7, 3), dtype=np.uint8)).resize((300, 200))
+    noisy = np.asarray(spots.filter(ImageFilter.GaussianBlur(20))) + rng.normal(0, 1.5, (200, 300, 3))
+    pixels = np.clip(noisy, 0, 255).round().astype(np.uint8)
+    picture = Image.fromarray(drawn(pixels, Canvas(450, 300, 75, 50))).filter(ImageFilter.BoxBlur(3))
+    smooth = np.asarray(picture).astype(float)
+    inside = smooth[54:246, 79:371]
+    assert (smooth > inside.min((0, 1)) - 6).all()
+    assert (smooth < inside.max((0, 1)) + 6).all()

@@ -1,9 +1,9 @@
 """The ground of an image (plain, graded, out of focus, striped) continued beyond its border without copying anything.
 
 For each side that grows: the ground's colour along the border, objects and strokes set aside (a running median), the
-way in which lines leave (`lines`), and how plain it is. A new pixel takes the colour that its ray meets at the border,
-softer with the distance. One smooth surface carries gradients on and around the corners (`surface`), and the strip's
-own noise lies on top (`grain`).
+way in which lines leave (`lines`), and how plain it is. A new pixel takes the colour that its ray meets at the border.
+One smooth surface carries gradients on and around the corners (`surface`), and the strip's own noise lies on top
+(`grain`). In a photograph rays are for lines only: the rest is spread softly (`membrane`).
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,15 @@ from PIL import Image
 from outpaint_mcp.providers.local.grain import TILE, grain_of
 from outpaint_mcp.providers.local.kind import Kind
 from outpaint_mcp.providers.local.lines import running_mean, sheared, slopes
+from outpaint_mcp.providers.local.membrane import Membrane
 from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.profile import boxed, running_median, runs, step_sizes, stretched, widened
 from outpaint_mcp.providers.local.subject import Floats, OpenSides, Pixels, resize, shrink
 from outpaint_mcp.providers.local.surface import Surface, fit_surface
 
 Numbers = NDArray[Any]
-Flags = NDArray[np.bool_]
+_Ray = tuple[str, Numbers, Numbers, Numbers]
+"""A side's name, where along it rays meet it, how far outside of it they end, and how far beyond its ends."""
 Scalar = TypeVar("Scalar", np.uint8, np.float32)
 
 _BAND, _CHUNK = 128, 256  # rows and columns of the canvas drawn at a time
@@ -40,10 +43,9 @@ _BUSY: Final = (2.5, 4.5)  # grey levels from one place to the next
 _HELD: Final = 0.1  # of a side: so much plain ground at least holds an object
 _SPECKED: Final = (0.4, 0.7)  # of the places of a side that have a speck nearby
 _SHORTEST: Final = 0.22  # of a photograph's side: a shorter plain stretch is none
-_SOFTER: Final = 0.2  # pixels of blur per pixel of distance
-_BLURS: Final = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128])  # pixels
 _UNSEEN, _OPAQUE = 0.19, 0.81  # of how plain a place is: below it the ground does not show, above nothing else
 _RAY_STEPS: Final = 4  # to where a ray meets the border, since its slope is known only there
+_BLENDED: Final = 0.1  # of a photograph's side: over so much of it the ground fades beside what is none
 _FALL: Final = 0.35  # of the short side: so far the border's own colours reach into the surface's
 _CURVED: Final = 0.15  # of the short side: so far a curved surface is followed at most
 _TREND: Final = 0.25  # of the short side: so far a gradient goes on where there is no surface
@@ -52,7 +54,7 @@ _MOST_TREND: Final = 40.0  # grey levels, by then
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What leaves the image at one side, by place along it. `colour` has one line per blur in `_BLURS`.
+    """What leaves the image at one side, by place along it.
 
     `sure` is how much of it is plain or lined, `cut` whether an object on plain ground is cut there.
     """
@@ -82,30 +84,23 @@ class _Side:
         """How plain it is where rays meet it."""
         return self.plain[np.clip(met, 0, self.length - 1).astype(np.intp)]
 
-    def at(self, met: Numbers, distance: Numbers) -> Floats:
-        """The colours where rays meet the border, softened by their distance from it."""
+    def at(self, met: Numbers) -> Floats:
+        """The colours where rays meet the border."""
         first = met.astype(np.intp)
-        second = np.minimum(first + 1, self.length - 1)
         part = (met - first)[..., None].astype(np.float32)
-        last = len(self.colour) - 1
-        if last == 0:
-            flat: Floats = self.colour[0, first] * (1 - part) + self.colour[0, second] * part
-            return flat
-        level = np.interp(_SOFTER * distance, _BLURS, np.arange(last + 1))
-        lower = np.minimum(level.astype(np.intp), last)
-        mix = (level - lower)[..., None].astype(np.float32)
-        upper = np.minimum(lower + 1, last)
-        colours: Floats = self.colour[lower, first] * (1 - part) + self.colour[lower, second] * part
-        colours += mix * (self.colour[upper, first] * (1 - part) + self.colour[upper, second] * part - colours)
+        colours: Floats = self.colour[first] * (1 - part)
+        colours += self.colour[np.minimum(first + 1, self.length - 1)] * part
         return colours
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """What one side says of some part of the new area. `weight` is how much it counts at a corner."""
+    """What one side says of some part of the new area. `lined` is how much lines cross it, `weight` how much the side
+    counts at a corner."""
 
     colours: Floats
     trust: Floats
+    lined: Floats
     weight: Floats
     grain: Floats
 
@@ -130,6 +125,19 @@ class Ground:
         }
         if any(float(side.plain.mean()) < 0.95 for side in self.sides.values()):
             self.surface = _surface_of(small, sides, {name: side.plain for name, side in self.sides.items()})
+        self.membrane = self._membrane() if kind is Kind.PHOTOGRAPH else None
+
+    def _membrane(self) -> Membrane:
+        """What a photograph's ground is beside the surface and the lines."""
+        lines = {}
+        for name, side in self.sides.items():
+            along = np.arange(side.length, dtype=np.float32)
+            end = np.float32(0 if name in ("top", "left") else (self.height if name == "bottom" else self.width) - 1)
+            at = (end, along) if name in ("top", "bottom") else (along, end)
+            wide = round(_BLENDED / 2 * side.length)
+            known = np.minimum(side.plain, running_mean(running_mean(side.plain, wide), wide))
+            lines[name] = side.colour - np.float32(self.surface.trust) * self._surface_at(*at), known
+        return Membrane.stretched(self.height, self.width, self.canvas, lines)
 
     @property
     def suffices(self) -> bool:
@@ -158,7 +166,7 @@ class Ground:
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) - self.canvas.y)[:, None]
         x = (np.arange(columns.start, columns.stop, dtype=np.float32) - self.canvas.x)[None]
         beyond_x, beyond_y = np.maximum(-x, x - self.width + 1), np.maximum(-y, y - self.height + 1)
-        rays = []
+        rays: list[_Ray] = []
         for name, place, distance, other in (
             ("top", x, -y, beyond_x),
             ("bottom", x, y - self.height + 1, beyond_x),
@@ -167,6 +175,8 @@ class Ground:
         ):
             if distance.max() > 0 and name in self.sides:
                 rays.append((name, self.sides[name].met(place, distance), distance, np.maximum(other, 0)))
+        if self.membrane is not None:
+            return self._drawn_softly(self.membrane, rays, y, x)
         if all(float(self.sides[name].plain_at(met).max()) <= _UNSEEN for name, met, *_ in rays):
             return None
         found = [self._from_side(name, met, distance, other, y, x) for name, met, distance, other in rays]
@@ -178,11 +188,23 @@ class Ground:
         for one in found:
             colours = colours + one.colours * (one.weight / total)[..., None]
             trust = trust + one.trust * (one.weight / total)
-        # Two grains that are mixed by halves are weaker than either.
-        size = np.sqrt(np.sum([one.weight**2 for one in found], axis=0))
+        return colours + _mixed_grain(found), _opacity(trust)
+
+    def _drawn_softly(self, membrane: Membrane, rays: list[_Ray], y: Floats, x: Floats) -> tuple[Floats, Floats] | None:
+        """The ground of a photograph: the surface, on it the membrane, and the lines that cross the border."""
+        colours, known = membrane.at(y, x)
+        found = [self._from_side(*ray, y, x) for ray in rays]
         for one in found:
-            colours = colours + one.grain * (one.weight / size)[..., None]
-        return colours, _opacity(trust)
+            known = np.maximum(known, one.lined)
+        if float(known.max()) <= _UNSEEN:
+            return None
+        if self.surface.trust:
+            away = np.maximum(np.hypot(y - np.clip(y, 0, self.height - 1), x - np.clip(x, 0, self.width - 1)), 1)
+            colours *= 1 - self.surface.trust * (1 - np.exp(-((away / (_FALL * self.short)) ** 2)))[..., None]
+            colours += np.float32(self.surface.trust) * self._surface_at(y, x)
+        for one in found:
+            colours += one.lined[..., None] * (one.colours - colours)
+        return colours + _mixed_grain(found), _opacity(known)
 
     def _from_side(self, name: str, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
         """What one side says of places `distance` pixels outside it and `other` beyond its ends, whose rays meet it at
@@ -191,7 +213,24 @@ class Ground:
         hit = (met >= 0) & (met <= side.length - 1)
         met = np.clip(met, 0, side.length - 1)
         first = met.astype(np.intp)
-        colours = side.at(met, distance)
+        plain = side.plain[first]
+        lined = np.minimum(side.lined[first], _opacity(plain)) * hit
+        if self.membrane is None or lined.any():
+            colours = self._along_rays(side, met, distance, other, y, x)
+        else:
+            colours = np.zeros(1, np.float32)
+        weight = np.clip((distance / (distance + other + 1e-6) - 0.5) * 3 + 0.5, 0.001, 1) * np.where(hit, 1, 0.02)
+        inward, along = (y, x) if name in ("top", "bottom") else (x, y)
+        if side.grain is None:
+            grain = np.zeros((1, 1, 1), np.float32)
+        else:
+            grain = side.grain[inward.astype(np.intp) % TILE, along.astype(np.intp) % TILE]
+        return _Drawn(colours, plain, lined, weight.astype(np.float32), grain)
+
+    def _along_rays(self, side: _Side, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> Floats:
+        """The colours that a side shows where rays meet it, gone on with its surface or its gradient."""
+        first = met.astype(np.intp)
+        colours = side.at(met)
         lined = side.lined[first]
         if self.surface.trust:
             here = self._surface_at(y, x)
@@ -202,13 +241,7 @@ class Ground:
             reach = np.float32(_TREND * self.short)
             grown = reach * (1 - np.exp(-distance / reach)) * (1 - lined)
             colours += np.float32(1 - self.surface.trust) * grown[..., None] * side.trend[first]
-        weight = np.clip((distance / (distance + other + 1e-6) - 0.5) * 3 + 0.5, 0.001, 1) * np.where(hit, 1, 0.02)
-        inward, along = (y, x) if name in ("top", "bottom") else (x, y)
-        if side.grain is None:
-            grain = np.zeros((1, 1, 1), np.float32)
-        else:
-            grain = side.grain[inward.astype(np.intp) % TILE, along.astype(np.intp) % TILE]
-        return _Drawn(colours, side.plain[first], weight.astype(np.float32), grain)
+        return colours
 
     def _surface_at(self, y: Floats, x: Floats) -> Floats:
         longer = max(self.height, self.width)
@@ -222,6 +255,15 @@ class Ground:
         reach = _CURVED * self.short
         near: Floats = inside + reach * np.tanh((places - inside) / reach)
         return near
+
+
+def _mixed_grain(found: list[_Drawn]) -> Floats:
+    """Two grains that are mixed by halves are weaker than either, so their squares add up."""
+    size = np.sqrt(np.sum([one.weight**2 for one in found], axis=0))
+    grain = np.zeros(1, np.float32)
+    for one in found:
+        grain = grain + one.grain * (one.weight / size)[..., None]
+    return grain
 
 
 def _opacity(trust: Floats) -> Floats:
@@ -245,7 +287,7 @@ def _study(
     depth = min(len(small), max(4, round(_STRIP * studied)))
     strip = flat[:depth]
     wide = max(2, round(_OBJECT[kind] * studied))
-    ground = _running_median(strip, wide)
+    ground = running_median(strip, wide)
     off = np.abs(strip - ground).max(-1)
     noise = float(np.median(off))
     radius = max(2, round(0.04 * studied))
@@ -256,30 +298,30 @@ def _study(
     busy -= 0.6 * noise
     calm = np.clip((on_ground - _PLAIN_SHARE[kind]) / 0.2, 0, 1)
     # Noise of single pixels is grain at any strength; what neighbours share is texture.
-    texture = min(noise, 2 * float(np.median(np.abs(_boxed(strip - ground)).max(-1))))
+    texture = min(noise, 2 * float(np.median(np.abs(boxed(strip - ground)).max(-1))))
     calm *= np.clip((_TEXTURE[1] - texture) / (_TEXTURE[1] - _TEXTURE[0]), 0, 1)
     calm *= np.clip((_BUSY[1] - busy) / (_BUSY[1] - _BUSY[0]), 0, 1)
 
     near = max(1, depth // 4)
-    steps = _steps(ground[:near].mean(0))
+    steps = step_sizes(ground[:near].mean(0))
     ground += small[:depth] - strip
     outermost = ground[:near].mean(0)
     bends = (np.median(np.abs(np.diff(small[: max(3, depth)], 2, axis=axis)).max(-1)) for axis in (0, 1))
     fine = 0.5 * float(min(bends))  # noise that no stripes feign
-    apart = _steps(small[0]) > max(_STEP, 4 * fine)
+    apart = step_sizes(small[0]) > max(_STEP, 4 * fine)
     led = slopes(small, apart, studied, fine)
     slope = led.slope
-    lined = np.where(_widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
+    lined = np.where(widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
     # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
     rough = running_mean(np.minimum(off, 30).mean(0), radius)
-    cut = _widened(steps > np.maximum(_STEP, _ROUGHER * rough), wide)
+    cut = widened(steps > np.maximum(_STEP, _ROUGHER * rough), wide)
     known = np.maximum(np.where(cut, 0, calm), lined)
     if kind is Kind.PHOTOGRAPH:
         # Specks everywhere (stars, drops) are what the image is about; specks here and there are objects on a ground.
-        specks = _widened((off > 6 + 4 * min(noise, 6)).any(0), radius).mean()
+        specks = widened((off > 6 + 4 * min(noise, 6)).any(0), radius).mean()
         calm *= np.clip((_SPECKED[1] - specks) / (_SPECKED[1] - _SPECKED[0]), 0, 1)
         plain = known = np.maximum(np.where(cut, 0, calm), lined)
-        for first, last in _runs(plain > 0.3):
+        for first, last in runs(plain > 0.3):
             if last - first < _SHORTEST * len(plain):
                 plain[first:last] = 0
         # At its very ends the median is of few places.
@@ -293,25 +335,23 @@ def _study(
     slope = np.where(led.straight > 0, slope, 0)
 
     # What the ground steps away to and back from, and what does not cross the whole image, is an object.
-    outlines = _runs(cut)
+    outlines = runs(cut)
     is_cut = sum(not led.through[first:last].all() for first, last in outlines) > 1 and float(calm.mean()) > _HELD
     # From here on at full size.
     full = max(1, round(_STRIP * short / 4)), max(4, round(_STRIP * short))
     outer = view[: full[1]].astype(np.float32)
-    slope, lined, plain = (_stretched(line[:, None], length)[:, 0] for line in (slope, lined, plain))
+    slope, lined, plain = (stretched(line[:, None], length)[:, 0] for line in (slope, lined, plain))
     sharply = np.mean([sheared(outer, row, slope) for row in range(min(full[0], len(outer)))], axis=0)
-    robust = _stretched(outermost, length)
+    robust = stretched(outermost, length)
     colour = robust + (sharply - robust) * np.clip(2 * lined, 0, 1)[:, None]
     trend = (ground[0] - ground[-1]) / max(1, depth - 1) * scale
     trend = running_mean(trend, 3 * radius) * np.where(led.straight > 0, 0, calm)[:, None]
     most = _MOST_TREND / (_TREND * short)
-    trend = np.clip(_stretched(trend, length), -most, most)
+    trend = np.clip(stretched(trend, length), -most, most)
     flat = np.stack([sheared(outer, row, slope) for row in range(len(outer))]) - colour
     grain = grain_of(flat, plain, rng)
-    blurs = _BLURS if kind is Kind.PHOTOGRAPH else _BLURS[:1]
     sure = float(known.mean())
-    colours = _blurred(colour, blurs, sharply, lined)
-    return _Side(colours, slope, lined, plain, trend.astype(np.float32), grain, sure, is_cut)
+    return _Side(colour.astype(np.float32), slope, lined, plain, trend.astype(np.float32), grain, sure, is_cut)
 
 
 def _on(surface: Surface, plane: Floats) -> Floats:
@@ -333,59 +373,6 @@ def _surface_of(small: Floats, sides: OpenSides, plain: dict[str, Floats]) -> Su
     for name, line in plain.items():
         view = _view(counts, name)
         view[: max(2, len(view) // 5)] = np.maximum(
-            view[: max(2, len(view) // 5)], _stretched(line[:, None], view.shape[1])[:, 0]
+            view[: max(2, len(view) // 5)], stretched(line[:, None], view.shape[1])[:, 0]
         )
     return fit_surface(thumbnail, sides, counts)
-
-
-def _running_median(strip: Floats, radius: int) -> Floats:
-    """The median of about 15 of the places around each, along the second axis."""
-    padded = np.pad(strip, ((0, 0), (radius, radius), (0, 0)), mode="reflect" if radius < strip.shape[1] else "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=1)
-    median: Floats = np.median(windows[..., :: max(1, (2 * radius + 1) // 15)], axis=-1)
-    return median
-
-
-def _boxed(strip: Floats) -> Floats:
-    """The mean of the 3 x 3 places around each."""
-    return running_mean(running_mean(strip, 1).swapaxes(0, 1), 1).swapaxes(0, 1)
-
-
-def _steps(line: Floats) -> Floats:
-    """How much each place differs from the one before."""
-    steps: Floats = np.abs(np.diff(line, axis=0, prepend=line[:1])).max(-1)
-    return steps
-
-
-def _widened(flags: Flags, radius: int) -> Flags:
-    widened: Flags = np.convolve(flags, np.ones(2 * radius + 1), "same") > 0
-    return widened
-
-
-def _runs(flags: Numbers) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _stretched(line: Floats, length: int) -> Floats:
-    """A line of places x values with another number of places."""
-    if len(line) == length:
-        return line.astype(np.float32)
-    at = np.clip((np.arange(length) + 0.5) * len(line) / length - 0.5, 0, len(line) - 1)
-    first = at.astype(np.intp)
-    part = (at - first)[:, None]
-    return (line[first] * (1 - part) + line[np.minimum(first + 1, len(line) - 1)] * part).astype(np.float32)
-
-
-def _blurred(colour: Floats, blurs: Numbers, sharply: Floats, lined: Floats) -> Floats:
-    """The line once per blur, never blurred across the sharp steps of what goes on as a line."""
-    edges = np.flatnonzero((_steps(sharply) > _STEP) & (lined > 0.5))
-    pieces = list(zip([0, *edges.tolist()], [*edges.tolist(), len(colour)], strict=True))
-    lines = np.empty((len(blurs), *colour.shape), np.float32)
-    for number, blur in enumerate(blurs):
-        for first, last in pieces:
-            line = colour[first:last]
-            for _ in range(2 if blur else 0):
-                line = running_mean(line, min(int(blur), 4 * len(line)))
-            lines[number, first:last] = line
-    return lines

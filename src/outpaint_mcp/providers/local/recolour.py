@@ -8,11 +8,11 @@ correction is carried over to full resolution.
 import numpy as np
 
 from outpaint_mcp.providers.local.complete import Flags, Ints, OffsetField
+from outpaint_mcp.providers.local.poisson import conjugate_gradients
 from outpaint_mcp.providers.local.subject import Floats
 
 _SCREENING = 0.004  # a weak pull to no correction, so that errors fade over about 16 cells instead of piling up
 _ITERATIONS = 120
-_PRECISION = 1e-5
 
 
 def colour_correction(field: OffsetField) -> Floats:
@@ -39,7 +39,7 @@ def colour_correction(field: OffsetField) -> Floats:
     residual[:, 1:] -= jump
     residual[:, :-1] += jump
     residual *= free
-    return _conjugate_gradients(residual, free)
+    return conjugate_gradients(residual, free, screening=_SCREENING, iterations=_ITERATIONS)
 
 
 def _jumps(cells: Floats, y: Ints, x: Ints, known: Flags, *, down: int, right: int) -> Floats:
@@ -57,33 +57,3 @@ def _jumps(cells: Floats, y: Ints, x: Ints, known: Flags, *, down: int, right: i
     natural[entering] = after[entering]
     jump: Floats = copied[there] - copied[here] - natural
     return jump
-
-
-def _conjugate_gradients(residual: Floats, free: Floats) -> Floats:
-    """Solve (Laplacian + screening) e = residual, with e = 0 where `free` is 0."""
-
-    def applied(e: Floats) -> Floats:
-        result = np.float32(_SCREENING) * e
-        step = e[1:] - e[:-1]
-        result[1:] += step
-        result[:-1] -= step
-        step = e[:, 1:] - e[:, :-1]
-        result[:, 1:] += step
-        result[:, :-1] -= step
-        result *= free
-        return result
-
-    correction = np.zeros_like(residual)
-    direction = residual.copy()
-    first = energy = float(np.vdot(residual, residual))
-    for _ in range(_ITERATIONS):
-        if energy < _PRECISION * first or energy < 1e-3:
-            break
-        moved = applied(direction)
-        step = np.float32(energy / max(float(np.vdot(direction, moved)), 1e-9))
-        correction += step * direction
-        residual -= step * moved
-        previous, energy = energy, float(np.vdot(residual, residual))
-        direction *= np.float32(energy / previous)
-        direction += residual
-    return correction

@@ -1,0 +1,52 @@
+"""What the studies of a border have in common: lines of values along it, and strips of such lines (rows from the border
+inward x places along it x channels)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outpaint_mcp.providers.local.lines import running_mean
+from outpaint_mcp.providers.local.subject import Floats
+
+Numbers = NDArray[Any]
+Flags = NDArray[np.bool_]
+
+
+def running_median(strip: Floats, radius: int) -> Floats:
+    """The median of about 15 of the places around each, along the second axis."""
+    padded = np.pad(strip, ((0, 0), (radius, radius), (0, 0)), mode="reflect" if radius < strip.shape[1] else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=1)
+    median: Floats = np.median(windows[..., :: max(1, (2 * radius + 1) // 15)], axis=-1)
+    return median
+
+
+def boxed(strip: Floats) -> Floats:
+    """The mean of the 3 x 3 places around each."""
+    return running_mean(running_mean(strip, 1).swapaxes(0, 1), 1).swapaxes(0, 1)
+
+
+def step_sizes(line: Floats) -> Floats:
+    """How much each place differs from the one before."""
+    steps: Floats = np.abs(np.diff(line, axis=0, prepend=line[:1])).max(-1)
+    return steps
+
+
+def widened(flags: Flags, radius: int) -> Flags:
+    widened: Flags = np.convolve(flags, np.ones(2 * radius + 1), "same") > 0
+    return widened
+
+
+def runs(flags: Numbers) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def stretched(line: Floats, length: int) -> Floats:
+    """A line of places x values with another number of places."""
+    if len(line) == length:
+        return line.astype(np.float32)
+    at = np.clip((np.arange(length) + 0.5) * len(line) / length - 0.5, 0, len(line) - 1)
+    first = at.astype(np.intp)
+    part = (at - first)[:, None]
+    return (line[first] * (1 - part) + line[np.minimum(first + 1, len(line) - 1)] * part).astype(np.float32)
