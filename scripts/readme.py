@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import reference
 
 from outpaint_mcp.domain import errors
-from outpaint_mcp.providers import HttpProvider, provider_classes
+from outpaint_mcp.providers import HttpProvider, SelfHosted, provider_classes
 from outpaint_mcp.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -88,18 +88,27 @@ def generated(part: str, text: str) -> str:
     return before + begin + PARTS[part][1]() + end + after
 
 
+def provider_variables(one: type[HttpProvider]) -> list[dict[str, Any]]:
+    """What configures a provider: a key, or the address of an engine."""
+    if not issubclass(one, SelfHosted):
+        used = f"The API key of {one.title} ({one.docs_url}); without it that provider is not used."
+        return [{"name": one.key_env, "description": used, "isSecret": True, "isRequired": False}]
+    address = f"The address of your {one.title} ({one.docs_url}); without it that provider is not used."
+    login = f"The Authorization header for what stands before your {one.title}, such as Bearer abc; most need none."
+    return [
+        {"name": one.base_url_env(), "description": address, "isRequired": False},
+        {"name": one.key_env, "description": login, "isSecret": True, "isRequired": False},
+    ]
+
+
 def server_json(text: str) -> str:
     """`server.json` with the variables of the providers' keys and of the settings that stdio has."""
     whole = json.loads(text)
     variables: list[dict[str, Any]] = [
-        {
-            "name": one.key_env,
-            "description": f"The API key of {one.title} ({one.docs_url}); without it that provider is not used.",
-            "isSecret": True,
-            "isRequired": False,
-        }
+        variable
         for one in provider_classes().values()
         if issubclass(one, HttpProvider)
+        for variable in provider_variables(one)
     ]
     for name, field in Settings.model_fields.items():
         description = (field.description or "").replace("`", "")

@@ -16,7 +16,7 @@ from outpaint_mcp.cli.clients import CLIENTS, Machine
 from outpaint_mcp.cli.install import plan_change
 from outpaint_mcp.cli.main import parser_for
 from outpaint_mcp.domain.request import SourceKind
-from outpaint_mcp.providers import HttpProvider, Provider, provider_classes
+from outpaint_mcp.providers import HttpProvider, Provider, SelfHosted, provider_classes
 from outpaint_mcp.sandbox import SEEDS, VENDORS, Fault
 from outpaint_mcp.sandbox.faults import FAULT_DESCRIPTIONS
 from outpaint_mcp.server.client_profiles import profile_of
@@ -57,7 +57,7 @@ def provider_section(name: str, one: type[Provider]) -> str:
     # A list of facts, then what each argument may be.
     facts = {
         "Extends": ", ".join(one.sources),
-        "Key": f"`{one.key_env}`" if issubclass(one, HttpProvider) else "none",
+        **configuration(one),
         "Price": one.price,
         "A daily limit in USD counts": counted(name, one),
         "The original's pixels": one.original,
@@ -73,6 +73,14 @@ def provider_section(name: str, one: type[Provider]) -> str:
                 table([f"for {label}", "what it may be"], ([f"`{f.value}`", words] for f, words in limits.items())),
             ]
     return "\n".join(lines)
+
+
+def configuration(one: type[Provider]) -> dict[str, str]:
+    """By which variables it is configured."""
+    if issubclass(one, SelfHosted):
+        login = f"`{one.key_env}` holds the Authorization header for what stands before it, if anything does"
+        return {"Address": f"`{one.base_url_env()}`; {login}"}
+    return {"Key": f"`{one.key_env}`" if issubclass(one, HttpProvider) else "none"}
 
 
 def counted(name: str, one: type[Provider]) -> str:
@@ -98,8 +106,8 @@ def keys() -> str:
                     f"`{name}`",
                     f"`{one.key_env}`",
                     f"`{name.upper()}_BASE_URL`",
-                    one.base_url,
-                    f"`{name.upper()}_USD_PER_ORDER`",
+                    one.base_url or "none: it is needed",
+                    f"`{name.upper()}_USD_PER_ORDER`" if one.costs_money else "",
                 ]
             )
     return table(["provider", "API key", "address", "default address", "price of an order"], rows)
@@ -342,7 +350,13 @@ def sandbox_vendors() -> str:
     rows = []
     for name, one in VENDORS.items():
         seeds = [f"`{seed.id}`: {seed.what}" for seed in SEEDS if seed.vendor == name and not seed.foreign]
-        rows.append([f"`/{name}`", f"`{one.key}`", "<br>".join(seeds) or "none: it extends your own images"])
+        rows.append(
+            [
+                f"`/{name}`",
+                f"`{one.key}`" if one.key else "none",
+                "<br>".join(seeds) or "none: it extends your own images",
+            ]
+        )
     return table(["path", "key", "finished tasks to extend"], rows)
 
 

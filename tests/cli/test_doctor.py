@@ -255,6 +255,22 @@ def test_a_base_url_that_sends_the_key_unencrypted_is_a_warning(tmp_path: Path, 
     assert "LEGNEXT_BASE_URL" in found[-1].message
 
 
+@pytest.mark.parametrize(
+    ("url", "level", "told"),
+    [
+        (None, Level.OK, "Not used: IOPAINT_BASE_URL is not set"),
+        ("http://127.0.0.1:8080", Level.OK, "names the engine at 127.0.0.1"),
+        ("http://192.168.1.4:8080", Level.OK, "names the engine at 192.168.1.4"),
+        ("http://8.8.8.8:8080", Level.WARNING, "sends images unencrypted to 8.8.8.8"),
+    ],
+)
+def test_an_engine_is_used_by_its_address_and_needs_no_key(
+    tmp_path: Path, url: str | None, level: Level, told: str
+) -> None:
+    (found,) = providers(tmp_path, iopaint=vendor(None, url))
+    assert (found.level, told in found.message) == (level, True)
+
+
 def test_a_provider_that_auto_is_told_to_try_must_be_there_and_have_a_key(tmp_path: Path) -> None:
     found = providers(tmp_path, {"providers": ("piapi", "nobody", "local")}, piapi=vendor(), vtrix=vendor())
     assert [(one.name, one.level) for one in found] == [
@@ -377,7 +393,7 @@ def test_what_cannot_be_read_is_kept_as_a_finding_to_be() -> None:
 async def test_online_every_vendor_is_asked_about_its_key_and_nothing_is_ordered(tmp_path: Path) -> None:
     sandbox = Sandbox(SandboxSettings(balance=1000))
     async with serving(sandbox) as base_url:
-        vendors = {name: vendor(one.key, f"{base_url}/{name}") for name, one in SANDBOX_VENDORS.items()}
+        vendors = {name: vendor(one.key, f"{base_url}/{name}") for name, one in SANDBOX_VENDORS.items() if one.key}
         vendors["bfl"] = vendor(KEY, f"{base_url}/bfl")
         vendors["stability"] = vendor(KEY, "http://127.0.0.1:9")
         classes = {**provider_classes(), "plug-in": Faulty}

@@ -14,6 +14,7 @@ from outpaint_mcp.cli.settings_checks import known_variables
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.self_hosted import SelfHosted
 from outpaint_mcp.settings import Settings
 
 COMMAND = ("/opt/tools/bin/outpaint-mcp",)
@@ -303,7 +304,8 @@ def test_server_json_names_every_key_as_secret_and_every_setting_that_stdio_has(
         for name, one in Settings.model_fields.items()
         if not (one.description or "").startswith("Over HTTP") and not name.startswith(("oauth_", "poll_"))
     }
-    assert variables.keys() - keys == settings.keys()
+    addresses = {one.base_url_env() for one in classes if issubclass(one, SelfHosted)}
+    assert variables.keys() - keys == settings.keys() | addresses
     for name, setting in settings.items():
         assert variables[name]["description"] == (setting.description or "").replace("`", ""), name
         default = None if setting.default_factory is not None else setting.default

@@ -106,6 +106,8 @@ PAINTED: dict[str, list[Any]] = {
     ],
     # stability.md, the answers to an order.
     "stability": [{"image": "aW1hZ2U=", "finish_reason": "SUCCESS", "seed": 343940597}],
+    # iopaint.md: the picture's bytes.
+    "iopaint": [b"image"],
 }
 
 RESULTS: dict[str, list[Any]] = {

@@ -22,16 +22,21 @@ from outpaint_mcp.domain.request import MAX_ZOOM, MIN_ZOOM, AspectRatio, Feature
 from outpaint_mcp.domain.task import ResultImage, Status
 from outpaint_mcp.providers.apimart import Apimart
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.declarations import Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.providers.local.provider import LocalProvider
+from outpaint_mcp.providers.local.workers import Workers
 from outpaint_mcp.providers.registry import BUILT_IN, provider_classes
-from outpaint_mcp.providers.synchronous import SynchronousProvider
+from outpaint_mcp.providers.self_hosted import SelfHosted, Tools
+from outpaint_mcp.providers.self_hosted import build_vendor as build_any
 
 CLASSES = {name: one for name, one in provider_classes().items() if name in BUILT_IN}
 VENDORS = [name for name, one in CLASSES.items() if issubclass(one, HttpProvider)]
+ENGINES = [name for name in VENDORS if CLASSES[name].self_hosted]
+SERVICES = [name for name in VENDORS if name not in ENGINES]
 UUID = "5b0e8b1a-0000-4000-8000-000000000001"
 HOOK = Webhook("https://example.com/hook")
 SECRET_HOOK = replace(HOOK, secret="s")
@@ -69,11 +74,16 @@ async def no_store(data: bytes, client: str) -> ResultImage:
     raise AssertionError("nothing is ordered here")
 
 
-def build(one: type[Provider], folder: Path = Path("nowhere"), key: str | None = "key") -> Provider:
-    if issubclass(one, SynchronousProvider):
-        return one(HttpClient(), keep=no_store, key=key)
+NOWHERE = Path("nowhere")
+
+
+def build(one: type[Provider], folder: Path = NOWHERE, key: str | None = "key") -> Provider:
     if issubclass(one, HttpProvider):
-        return one(HttpClient(), key=key)
+        tools = Tools(HttpClient(), no_store, Canvases(NOWHERE, Workers()))
+        # An engine has an address, and most have no key.
+        engine = issubclass(one, SelfHosted)
+        key, base_url = (None, key and "http://127.0.0.1:9") if engine else (key, None)
+        return build_any(one, tools, key=key, base_url=base_url)
     assert issubclass(one, LocalProvider)
     return one(folder)
 
@@ -120,6 +130,9 @@ def bodies(provider: HttpProvider, order: Order) -> list[tuple[str, Mapping[str,
         order = replace(order, source=replace(order.source, index=1, is_grid=False))
     calls.append(provider.build_submit(order, UPLOADED if provider.uploads else None))
     operation = provider.operation_of(order)
+    if provider.self_hosted:
+        # The canvas is drawn here, as the frame says.
+        return [(call.path, {**(call.json or {}), "canvas": str(order.frame)}) for call in calls]
     files = filter(None, [operation.source.wire, operation.mask]) if operation.multipart else ()
     # An image that is sent on its canvas lies there as the frame says.
     sent = dict.fromkeys(files, str(order.frame) if operation.mask else "the image")
@@ -248,7 +261,7 @@ def beside(body: Any, probe: str) -> set[str]:
     return set().union(*(beside(inner, probe) for inner in body)) if isinstance(body, list) else set()
 
 
-@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("name", SERVICES)
 def test_the_reserved_options_are_what_the_adapter_writes_beside_the_clients_own(name: str) -> None:
     provider = build_vendor(name)
     written: set[str] = set()
@@ -265,7 +278,8 @@ def test_the_reserved_options_are_what_the_adapter_writes_beside_the_clients_own
 
 def test_a_provider_that_writes_no_json_reserves_nothing() -> None:
     for name, one in CLASSES.items():
-        assert bool(one.reserved_options()) == (name in VENDORS)
+        # An engine takes the options that it declares, and no others.
+        assert bool(one.reserved_options()) == (name in SERVICES)
 
 
 @pytest.mark.parametrize("name", VENDORS)
@@ -351,13 +365,15 @@ def test_every_declaration_of_a_vendor_is_there(name: str) -> None:
     provider = build_vendor(name)
     assert re.fullmatch("[A-Z][A-Z0-9_]*", provider.key_env), "it is the name of an environment variable"
     assert build(CLASSES[name]).needs == ()
-    assert build(CLASSES[name], key=None).needs == (provider.key_env,)
-    assert re.fullmatch("https://[^/?#]+[^?#]*[^/]", provider.base_url)
+    needed = f"{name.upper()}_BASE_URL" if name in ENGINES else provider.key_env
+    assert build(CLASSES[name], key=None).needs == (needed,)
+    assert name in ENGINES or re.fullmatch("https://[^/?#]+[^?#]*[^/]", provider.base_url)
     assert provider.docs_url.startswith("https://")
     assert provider.auth_header[1].format(key="key") != provider.auth_header[1], "the key goes into the header"
     assert bool(provider.idempotency_header) == provider.idempotent
     assert all(word == word.lower() for word in provider.statuses), "words are compared in lower case"
-    for operation in (*provider.operations.values(), *provider.variants.values(), *filter(None, [provider.upscale])):
+    operations = (*provider.operations.values(), *provider.variants.values(), *filter(None, [provider.upscale]))
+    for operation in operations if name in SERVICES else ():
         assert operation.path.startswith("/")
         assert operation.source.wire
     if not provider.synchronous:

@@ -13,10 +13,12 @@ from outpaint_mcp.domain.task import Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.http_client import HttpClient, Timeouts
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.local.provider import LocalProvider
-from outpaint_mcp.providers.synchronous import SynchronousProvider
+from outpaint_mcp.providers.local.workers import Workers
+from outpaint_mcp.providers.self_hosted import Tools, build_vendor
 from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
 from outpaint_mcp.storage.store import Store
@@ -30,6 +32,8 @@ VENDORS = tuple(SANDBOX_VENDORS)
 WITH_TASKS = tuple(name for name, vendor in SANDBOX_VENDORS.items() if vendor.seeds)
 """Those that extend finished tasks, of which the sandbox has some; the others extend images only."""
 POLLED = tuple(name for name in VENDORS if not cast(type[HttpProvider], provider_classes()[name]).synchronous)
+ENGINES = tuple(name for name in VENDORS if provider_classes()[name].self_hosted)
+PAID = tuple(name for name in VENDORS if name not in ENGINES)
 NEEDS_UPSCALED = ("apiframe", "apimart", "piapi")
 
 
@@ -82,12 +86,13 @@ async def service_at_sandbox(
         variables = environment(base_url)
         images = ImageLibrary(folder, roots=(folder,), allow_private=True)
         providers: dict[str, Provider] = {}
+        workers = Workers()
+        tools = Tools(client, images.keep_answer, Canvases(folder, workers))
         for name, one in provider_classes().items():
             if issubclass(one, HttpProvider):
-                key, base = variables[one.key_env], variables[f"{name.upper()}_BASE_URL"]
-                more = {"keep": images.keep_answer} if issubclass(one, SynchronousProvider) else {}
-                providers[name] = one(client, key=key, base_url=base, **more)
-        providers["local"] = LocalProvider(folder)
+                key, base = variables.get(one.key_env), variables[f"{name.upper()}_BASE_URL"]
+                providers[name] = build_vendor(one, tools, key=key, base_url=base)
+        providers["local"] = LocalProvider(folder, workers)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
         service = Service(
             store=Store(folder / "store.db", "test"),

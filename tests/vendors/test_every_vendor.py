@@ -24,7 +24,16 @@ from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import SandboxSettings, seed_id
 
-from .service_at_sandbox import NEEDS_UPSCALED, POLLED, VENDORS, WITH_TASKS, arguments_for, service_at_sandbox
+from .service_at_sandbox import (
+    ENGINES,
+    NEEDS_UPSCALED,
+    PAID,
+    POLLED,
+    VENDORS,
+    WITH_TASKS,
+    arguments_for,
+    service_at_sandbox,
+)
 
 
 @pytest.mark.parametrize("vendor", WITH_TASKS)
@@ -193,7 +202,7 @@ async def test_a_sure_rejection_is_an_error_and_no_order(tmp_path: Path, vendor:
         assert at.sandbox.order_count(vendor, "outpaint") == 1
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("vendor", PAID)
 async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Path, vendor: str) -> None:
     placed = 0
     async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
@@ -217,18 +226,38 @@ async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Pat
             assert at.sandbox.order_count(vendor, "outpaint") == placed, fault
 
 
+@pytest.mark.parametrize("vendor", ENGINES)
+async def test_an_engines_lost_answer_costs_nothing_and_may_be_ordered_again(tmp_path: Path, vendor: str) -> None:
+    async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
+        for fault, _ in LOST:
+            if fault["fault"] == "slow":
+                continue  # it may be silent for as long as it draws
+            at.sandbox.faults.clear()
+            at.fault(vendor, "submit", **fault)
+            task = await at.order(vendor, repeat=True)
+            if at.service._providers[vendor].idempotent:
+                assert task.status is Status.SUCCEEDED, fault
+                continue
+            assert task.status is Status.FAILED, fault
+            assert task.failure is not None
+            assert task.failure.code in ("provider_unavailable", "unexpected_response")
+            assert "pay" not in task.next
+            again = await at.order(vendor)
+            assert (again.id != task.id, again.status) == (True, Status.SUCCEEDED)
+
+
 async def test_a_daily_limit_in_usd_refuses_what_exceeds_it_and_a_price_that_nobody_knows(tmp_path: Path) -> None:
     async with service_at_sandbox(tmp_path, daily_limits=DailyLimits(usd=0.001)) as at:
-        for vendor in VENDORS:
+        for vendor in PAID:
             with pytest.raises(BudgetExceededError) as refused:
                 await at.order(vendor)
             assert (
                 f"{vendor.upper()}_USD_PER_ORDER" in f"{refused.value}" or "this order costs $0." in f"{refused.value}"
             )
         assert not at.sandbox.requests(action="submit")
-    prices = dict.fromkeys(VENDORS, 0.25)
+    prices = dict.fromkeys(PAID, 0.25)
     async with service_at_sandbox(tmp_path, daily_limits=DailyLimits(usd=0.2), prices=prices) as at:
-        for vendor in VENDORS:
+        for vendor in PAID:
             with pytest.raises(BudgetExceededError, match=r"this order costs \$0.25"):
                 await at.order(vendor)
         assert not at.sandbox.requests(action="submit")

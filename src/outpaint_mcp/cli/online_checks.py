@@ -14,6 +14,7 @@ from outpaint_mcp.domain.task import ResultImage
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.self_hosted import SelfHosted
 from outpaint_mcp.providers.synchronous import SynchronousProvider
 from outpaint_mcp.settings import VendorSettings
 
@@ -35,6 +36,8 @@ async def check_accounts(
             vendor = vendors.get(name)
             if not isinstance(vendor, VendorSettings) or not issubclass(kind, HttpProvider) or not vendor.api_key:
                 continue
+            if issubclass(kind, SelfHosted):
+                continue  # there is no account
             key = vendor.api_key.get_secret_value()
             if not key:
                 continue

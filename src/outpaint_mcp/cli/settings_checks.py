@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 from outpaint_mcp.cli.findings import Finding, Level, problem, warning
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.images.addresses import is_address, is_private
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.self_hosted import SelfHosted
 from outpaint_mcp.settings import Settings, VendorSettings
 from outpaint_mcp.web.token_file import TokenFile, token_names
 
@@ -135,12 +137,17 @@ def check_providers(
         if vendor is None or isinstance(vendor, ConfigurationError) or not issubclass(kind, HttpProvider):
             continue
         key = vendor.api_key.get_secret_value() if vendor.api_key else ""
-        if not key:
+        is_engine = issubclass(kind, SelfHosted)
+        if not (vendor.base_url if is_engine else key):
+            needed = kind.base_url_env() if issubclass(kind, SelfHosted) else kind.key_env
             if name in chosen:
-                message = f"OUTPAINT_PROVIDERS names it, but {kind.key_env} is not set."
-                found.append(warning(name, message, f"Set {kind.key_env}, or leave {name} out."))
+                message = f"OUTPAINT_PROVIDERS names it, but {needed} is not set."
+                found.append(warning(name, message, f"Set {needed}, or leave {name} out."))
             else:
-                found.append(Finding(name, Level.OK, f"Not used: {kind.key_env} is not set."))
+                found.append(Finding(name, Level.OK, f"Not used: {needed} is not set."))
+            continue
+        if is_engine:
+            found.append(_check_engine_url(name, vendor.base_url or ""))
             continue
         flaw = flaw_in_key(key)
         if flaw is not None:
@@ -197,6 +204,16 @@ def _check_base_url(name: str, url: str) -> Finding:
         message = f"{variable} sends the key unencrypted to {host}."
         return warning(name, message, "Use https, unless the connection is protected otherwise.")
     return Finding(name, Level.OK, f"{variable} sends its orders to {host} instead of {name}.")
+
+
+def _check_engine_url(name: str, url: str) -> Finding:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    variable = f"{_prefix(name)}BASE_URL"
+    if parts.scheme == "http" and is_address(host) and not is_private(host):
+        message = f"{variable} sends images unencrypted to {host}."
+        return warning(name, message, "Use https, unless the connection is protected otherwise.")
+    return Finding(name, Level.OK, f"{variable} names the engine at {host}.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -39,11 +39,12 @@ from outpaint_mcp.providers.answers import (
 )
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.bria_canvas import bria_frame, check_bria_options
-from outpaint_mcp.providers.calls import ApiCall, UploadFile
+from outpaint_mcp.providers.calls import ApiCall, Endpoint, UploadFile
 from outpaint_mcp.providers.canvas_limits import CanvasLimits
 from outpaint_mcp.providers.canvases import Canvases, DrawnCanvas
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
 from outpaint_mcp.providers.flux_fill import FLUX_FILL_RATIO, FLUX_FILL_ZOOM, flux_fill_frame
+from outpaint_mcp.providers.held_orders import Held, HeldOrders
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
@@ -73,11 +74,14 @@ __all__ = [
     "ContentRejectedError",
     "Cost",
     "DrawnCanvas",
+    "Endpoint",
     "EngineOptions",
     "Failure",
     "Feature",
     "Frame",
     "FrameFields",
+    "Held",
+    "HeldOrders",
     "HttpClient",
     "HttpProvider",
     "Id",

@@ -39,6 +39,8 @@ def find_message(body: Any) -> str:
     for listed in (body.get("detail"), body.get("errors")):
         if isinstance(listed, list) and (told := "; ".join(filter(None, map(_item_message, listed[:MAX_ITEMS])))):
             return told
+    if exception := _exception(body):
+        return _text(body, "detail") or ": ".join(filter(None, exception))
     if isinstance(body.get("error"), str) and body["error"].strip():
         return str(body["error"]).strip()
     for inner in _inside(body):
@@ -51,6 +53,12 @@ def find_message(body: Any) -> str:
             details = _text(body, "details")
             return f"{text}; {details}" if details else text
     return ""
+
+
+def _exception(body: dict[str, Any]) -> tuple[str, str] | None:
+    """The name of an exception and its words, as the engines of the web UIs' family tell them (November 2026)."""
+    name, words = body.get("error"), body.get("errors")
+    return (name.strip(), words.strip()) if isinstance(name, str) and isinstance(words, str) else None
 
 
 def _text(body: dict[str, Any], key: str) -> str:
@@ -70,6 +78,9 @@ def find_code(body: Any) -> str | None:
         code = body.get(key)
         if isinstance(code, int | str) and not isinstance(code, bool) and code not in (0, "", "0"):
             return str(code)
+    if exception := _exception(body):
+        # FastAPI's own carries a status and says nothing more.
+        return None if exception[0] in ("", "HTTPException") else exception[0]
     match body.get("detail"):
         case [{"type": str(kind)}, *_]:
             return kind

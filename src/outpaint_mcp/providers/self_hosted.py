@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError
 from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.domain.order import StepName
+from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.provider_info import Original, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
@@ -29,10 +29,13 @@ from outpaint_mcp.providers.declarations import Argument, Operation
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.local.plan import MAX_PIXELS
+from outpaint_mcp.providers.local.workers import seed_of
 from outpaint_mcp.providers.synchronous import KeepImage, SynchronousProvider
 
 LOOKUP_SECONDS: Final = 2.0
 LOOKUP_VALID_SECONDS: Final = 60.0
+_SEEDS: Final = 2**31
+"""Seeds below this are taken everywhere."""
 _AUTHORIZATION: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]* [!-~]+")
 
 
@@ -110,14 +113,14 @@ class SelfHosted(HttpProvider):
             canvas=CanvasLimits(max_pixels=MAX_PIXELS),
         )
 
-    @property
-    def base_url_env(self) -> str:
+    @classmethod
+    def base_url_env(cls) -> str:
         """The environment variable of its address."""
-        return f"{self.name.upper()}_BASE_URL"
+        return f"{cls.name.upper()}_BASE_URL"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return () if self._base_url else (self.base_url_env,)
+        return () if self._base_url else (self.base_url_env(),)
 
     @property
     def leaves_owner(self) -> bool:
@@ -147,7 +150,7 @@ class SelfHosted(HttpProvider):
     def _auth(self) -> tuple[dict[str, str], tuple[str, ...]]:
         if not self._base_url:
             raise ConfigurationError(
-                f"{self.title} needs the environment variable {self.base_url_env}.",
+                f"{self.title} needs the environment variable {self.base_url_env()}.",
                 "Have the operator set it to the engine's address, or use another provider.",
             )
         password = urlsplit(self._base_url).password
@@ -184,6 +187,11 @@ class SelfHosted(HttpProvider):
                 f"provider_options.{'.'.join(map(str, problem['loc']))} does not fit {self.title}.",
                 f"It takes {self.options.in_words()}.",
             ) from None
+
+    @staticmethod
+    def seed_for(order: Order, asked: int | None) -> int:
+        """The seed that was asked for, or else one of the task's own: ordered again, it is another."""
+        return seed_of(order.key.encode()) % _SEEDS if asked is None else asked
 
     @staticmethod
     def size_notes(working: WorkingCanvas, frame: Frame) -> tuple[str, ...]:

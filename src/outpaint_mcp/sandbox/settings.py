@@ -35,7 +35,7 @@ class SandboxSettings:
     """Unix time in seconds. States are computed from it, so a clock moved by hand moves the tasks."""
 
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    """How the fault `slow` waits."""
+    """How the fault `slow` waits, and an engine while it draws."""
 
     balance: float = 1_000_000.0
     """What each account holds at the start, in the vendor's own unit (points, credits, USD)."""
@@ -48,6 +48,9 @@ class SandboxSettings:
 
     piapi_temporary_urls: bool = True
     """False leaves the URLs of the single images out, as PiAPI does on some plans."""
+
+    iopaint_model: str = "runwayml/stable-diffusion-inpainting"
+    """The model that IOPaint runs, one of those in its file; `lama` and `cv2` take no prompt."""
 
     max_tasks: int = 20_000
     """Tasks kept per vendor; beyond it the oldest is forgotten."""

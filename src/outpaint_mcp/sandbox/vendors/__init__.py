@@ -13,6 +13,7 @@ from outpaint_mcp.sandbox.vendors.base import Vendor
 from outpaint_mcp.sandbox.vendors.bfl import Bfl
 from outpaint_mcp.sandbox.vendors.bria import Bria
 from outpaint_mcp.sandbox.vendors.fal import Fal
+from outpaint_mcp.sandbox.vendors.iopaint import IOPaint
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.openai import OpenAI
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
@@ -32,6 +33,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Replicate,
     Stability,
     OpenAI,
+    IOPaint,
 )
 
 VENDORS: Mapping[str, type[Vendor]] = MappingProxyType({vendor.name: vendor for vendor in _CLASSES})

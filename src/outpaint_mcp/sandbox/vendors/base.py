@@ -32,8 +32,8 @@ from outpaint_mcp.sandbox.vendors.bodies import (
 from outpaint_mcp.sandbox.vendors.input_images import InputImages
 from outpaint_mcp.sandbox.webhooks import ScheduledWebhook, WebhookRequest, Webhooks
 
-Action = Literal["submit", "upscale", "imagine", "upload", "poll", "image", "cancel", "balance"]
-"""What a request is for."""
+Action = Literal["submit", "upscale", "imagine", "upload", "poll", "image", "cancel", "balance", "about"]
+"""What a request is for; ``about`` asks an engine what it is and has."""
 
 _LONGEST_KEPT = 8192
 FAILURE_IN_SCOPE = "outpaint_mcp.sandbox.failure"
@@ -109,8 +109,9 @@ class Vendor(ABC):
     """One vendor's protocol."""
 
     name: ClassVar[str]
-    key: ClassVar[str]
-    key_header: ClassVar[str]
+    key: ClassVar[str] = ""
+    """Empty for an engine that asks for none."""
+    key_header: ClassVar[str] = "authorization"
     key_prefix: ClassVar[str] = ""
     statuses: ClassVar[Statuses]
     seeds: ClassVar[tuple[Seed, ...]] = ()
@@ -137,7 +138,8 @@ class Vendor(ABC):
     def environment(cls, base_url: str) -> dict[str, str]:
         """The settings of outpaint-mcp that point this vendor's adapter at `base_url`."""
         name = cls.name.upper()
-        return {f"{name}_BASE_URL": base_url, cls.key_env or f"{name}_API_KEY": cls.key}
+        keys = {cls.key_env or f"{name}_API_KEY": cls.key} if cls.key else {}
+        return {f"{name}_BASE_URL": base_url, **keys}
 
     @abstractmethod
     def operations(self) -> list[Operation]:
@@ -216,7 +218,9 @@ class Vendor(ABC):
         return self.rejection(RejectedError(status, "No such endpoint, or not with this method"))
 
     def is_authorized(self, header: str | None) -> bool:
-        """Whether `header`, the value of the key's header, holds the vendor's key."""
+        """Whether `header`, the value of the key's header, holds the vendor's key, if it wants one."""
+        if not self.key:
+            return True
         expected = f"{self.key_prefix}{self.key}".encode()
         return header is not None and hmac.compare_digest(header.encode(), expected)
 

@@ -1,0 +1,226 @@
+"""An engine that answers an order with its images, minutes later: the connection is held here, and the task polled.
+
+It refuses at once what it refuses. Whatever else goes wrong ends the task: nothing was paid, so nothing is in doubt.
+"""
+
+import contextlib
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, TypeVar
+
+import anyio
+import anyio.abc
+
+from outpaint_mcp.domain.errors import (
+    AuthenticationError,
+    OrderUnconfirmedError,
+    OutpaintError,
+    ProviderUnavailableError,
+    UnexpectedResponseError,
+)
+from outpaint_mcp.domain.frame import Frame
+from outpaint_mcp.domain.order import Order
+from outpaint_mcp.domain.task import Cost, Failure, Status, TaskUpdate
+from outpaint_mcp.domain.working_canvas import WorkingCanvas
+from outpaint_mcp.providers.calls import ApiCall, Endpoint, quoted
+from outpaint_mcp.providers.http_client import HttpClient
+from outpaint_mcp.providers.rejections import find_code, find_message, rejection
+from outpaint_mcp.providers.self_hosted import SelfHosted
+from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
+
+logger = logging.getLogger(__name__)
+
+REFUSES_WITHIN: Final = 2.0
+"""Seconds after which an order that was sent is taken to be drawn."""
+WATCH_SECONDS: Final = 0.5
+REMEMBERED: Final = 100
+"""Orders that are done and may be polled once more."""
+
+T = TypeVar("T")
+
+
+class EngineFailedError(ProviderUnavailableError):
+    """The engine answered that it broke over the order, which may break it again."""
+
+    retryable = False
+
+
+@dataclass(slots=True)
+class Held:
+    """An order in the hands of an engine: how it stands, and whether that can be told.
+
+    Args:
+        order: the order.
+        frame: where its image lies.
+        endpoint: the engine.
+        update: how it stands.
+        known: set once it is taken, or will not be.
+        refusal: why it was not taken.
+    """
+
+    order: Order
+    frame: Frame
+    endpoint: Endpoint
+    update: TaskUpdate
+    known: anyio.Event = field(default_factory=anyio.Event)
+    refusal: OutpaintError | None = None
+
+    def stands(self, status: Status, progress: float | None = None) -> None:
+        """It is in this state now; progress is 0-100."""
+        self.update = replace(self.update, status=status, progress=progress)
+
+
+class HeldOrders(SelfHosted, SynchronousProvider):
+    """An engine whose answer to an order is the image. Its file says how one is drawn (`draw`).
+
+    One order at a time is drawn (`turn`): engines keep a line or get in each other's way.
+    """
+
+    order_seconds: ClassVar[float | None] = 1800.0
+    first_poll = poll_interval = 1.0
+
+    def __init__(self, client: HttpClient, **more: Any) -> None:
+        super().__init__(client, **more)
+        self._held: dict[str, Held] = {}
+        self._turn = anyio.Lock()
+        self._group: anyio.abc.TaskGroup | None = None
+
+    @abstractmethod
+    async def draw(self, held: Held) -> TaskUpdate:
+        """Have an order drawn to its end.
+
+        Raises:
+            OutpaintError: it was not taken, or the answer was lost.
+        """
+
+    async def watch(self, held: Held) -> None:
+        """Look how far an order is that is being drawn; called again and again.
+
+        Raises:
+            OutpaintError: nobody answers.
+        """
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as self._group:
+            yield
+            # Connections end; what the engine still draws is nobody's.
+            self._group.cancel_scope.cancel()
+        self._group = None
+
+    async def start(self, order: Order) -> TaskUpdate:
+        if self._group is None or order.frame is None:
+            raise RuntimeError("an engine draws input images, and only inside running()")
+        done = [key for key, held in self._held.items() if held.update.status.is_final]
+        for key in done[:-REMEMBERED]:
+            del self._held[key]
+        held = Held(order, order.frame, self._endpoint(order), TaskUpdate(Status.QUEUED, order.key))
+        self._held[order.key] = held
+        self._group.start_soon(self._hold, held)
+        await held.known.wait()
+        if held.refusal is not None:
+            del self._held[order.key]
+            raise held.refusal
+        return held.endpoint.tidied(held.update)
+
+    async def _hold(self, held: Held) -> None:
+        error: OutpaintError
+        key = held.order.key
+        try:
+            held.update = await self.draw(held)
+        except OrderUnconfirmedError as lost:
+            error = lost.__cause__ if isinstance(lost.__cause__, OutpaintError) else lost
+            held.update = self.failed(key, error)
+        except OutpaintError as refused:
+            held.refusal, held.update = refused, self.failed(key, refused)
+        except Exception:
+            logger.exception("drawing the order %s failed", key)
+            error = ProviderUnavailableError(f"The order to {self.title} broke off on this side.")
+            held.update = self.failed(key, error)
+        held.known.set()
+
+    @staticmethod
+    def failed(remote_id: str, error: OutpaintError) -> TaskUpdate:
+        """The end of an order over an error."""
+        advice = "" if error.advice == error.default_advice else f" {error.advice}"
+        failure = Failure(
+            code=error.code,
+            message=f"{error.message}{advice}",
+            provider_code=error.provider_code,
+            retryable=error.retryable,
+        )
+        return TaskUpdate(Status.FAILED, remote_id, failure=failure)
+
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
+        held = self._held.get(remote_id)
+        if held is not None:
+            return held.endpoint.tidied(held.update)
+        message = f"This program stopped while it waited for {self.title}, whose answer is lost."
+        return self.failed(remote_id, ProviderUnavailableError(message, "Nothing was paid."))
+
+    @contextlib.asynccontextmanager
+    async def turn(self, held: Held) -> AsyncIterator[None]:
+        """While it is this order's turn."""
+        if self._turn.locked():
+            held.known.set()
+        async with self._turn:
+            held.stands(Status.RUNNING, 0)
+            yield
+
+    async def answered(self, held: Held, call: ApiCall, parse: Callable[[Any], T]) -> T:
+        """What `parse` makes of the engine's answer to an order, which is watched meanwhile. Raises as `draw` does."""
+        outcome: T | OutpaintError
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._taken_later, held)
+            group.start_soon(self._watched, held)
+            try:
+                outcome = await self._placed(held.endpoint, call, held.order, parse)
+            except OutpaintError as error:
+                outcome = error
+            group.cancel_scope.cancel()
+        if isinstance(outcome, OutpaintError):
+            raise outcome
+        return outcome
+
+    async def _taken_later(self, held: Held) -> None:
+        await self._sleep(REFUSES_WITHIN)
+        held.known.set()
+
+    async def _watched(self, held: Held) -> None:
+        while True:
+            with contextlib.suppress(OutpaintError):
+                await self.watch(held)
+            await self._sleep(WATCH_SECONDS)
+
+    async def finished(self, held: Held, painted: Painted, working: WorkingCanvas) -> TaskUpdate:
+        """The end of an order whose images are there: stored, and of the shape that was to be drawn."""
+        update = await self._stored(held.order, painted)
+        for image in update.images:
+            if image.width is None or image.height is None:
+                continue
+            if abs(image.width * working.padded_height / working.padded_width - image.height) > 1:
+                message = (
+                    f"{self.title} answered with {image.width}x{image.height} pixels in place of "
+                    f"{working.padded_width}x{working.padded_height}."
+                )
+                return self.failed(held.order.key, UnexpectedResponseError(message))
+        return replace(update, reference=working.reference, cost=Cost(amount=0, unit="USD", usd=0))
+
+    def read_error(self, status: int, body: Any) -> OutpaintError | None:
+        """An engine that breaks over an order says why; what stands before it asks for a login of its own."""
+        if status == 401:
+            advice = (
+                f"Have the operator set {self.key_env} to what stands before it asks for, such as “Basic ” and "
+                "user:password in base64."
+            )
+            return rejection(AuthenticationError, self.title, body, advice)
+        if status != 500:
+            return super().read_error(status, body)
+        code, message = find_code(body), find_message(body)
+        if "out of memory" in message.lower():
+            advice = "Free memory there (other programs, a smaller model), or order fewer variants."
+            return EngineFailedError(f"{self.title} is out of memory.", advice, provider_code=code)
+        told = f": {quoted(message)}." if message else ", and says no more."
+        return EngineFailedError(f"{self.title} failed over the order{told}", provider_code=code)
