@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.request import AspectRatio
@@ -175,6 +176,35 @@ def test_an_enclosed_subject_is_not_repeated() -> None:
     picture = drawn(pixels, canvas, "balanced").astype(int)
     picture[canvas.y : canvas.y + 200, canvas.x : canvas.x + 200] = 150
     assert ((picture[..., 0] - picture[..., 1]) > 60).mean() < 0.001
+
+
+@pytest.mark.parametrize(("colour", "texture"), [((200, 30, 20), 12), ((30, 70, 200), 25)])
+def test_no_piece_is_copied_of_an_object_that_nearly_touches_the_border(
+    colour: tuple[int, ...], texture: float
+) -> None:
+    """It lies partly on a shadow that the border cuts, on a coarse texture that can only be copied."""
+    rng = np.random.default_rng(0)
+    stones = np.clip(150 + rng.normal(0, texture, (173, 256)), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(stones).resize((512, 346)).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((70, -12, 340, 200), fill=(55, 55, 58))
+    pen.ellipse((110, 20, 509, 343), fill=colour)
+    pixels = np.clip(np.asarray(picture) + rng.normal(0, 4, (346, 512, 3)), 0, 255).astype(np.uint8)
+    canvas = zoomed(pixels)
+    result = drawn(pixels, canvas).astype(int)
+    result[canvas.y : canvas.y + 346, canvas.x : canvas.x + 512] = 0
+    assert (result.max(-1) - result.min(-1) > 60).mean() < 0.001
+
+
+def test_a_rim_along_a_side_is_not_continued(landscape: Landscape) -> None:
+    """Neither where ground is drawn (the sky) nor where patches are copied (the meadow)."""
+    pixels = landscape(240, 180)
+    rimmed = pixels.copy()
+    rimmed[:2], rimmed[-2:] = rimmed[:2] // 2, rimmed[-2:] // 2
+    canvas = zoomed(pixels)
+    with_rim, without = (drawn(which, canvas).astype(float) for which in (rimmed, pixels))
+    for rows in (slice(canvas.y - 20, canvas.y), slice(canvas.y + pixels.shape[0], canvas.y + pixels.shape[0] + 20)):
+        assert np.abs(with_rim[rows].mean((0, 1)) - without[rows].mean((0, 1))).max() < 5
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another(landscape: Landscape) -> None:

@@ -15,11 +15,13 @@ from outpaint_mcp.domain.task import Confidence
 from outpaint_mcp.providers.local.complete import Flags, OffsetField, complete, open_sides
 from outpaint_mcp.providers.local.confidence import confidence_of, worst
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
+from outpaint_mcp.providers.local.enclosed import without_enclosed
 from outpaint_mcp.providers.local.ground import Ground
-from outpaint_mcp.providers.local.kind import kind_of
+from outpaint_mcp.providers.local.kind import Kind, kind_of
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.recolour import colour_correction
 from outpaint_mcp.providers.local.render import render
+from outpaint_mcp.providers.local.rim import without_rim
 from outpaint_mcp.providers.local.subject import Pixels
 from outpaint_mcp.providers.local.transparency import (
     continue_shadow,
@@ -168,7 +170,10 @@ def _extend_once(
     if min(height, width) < _SMALLEST:
         below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
         return np.pad(pixels, ((canvas.y, below), (canvas.x, beyond), (0, 0)), mode="edge")
-    ground = Ground(pixels, canvas, open_sides(height, width, canvas), kind_of(pixels), pencil.seed)
+    original, sides, kind = pixels, open_sides(height, width, canvas), kind_of(pixels)
+    if kind is Kind.PHOTOGRAPH:
+        pixels = without_enclosed(without_rim(pixels, sides), sides)
+    ground = Ground(pixels, canvas, sides, kind, pencil.seed)
     copied_from: OffsetField | None = None
     if ground.suffices:
         drawn = np.empty((canvas.height, canvas.width, pixels.shape[2]), np.uint8)
@@ -191,7 +196,7 @@ def _extend_once(
             colours = copied + (colours - copied) * opacity[..., None]
         area[...] = np.clip(colours + 0.5, 0, 255)
         progress(0.95 + 0.05 * rows.stop / canvas.height)
-    drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
+    drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = original
     return drawn
 
 

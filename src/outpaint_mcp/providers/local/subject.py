@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 
 _THUMBNAIL = 64
 _NOISE = 4.0  # a colour step, in grey levels, that is no edge of anything
+_SETTLED = 0.5  # grey levels that another round would change
 _OPENING = 3  # cells: smaller specks (stars, blossoms) are texture, not subjects
 _TEXTURE_SIDE = 160
 _TEXTURE_SOURCE_SIDE = 1024  # bounds memory: finer gradients than this play no part in the search
@@ -40,8 +41,7 @@ def subject_map(pixels: Pixels, sides: OpenSides) -> Floats:
     height, width = pixels.shape[:2]
     scale = _THUMBNAIL / max(height, width)
     thumbnail = shrink(pixels, max(8, round(width * scale)), max(8, round(height * scale))).astype(np.float32)
-    colours = np.concatenate([thumbnail[..., :3] @ _LUMA_CHROMA.T, thumbnail[..., 3:]], -1)
-    distance = _geodesic(colours, sides)
+    distance = geodesic(luma_chroma(thumbnail), sides)
     relative = np.clip(distance / (np.quantile(distance, 0.95) + 20), 0, 1)
     opened = Image.fromarray((relative * 255).astype(np.uint8))
     opened = opened.filter(ImageFilter.MinFilter(_OPENING)).filter(ImageFilter.MaxFilter(_OPENING))
@@ -50,7 +50,13 @@ def subject_map(pixels: Pixels, sides: OpenSides) -> Floats:
     return result
 
 
-def _geodesic(colours: Floats, sides: OpenSides) -> Floats:
+def luma_chroma(colours: Floats) -> Floats:
+    """Colours in which distances are more like those that are seen. An alpha stays as it is."""
+    return np.concatenate([colours[..., :3] @ _LUMA_CHROMA.T, colours[..., 3:]], -1)
+
+
+def geodesic(colours: Floats, sides: OpenSides) -> Floats:
+    """The least sum of colour steps on any way from the sides that grow to each cell, in grey levels."""
     distance = np.full(colours.shape[:2], 1e9, np.float32)
     for is_open, edge in (
         (sides.top, distance[0]),
@@ -60,15 +66,18 @@ def _geodesic(colours: Floats, sides: OpenSides) -> Floats:
     ):
         if is_open:
             edge[:] = 0
-    down = np.maximum(np.linalg.norm(np.diff(colours, axis=0), axis=-1) - _NOISE, 0)
-    across = np.maximum(np.linalg.norm(np.diff(colours, axis=1), axis=-1) - _NOISE, 0)
+    upright, level = (
+        np.pad(np.cumsum(np.maximum(np.linalg.norm(np.diff(colours, axis=axis), axis=-1) - _NOISE, 0), axis), padding)
+        for axis, padding in ((0, ((1, 0), (0, 0))), (1, ((0, 0), (1, 0))))
+    )
     while True:
         before = distance.copy()
-        np.minimum(distance[1:], distance[:-1] + down, out=distance[1:])
-        np.minimum(distance[:-1], distance[1:] + down, out=distance[:-1])
-        np.minimum(distance[:, 1:], distance[:, :-1] + across, out=distance[:, 1:])
-        np.minimum(distance[:, :-1], distance[:, 1:] + across, out=distance[:, :-1])
-        if np.array_equal(before, distance):
+        # Along a row (or column) the way to each cell is the least of the ways to the cells before it.
+        for axis, steps in ((0, upright), (1, level)):
+            back = (*(slice(None),) * axis, slice(None, None, -1))
+            distance = np.minimum.accumulate(distance - steps, axis) + steps
+            distance = np.minimum.accumulate((distance + steps)[back], axis)[back] - steps
+        if np.abs(before - distance).max() < _SETTLED:
             return distance
 
 
