@@ -95,8 +95,11 @@ def provider_variables(one: type[HttpProvider]) -> list[dict[str, Any]]:
         return [{"name": one.key_env, "description": used, "isSecret": True, "isRequired": False}]
     address = f"The address of your {one.title} ({one.docs_url}); without it that provider is not used."
     login = f"The Authorization header for what stands before your {one.title}, such as Bearer abc; most need none."
+    named = "The file of your own workflow, exported in the API format, with titled nodes; by default a built-in graph."
+    workflow = {"name": one.workflow_env(), "description": named, "format": "filepath", "isRequired": False}
     return [
         {"name": one.base_url_env(), "description": address, "isRequired": False},
+        *([workflow] if one.takes_workflow else []),
         {"name": one.key_env, "description": login, "isSecret": True, "isRequired": False},
     ]
 

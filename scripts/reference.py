@@ -79,7 +79,8 @@ def configuration(one: type[Provider]) -> dict[str, str]:
     """By which variables it is configured."""
     if issubclass(one, SelfHosted):
         login = f"`{one.key_env}` holds the Authorization header for what stands before it, if anything does"
-        return {"Address": f"`{one.base_url_env()}`; {login}"}
+        workflow = {"Workflow of your own": f"`{one.workflow_env()}`"} if one.takes_workflow else {}
+        return {"Address": f"`{one.base_url_env()}`; {login}", **workflow}
     return {"Key": f"`{one.key_env}`" if issubclass(one, HttpProvider) else "none"}
 
 

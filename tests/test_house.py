@@ -139,10 +139,10 @@ from outpaint_mcp.bootstrap import build_service
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.tasks.resolver import Resolver, Source
-import os
+import os, anyio
 os.environ["ACME_TOKEN"] = "key"
 service, _, _ = build_service(Settings())
-(acme,) = (one for one in service.list_providers() if one.name == "acme")
+(acme,) = (one for one in anyio.run(service.list_providers) if one.name == "acme")
 assert acme.configured
 assert set(acme.features["picture"]) == {"zoom", "prompt", "provider_options"}
 provider = service._providers["acme"]

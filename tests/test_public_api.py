@@ -47,7 +47,7 @@ async def test_a_server_of_one_s_own_extends_an_image(tmp_path: Path, era: str) 
 
 async def test_the_service_is_used_without_mcp(tmp_path: Path) -> None:
     async with open_service(settings_for(tmp_path)) as service:
-        assert "local" in [one.name for one in service.list_providers() if one.configured]
+        assert "local" in [one.name for one in await service.list_providers() if one.configured]
 
 
 def example() -> ModuleType:

@@ -108,7 +108,7 @@ def build_providers(
             vendor = read_vendor_settings(name, found.key_env, keys)
             key = vendor.api_key.get_secret_value() if vendor.api_key else None
             tools = Tools(client, images.keep_answer, canvases)
-            built[name] = build_vendor(found, tools, key=key, base_url=vendor.base_url)
+            built[name] = build_vendor(found, tools, key=key, base_url=vendor.base_url, workflow=vendor.workflow)
         else:
             built[name] = found()
     return built

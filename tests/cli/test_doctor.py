@@ -22,7 +22,7 @@ from outpaint_mcp.cli.doctor import (
     examine,
 )
 from outpaint_mcp.cli.findings import NO_VENDOR_CONTACTED, Finding, Level, as_json, as_text, exit_code
-from outpaint_mcp.cli.online_checks import check_accounts
+from outpaint_mcp.cli.online_checks import check_accounts, check_engines
 from outpaint_mcp.cli.settings_checks import (
     check_file_roots,
     check_providers,
@@ -38,6 +38,7 @@ from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.providers.stability import Stability
 from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
 from outpaint_mcp.sandbox import Sandbox, SandboxSettings, serving
+from outpaint_mcp.sandbox.vendors.comfyui import ComfyUI
 from outpaint_mcp.settings import VendorSettings, child_environment
 from outpaint_mcp.web.token_file import add_token
 
@@ -46,10 +47,12 @@ from ..serving import picture, settings_for
 KEY = "afk_0123456789abcdef0123456789abcdef"
 
 
-def vendor(key: str | None = None, base_url: str | None = None, usd: float | None = None) -> VendorSettings:
+def vendor(
+    key: str | None = None, base_url: str | None = None, usd: float | None = None, workflow: Path | None = None
+) -> VendorSettings:
     # Not read from the environment of whoever runs the tests.
     return VendorSettings.model_construct(
-        api_key=None if key is None else SecretStr(key), base_url=base_url, usd_per_order=usd
+        api_key=None if key is None else SecretStr(key), base_url=base_url, usd_per_order=usd, workflow=workflow
     )
 
 
@@ -423,3 +426,35 @@ class Faulty(Stability):
 
     def parse_account(self, body: Any) -> Balance:
         raise KeyError(KEY)
+
+
+async def test_an_engine_of_ones_own_is_asked_what_it_is_and_has(tmp_path: Path) -> None:
+    sandbox = Sandbox(SandboxSettings())
+    engine = sandbox.vendors["comfyui"]
+    assert isinstance(engine, ComfyUI)
+
+    async def found(base_url: str, **more: Any) -> Finding:
+        (one,) = await check_engines({"comfyui": vendor(None, base_url, **more)}, provider_classes())
+        return one
+
+    async with serving(sandbox) as base_url:
+        well = await found(f"{base_url}/comfyui")
+        assert (well.level, well.advice) == (Level.OK, "")
+        assert well.message == (
+            "ComfyUI 0.27.0 on cpu, 24 GB has the models 512-inpainting-ema.safetensors. It draws by inpaint "
+            "checkpoint with 512-inpainting-ema.safetensors."
+        )
+        engine.choices = {}
+        bare = await found(f"{base_url}/comfyui")
+        assert (bare.level, "512-inpainting-ema.safetensors in models/checkpoints" in bare.advice) == (
+            Level.PROBLEM,
+            True,
+        )
+        wrong = await found(f"{base_url}/comfyui", workflow=tmp_path / "none.json")
+        assert (wrong.level, "COMFYUI_WORKFLOW names cannot be read" in wrong.message) == (Level.PROBLEM, True)
+    down = await found("http://127.0.0.1:9")
+    assert (down.level, "cannot be reached" in down.message) == (Level.WARNING, True)
+    assert "start ComfyUI" in down.advice
+    public = await found("http://203.0.114.9:8188")
+    assert (public.level, "was not asked" in public.message) == (Level.OK, True)
+    sandbox.close()

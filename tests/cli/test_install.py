@@ -304,8 +304,9 @@ def test_server_json_names_every_key_as_secret_and_every_setting_that_stdio_has(
         for name, one in Settings.model_fields.items()
         if not (one.description or "").startswith("Over HTTP") and not name.startswith(("oauth_", "poll_"))
     }
-    addresses = {one.base_url_env() for one in classes if issubclass(one, SelfHosted)}
-    assert variables.keys() - keys == settings.keys() | addresses
+    engines = [one for one in classes if issubclass(one, SelfHosted)]
+    own = {one.base_url_env() for one in engines} | {one.workflow_env() for one in engines if one.takes_workflow}
+    assert variables.keys() - keys == settings.keys() | own
     for name, setting in settings.items():
         assert variables[name]["description"] == (setting.description or "").replace("`", ""), name
         default = None if setting.default_factory is not None else setting.default

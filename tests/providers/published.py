@@ -46,7 +46,32 @@ def prediction(status: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def comfyui_history(word: str, *messages: list[Any], **images: list[dict[str, str]]) -> dict[str, Any]:
+    """ComfyUI's history of a prompt: what 0.27.0 answered, its graph shortened."""
+    prompt_id = "3b9be68b-23f9-42d0-95e8-117e54165277"
+    saver = {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "outpaint-mcp/op-1"}}
+    extra = {"client_id": "975b6574-2f22-4cef-993a-131a80ddc57c", "create_time": 1795641310197}
+    told = [
+        ["execution_start", {"prompt_id": prompt_id, "timestamp": 1795641310198}],
+        ["execution_cached", {"nodes": ["1", "2"], "prompt_id": prompt_id, "timestamp": 1795641310199}],
+        *messages,
+    ]
+    return {
+        prompt_id: {
+            "prompt": [16, prompt_id, {"3": saver}, extra, ["3", "5"]],
+            "outputs": {node.removeprefix("node_"): {"images": saved} for node, saved in images.items()},
+            "status": {"status_str": word, "completed": word == "success", "messages": told},
+            "meta": {},
+        }
+    }
+
+
 FOUR = [f"https://cdn.example.com/{at}.png" for at in range(4)]
+
+OWN_IMAGES: dict[str, list[str]] = {
+    "comfyui": ["http://127.0.0.1:9/view?filename=op-1_00001_.png&subfolder=outpaint-mcp&type=output"]
+}
+"""The images that the answers of an engine name, which are its own."""
 
 # A vendor whose answer is the image has one in PAINTED only; one whose result is read apart from the state has it in
 # RESULTS.
@@ -77,6 +102,8 @@ SUBMITTED: dict[str, list[Any]] = {
     "apiframe": [{"jobId": "5b0e8b1a-0000-4000-8000-000000000001", "status": "QUEUED"}],
     "apimart": [{"code": 200, "data": [{"status": "submitted", "task_id": "task_1"}]}],
     "piapi": [{"task_id": "5b0e8b1a-0000-4000-8000-000000000001", "status": "success", "message": ""}],
+    # As 0.27.0 answered.
+    "comfyui": [{"prompt_id": "3b9be68b-23f9-42d0-95e8-117e54165277", "number": 16, "node_errors": {}}],
     # "One published example".
     "replicate": [prediction("starting")],
     # Bria-AI/bria-skill (2026-06); with `sync`, and `warning`: docs.bria.ai (2026-07).
@@ -243,6 +270,29 @@ FETCHED: dict[str, list[Any]] = {
                 "task_id": "x",
             },
         },
+    ],
+    # ComfyUI 0.27.0 (November 2026): a success, an error and an interruption.
+    "comfyui": [
+        comfyui_history(
+            "success",
+            ["execution_success", {"timestamp": 1795641310210}],
+            node_3=[{"filename": "op-1_00001_.png", "subfolder": "outpaint-mcp", "type": "output"}],
+            node_5=[{"filename": "ComfyUI_temp_dliev_00001_.png", "subfolder": "", "type": "temp"}],
+        ),
+        comfyui_history(
+            "error",
+            [
+                "execution_error",
+                {
+                    "node_id": "1",
+                    "node_type": "LoadImage",
+                    "exception_message": "cannot identify image file '/srv/comfy/input/bad.png'\n",
+                    "exception_type": "PIL.UnidentifiedImageError",
+                    "traceback": ["<7 frames cut>"],
+                },
+            ],
+        ),
+        comfyui_history("error", ["execution_interrupted", {"node_id": "3", "node_type": "SaveImage"}]),
     ],
     # "Answers": the states, and an output that is a string or a list.
     "replicate": [

@@ -237,7 +237,7 @@ async def test_without_its_address_an_engine_is_not_configured_and_options_have_
 ) -> None:
     engine = kiln(tmp_path, fire, None)
     async with running(service_of(tmp_path, engine, clock), clock) as service:
-        assert service.list_providers()[0].needs == ("KILN_BASE_URL",)
+        assert (await service.list_providers())[0].needs == ("KILN_BASE_URL",)
         with pytest.raises(api.ConfigurationError, match="KILN_BASE_URL"):
             await service.outpaint(asking(tmp_path))
     engine = kiln(tmp_path, fire)

@@ -13,11 +13,9 @@ from outpaint_mcp.domain.task import Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.http_client import HttpClient, Timeouts
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.local.provider import LocalProvider
-from outpaint_mcp.providers.local.workers import Workers
 from outpaint_mcp.providers.self_hosted import Tools, build_vendor
 from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
@@ -26,6 +24,7 @@ from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
+from ..providers.canvases import PlainCanvases
 from ..serving import picture
 
 VENDORS = tuple(SANDBOX_VENDORS)
@@ -72,7 +71,12 @@ class ServiceAtSandbox:
 
 @contextlib.asynccontextmanager
 async def service_at_sandbox(
-    folder: Path, *, settings: SandboxSettings | None = None, read_timeout: float = 1.0, **options: Any
+    folder: Path,
+    *,
+    settings: SandboxSettings | None = None,
+    read_timeout: float = 1.0,
+    workflow: Path | None = None,
+    **options: Any,
 ) -> AsyncIterator[ServiceAtSandbox]:
     sandbox = Sandbox(
         settings or SandboxSettings(seconds_per_state=0.02, painter=PlainPainter(), legnext_concurrency=None)
@@ -86,13 +90,12 @@ async def service_at_sandbox(
         variables = environment(base_url)
         images = ImageLibrary(folder, roots=(folder,), allow_private=True)
         providers: dict[str, Provider] = {}
-        workers = Workers()
-        tools = Tools(client, images.keep_answer, Canvases(folder, workers))
+        tools = Tools(client, images.keep_answer, PlainCanvases())
         for name, one in provider_classes().items():
             if issubclass(one, HttpProvider):
                 key, base = variables.get(one.key_env), variables[f"{name.upper()}_BASE_URL"]
-                providers[name] = build_vendor(one, tools, key=key, base_url=base)
-        providers["local"] = LocalProvider(folder, workers)
+                providers[name] = build_vendor(one, tools, key=key, base_url=base, workflow=workflow)
+        providers["local"] = LocalProvider(folder)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
         service = Service(
             store=Store(folder / "store.db", "test"),

@@ -133,7 +133,7 @@ async def test_an_answer_of_another_shape_is_no_result(tmp_path: Path, clock: Mo
 
 
 async def test_odd_sizes_come_out_exact_and_a_file_goes_to_it_by_auto(tmp_path: Path) -> None:
-    async with service_at_sandbox(tmp_path) as at:
+    async with service_at_sandbox(tmp_path, auto=("fal", "iopaint", "local")) as at:
         asked = asking(tmp_path, (101, 67), provider="auto", aspect_ratio=AspectRatio(16, 9), zoom=1.0)
         task = await at.finished(asked)
         assert (task.provider, task.status) == ("iopaint", api.Status.SUCCEEDED)

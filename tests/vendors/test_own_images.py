@@ -8,10 +8,11 @@ from PIL import Image
 
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest
 from outpaint_mcp.domain.task import Status
+from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.sandbox import seed_id
 
 from ..serving import picture
-from .service_at_sandbox import service_at_sandbox
+from .service_at_sandbox import ENGINES, service_at_sandbox
 
 
 async def test_apiframe_takes_a_file(tmp_path: Path) -> None:
@@ -67,7 +68,8 @@ async def test_an_image_by_its_url_is_centred_on_a_larger_canvas(tmp_path: Path,
 
 async def test_auto_takes_the_first_that_can_and_keeps_files_on_this_machine(tmp_path: Path) -> None:
     source = picture(tmp_path)
-    async with service_at_sandbox(tmp_path) as at:
+    vendors = tuple(name for name in provider_classes() if name not in ENGINES)
+    async with service_at_sandbox(tmp_path, auto=vendors) as at:
         here = await at.finished(OutpaintRequest(image=str(source), zoom=1.5))
         assert here.provider == "local"
         found = await at.service.get_task(seed_id("vtrix", grid=False), provider="vtrix")

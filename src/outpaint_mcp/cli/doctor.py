@@ -1,4 +1,6 @@
-"""`outpaint-mcp doctor`: checks this installation and advises what to do; contacts vendors only if told to.
+"""`outpaint-mcp doctor`: checks this installation and advises what to do.
+
+Vendors are contacted only if it is told to; the operator's own engines, on this machine or its network, always.
 
 It is given what was read from the environment and reads no setting itself. It changes nothing, except that a store of
 an older version is migrated, as by any other command.
@@ -23,7 +25,7 @@ import anyio
 import anyio.to_thread
 
 from outpaint_mcp.cli.findings import Finding, Level, problem, warning
-from outpaint_mcp.cli.online_checks import check_accounts
+from outpaint_mcp.cli.online_checks import check_accounts, check_engines
 from outpaint_mcp.cli.settings_checks import (
     check_file_roots,
     check_providers,
@@ -106,6 +108,7 @@ async def examine(installation: Installation) -> list[Finding]:
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)
     found += check_providers(settings, installation.vendors, installation.classes, installation.variables)
+    found += await check_engines(installation.vendors, installation.classes)
     if installation.online:
         found += await check_accounts(installation.vendors, installation.classes)
     found += await check_local_engine(installation.environment)

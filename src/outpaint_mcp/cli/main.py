@@ -207,12 +207,21 @@ def _serve(options: argparse.Namespace) -> int:
 def _providers(options: argparse.Namespace) -> int:
     check_working_folder()
     settings = configured()
+    import anyio
+
+    from outpaint_mcp.domain.provider_info import ProviderInfo
     from outpaint_mcp.providers.registry import key_variables
     from outpaint_mcp.server.text import providers_text
     from outpaint_mcp.storage.system_keyring import stored_keys
 
-    service, _, _ = build_service(settings, keys=stored_keys(key_variables().values()) if settings.keyring else None)
-    found = service.list_providers()
+    keys = stored_keys(key_variables().values()) if settings.keyring else None
+    service, _, client = build_service(settings, keys=keys)
+
+    async def listed() -> list[ProviderInfo]:
+        async with client:
+            return await service.list_providers()
+
+    found = anyio.run(listed)
     if options.json:
         print_line(json.dumps({"providers": [one.model_dump(mode="json") for one in found]}, indent=2))
     else:

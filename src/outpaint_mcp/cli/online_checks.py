@@ -1,9 +1,10 @@
-"""What `doctor --online` asks the vendors: whether each key is accepted, and what its account has left.
+"""What `doctor` asks the operator's own engines, and with `--online` the vendors: of each key, and of its account.
 
 Only calls that cost nothing are made; nothing is ordered.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -12,9 +13,11 @@ from outpaint_mcp.cli.findings import Finding, Level, problem, warning
 from outpaint_mcp.domain.errors import AuthenticationError, ConfigurationError, OutpaintError
 from outpaint_mcp.domain.task import ResultImage
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
-from outpaint_mcp.providers.self_hosted import SelfHosted
+from outpaint_mcp.providers.local.workers import Workers
+from outpaint_mcp.providers.self_hosted import SelfHosted, Tools, build_vendor
 from outpaint_mcp.providers.synchronous import SynchronousProvider
 from outpaint_mcp.settings import VendorSettings
 
@@ -73,6 +76,41 @@ async def _check_account(name: str, provider: HttpProvider) -> Finding:
     if balance.amount <= 0:
         return warning(name, f"{provider.title} accepts the key. Balance: {balance}.", "Top up the account.")
     return Finding(name, Level.OK, f"{provider.title} accepts the key. Balance: {balance}.")
+
+
+async def check_engines(
+    vendors: Mapping[str, VendorSettings | ConfigurationError], classes: Mapping[str, type[Provider]]
+) -> list[Finding]:
+    """What the operator's own engines are and have, on this machine or its network; others are not asked."""
+    found = []
+    async with HttpClient() as client:
+        tools = Tools(client, _keep, Canvases(Path(), Workers()))
+        for name, kind in classes.items():
+            vendor = vendors.get(name)
+            if not issubclass(kind, SelfHosted) or not isinstance(vendor, VendorSettings) or not vendor.base_url:
+                continue
+            key = vendor.api_key.get_secret_value() if vendor.api_key else None
+            engine = build_vendor(kind, tools, key=key, base_url=vendor.base_url, workflow=vendor.workflow)
+            if isinstance(engine, SelfHosted) and (finding := await _check_engine(name, engine)) is not None:
+                found.append(finding)
+    return found
+
+
+async def _check_engine(name: str, engine: SelfHosted) -> Finding | None:
+    await engine.locate()
+    if engine.leaves_owner:
+        return Finding(name, Level.OK, f"{engine.title} was not asked: its address is no loopback or private one.")
+    try:
+        with anyio.fail_after(ANSWER_TIMEOUT):
+            seen = await engine.inspected()
+    except OutpaintError as error:
+        return warning(name, error.message, error.advice.removeprefix("Nothing was ordered. "))
+    except TimeoutError:
+        message = f"{engine.title} has not answered within {ANSWER_TIMEOUT:.0f} seconds."
+        return warning(name, message, "Look whether it hangs, and at its log.")
+    if seen is None:
+        return None
+    return problem(name, seen.message, seen.advice) if seen.advice else Finding(name, Level.OK, seen.message)
 
 
 async def _keep(data: bytes, client: str) -> ResultImage:

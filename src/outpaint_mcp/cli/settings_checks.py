@@ -41,6 +41,8 @@ def known_variables(providers: Mapping[str, type[Provider]]) -> frozenset[str]:
     names = {f"OUTPAINT_{name}" for name in Settings.model_fields}
     for provider, kind in providers.items():
         own = {name: f"{_prefix(provider)}{name}" for name in VendorSettings.model_fields}
+        if not getattr(kind, "takes_workflow", False):
+            del own["workflow"]
         if issubclass(kind, HttpProvider):
             own["api_key"] = kind.key_env
         names |= set(own.values())

@@ -7,8 +7,10 @@ these for vendors over HTTP, so that a vendor's file holds declarations and pure
 import contextlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final
+
+import anyio
 
 from outpaint_mcp.domain.errors import (
     InvalidRequestError,
@@ -23,6 +25,7 @@ from outpaint_mcp.domain.task import TaskUpdate
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.providers.declarations import Operation
 
+LOOK_SECONDS: Final = 1.5
 KEEP_ORIGINAL: Final = "keep_original"
 """The key of `provider_options` by which the original is not pasted back (false)."""
 
@@ -94,6 +97,9 @@ class Provider(ABC):
 
     async def locate(self) -> None:  # noqa: B027 - most are where they are
         """Find out what `leaves_owner` depends on. Quick; never raises."""
+
+    async def look(self) -> None:  # noqa: B027 - most are what they are
+        """Find out what `info` tells besides the declarations. Never raises."""
 
     @property
     def needs_upscaled(self) -> bool:
@@ -362,6 +368,14 @@ class Provider(ABC):
         Raises:
             OSError: it cannot be deleted.
         """
+
+
+async def look_at(providers: Iterable[Provider]) -> None:
+    """Have them all look at the same time, for `LOOK_SECONDS` at most."""
+    with anyio.move_on_after(LOOK_SECONDS):
+        async with anyio.create_task_group() as looking:
+            for one in providers:
+                looking.start_soon(one.look)
 
 
 def _for(kind: SourceKind) -> str:

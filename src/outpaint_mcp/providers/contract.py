@@ -8,6 +8,7 @@ from outpaint_mcp.domain.errors import (
     InvalidImageError,
     InvalidRequestError,
     NotReadyError,
+    OrderUnconfirmedError,
     OutpaintError,
     ProviderUnavailableError,
     RateLimitedError,
@@ -52,8 +53,8 @@ from outpaint_mcp.providers.midjourney import options_argument as midjourney_opt
 from outpaint_mcp.providers.midjourney import prompt_argument as midjourney_prompt
 from outpaint_mcp.providers.registry import provider_classes
 from outpaint_mcp.providers.rejections import ERRORS_BY_STATUS, find_code, find_message, rejection
-from outpaint_mcp.providers.self_hosted import EngineOptions, SelfHosted
-from outpaint_mcp.providers.synchronous import Painted, SynchronousProvider
+from outpaint_mcp.providers.self_hosted import EngineOptions, Inspection, SelfHosted
+from outpaint_mcp.providers.synchronous import KeepImage, Painted, SynchronousProvider
 
 __all__ = [
     "ERRORS_BY_STATUS",
@@ -86,15 +87,18 @@ __all__ = [
     "HttpProvider",
     "Id",
     "InputImage",
+    "Inspection",
     "InsufficientCreditsError",
     "InvalidImageError",
     "InvalidRequestError",
     "Job",
+    "KeepImage",
     "Moment",
     "NotReadyError",
     "Number",
     "Operation",
     "Order",
+    "OrderUnconfirmedError",
     "Original",
     "OutpaintError",
     "OutpaintRequest",

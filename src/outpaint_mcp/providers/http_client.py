@@ -124,11 +124,11 @@ class HttpClient:
         """Unix time in seconds."""
         return self._clock()
 
-    async def read(self, endpoint: Endpoint, call: ApiCall) -> Any:
+    async def read(self, endpoint: Endpoint, call: ApiCall, *, attempts: int = MAX_ATTEMPTS) -> Any:
         """Send a request that costs nothing, with retries; returns the JSON of the answer.
 
         Raises:
-            OutpaintError: the vendor rejected it, or `MAX_ATTEMPTS` attempts failed. `retry_after` is set where the
+            OutpaintError: the vendor rejected it, or so many `attempts` failed. `retry_after` is set where the
                 vendor named a time.
         """
         for attempt in itertools.count(1):
@@ -138,7 +138,7 @@ class HttpClient:
                 if failed is None and not outcome.problem:
                     return outcome.body
                 outcome = failed or _Failed(Taken.MAYBE, _unreadable(endpoint, outcome))
-            if attempt >= MAX_ATTEMPTS or not outcome.may_retry or not await self._wait(attempt, outcome.error):
+            if attempt >= attempts or not outcome.may_retry or not await self._wait(attempt, outcome.error):
                 raise outcome.error
         raise AssertionError("unreachable")  # pragma: no cover
 

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "outpaint_mcp.providers"
 
 BUILT_IN = {
+    "comfyui": "outpaint_mcp.providers.comfyui.provider:Comfyui",
     "iopaint": "outpaint_mcp.providers.iopaint:IOPaint",
     "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",

@@ -4,20 +4,23 @@ The canvas is drawn here, padded and with a first fill, and so is what comes of 
 between them. Nothing is paid, and on a loopback or private address nothing leaves the operator's own machines.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final, get_args
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError
+from outpaint_mcp.domain import values
+from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, OutpaintError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import Order, StepName
-from outpaint_mcp.domain.provider_info import Original, SourceForm
+from outpaint_mcp.domain.provider_info import Original, ProviderInfo, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, SourceKind
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.images.addresses import is_address, is_private
@@ -32,8 +35,11 @@ from outpaint_mcp.providers.local.plan import MAX_PIXELS
 from outpaint_mcp.providers.local.workers import seed_of
 from outpaint_mcp.providers.synchronous import KeepImage, SynchronousProvider
 
+logger = logging.getLogger(__name__)
+
 LOOKUP_SECONDS: Final = 2.0
 LOOKUP_VALID_SECONDS: Final = 60.0
+LOOK_VALID_SECONDS: Final = 30.0
 _SEEDS: Final = 2**31
 """Seeds below this are taken everywhere."""
 _AUTHORIZATION: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]* [!-~]+")
@@ -43,6 +49,14 @@ class EngineOptions(BaseModel):
     """Base of what `provider_options` may hold for one engine: each field with its range."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, given: Any) -> Any:
+        """``"7"`` and 7.0 are 7."""
+        fields = cls.model_fields.items()
+        wholes = {name for name, field in fields if int in (field.annotation, *get_args(field.annotation))}
+        return {name: values.whole(value) if name in wholes else value for name, value in given.items()}
 
     @classmethod
     def in_words(cls) -> str:
@@ -54,6 +68,14 @@ class EngineOptions(BaseModel):
             told = field.get("description") or (f"{low[0]} to {high[0]}" if low and high else "")
             words.append(f"{name} ({told})" if told else name)
         return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """How an engine was found, in sentences; with `advice` it cannot draw as it is."""
+
+    message: str
+    advice: str = ""
 
 
 class SelfHosted(HttpProvider):
@@ -74,6 +96,8 @@ class SelfHosted(HttpProvider):
     options: ClassVar[type[EngineOptions]]
     """What `provider_options` may hold."""
     base_url = ""
+    takes_workflow: ClassVar[bool] = False
+    """Whether `<NAME>_WORKFLOW` can name a file of the operator's that says how it draws."""
     self_hosted = True
     costs_money = False
     refunds_failures = True
@@ -98,6 +122,8 @@ class SelfHosted(HttpProvider):
         self._clock = clock
         self._near = _is_near_by_name(self._host)
         self._looked_up: float | None = None
+        self._seen_at: float | None = None
+        self._seen = ""
 
     @staticmethod
     def operation_with(options: type[EngineOptions], *, prompt: str = "any") -> Operation:
@@ -117,6 +143,11 @@ class SelfHosted(HttpProvider):
     def base_url_env(cls) -> str:
         """The environment variable of its address."""
         return f"{cls.name.upper()}_BASE_URL"
+
+    @classmethod
+    def workflow_env(cls) -> str:
+        """The environment variable of its workflow, where it takes one."""
+        return f"{cls.name.upper()}_WORKFLOW"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -146,6 +177,35 @@ class SelfHosted(HttpProvider):
                 # The engine may not be up yet: its name is looked up again next time.
                 self._looked_up = None
         self._near = bool(found) and all(map(is_private, found))
+
+    async def inspected(self) -> Inspection | None:
+        """What the engine is and has, asked now; None for one that is not asked.
+
+        Raises:
+            OutpaintError: it does not answer as it should.
+        """
+        return None
+
+    async def look(self) -> None:
+        if not self._base_url or (self._seen_at is not None and self._clock() < self._seen_at + LOOK_VALID_SECONDS):
+            return
+        await self.locate()
+        if self.leaves_owner:
+            return
+        self._seen_at = self._clock()
+        self._seen = "It has not answered in time."
+        try:
+            found = await self.inspected()
+            self._seen = "" if found is None else " ".join(filter(None, (found.message, found.advice)))
+        except OutpaintError as error:
+            self._seen = error.message
+        except Exception:
+            logger.exception("looking at %s failed", self.name)
+            self._seen = ""
+
+    def info(self) -> ProviderInfo:
+        found = super().info()
+        return found.model_copy(update={"note": f"{found.note} {self._seen}".strip()})
 
     def _auth(self) -> tuple[dict[str, str], tuple[str, ...]]:
         if not self._base_url:
@@ -214,11 +274,17 @@ class Tools:
 
 
 def build_vendor(
-    one: type[HttpProvider], tools: Tools, *, key: str | None = None, base_url: str | None = None
+    one: type[HttpProvider],
+    tools: Tools,
+    *,
+    key: str | None = None,
+    base_url: str | None = None,
+    workflow: Path | None = None,
 ) -> HttpProvider:
     """The provider of this class."""
     more: dict[str, Any] = {"canvases": tools.canvases} if issubclass(one, SelfHosted) else {}
     more |= {"keep": tools.keep} if issubclass(one, SelfHosted | SynchronousProvider) else {}
+    more |= {"workflow": workflow} if issubclass(one, SelfHosted) and one.takes_workflow else {}
     return one(tools.client, key=key, base_url=base_url, **more)
 
 

@@ -128,6 +128,8 @@ class FaultInjector:
         """The answer that `fault` gives; None where it gives none and the connection is to end."""
         if fault.fault == "slow" and not fault.accepted:
             await self._settings.sleep(fault.seconds)
+        if fault.fault == "restart":
+            vendor.restart()
         if fault.fault == "fail":
             message = fault.message if "message" in fault.model_fields_set else None
             scope[FAILURE_IN_SCOPE] = Failure(fault.code, message)

@@ -27,6 +27,7 @@ FaultKind = Literal[
     "refused_in_200",
     "fail",
     "gone",
+    "restart",
 ]
 
 
@@ -46,6 +47,7 @@ _VENDORS_OF: dict[FaultKind, tuple[str, ...]] = {
     "refused_in_200": tuple(
         sorted(name for name, vendor in VENDORS.items() if vendor.rejection_in_200 is not Vendor.rejection_in_200)
     ),
+    "restart": tuple(sorted(name for name, vendor in VENDORS.items() if vendor.restart is not Vendor.restart)),
 }
 _ORDERS: frozenset[Action] = frozenset({"submit", "upscale", "imagine"})
 
@@ -69,6 +71,7 @@ FAULT_DESCRIPTIONS: dict[FaultKind, str] = {
     f"({', '.join(_VENDORS_OF['refused_in_200'])})",
     "fail": "accepts the order, whose task then fails with the vendor's `code` and `message`",
     "gone": "answers 404, as for an image that has expired",
+    "restart": f"closes the connection and forgets every task ({', '.join(_VENDORS_OF['restart'])})",
 }
 
 

@@ -9,6 +9,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from outpaint_mcp.domain.errors import ForbiddenUrlError
 from outpaint_mcp.sandbox.app import Sandbox
@@ -29,7 +30,7 @@ async def serving(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> A
     """
     listener = http_server.listening(_loopback(host), port)
     async with (
-        http_server.serving(_OnlyLocalHosts(sandbox.app), listener, protocol=_protocol(sandbox)),
+        http_server.serving(_OnlyLocalHosts(sandbox.app), listener, protocol=_protocol(sandbox), websockets=True),
         anyio.create_task_group() as group,
     ):
         group.start_soon(sandbox.webhooks.run)
@@ -93,7 +94,10 @@ class _OnlyLocalHosts:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_loopback(f"http://{Headers(scope=scope).get('host', '')}"):
+        if scope["type"] != "lifespan" and not is_loopback(f"http://{Headers(scope=scope).get('host', '')}"):
+            if scope["type"] == "websocket":
+                await WebSocketClose()(scope, receive, send)
+                return
             refused = ForbiddenUrlError("The sandbox answers on loopback only.", "Call it at 127.0.0.1 or localhost.")
             await PlainTextResponse(str(refused), 421)(scope, receive, send)
             return

@@ -168,6 +168,14 @@ class TaskTable:
             self._by_remote_id.pop(oldest.remote_id, None)
         self._orders.add(Order(task.vendor, task.id, task.kind, path, task.body, task.created_at))
 
+    def remove(self, task_id: str) -> None:
+        """Forgets a task that was ordered; the order still counts."""
+        self._tasks.pop(task_id, None)
+
+    def clear(self) -> None:
+        """Forgets all tasks that were ordered."""
+        self._tasks.clear()
+
     def get(self, task_id: str) -> Task | None:
         return self._seeds.get(task_id) or self._tasks.get(task_id)
 

@@ -88,7 +88,7 @@ class Completions:
                 task = await (await self._lazy.get()).get_task(given.get("id", ""), client=self._client_of())
                 offered: Iterable[str] = [str(image.index) for image in task.images]
             case "provider":
-                providers = (await self._lazy.get()).list_providers()
+                providers = await (await self._lazy.get()).list_providers()
                 ready = sorted(providers, key=lambda one: not one.configured)
                 offered = (AUTO, *(one.name for one in ready))
             case "sides":

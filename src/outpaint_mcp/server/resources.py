@@ -117,7 +117,7 @@ class Resources:
         if uri == VIEW:
             return view_contents()
         if uri == PROVIDERS:
-            found = ProviderList(providers=(await self._lazy.get()).list_providers())
+            found = ProviderList(providers=await (await self._lazy.get()).list_providers())
             return TextResourceContents(uri=uri, text=found.model_dump_json(), mime_type=_JSON)
         if uri == TASKS:
             recent = await (await self._lazy.get()).recent(client=client)

@@ -229,7 +229,7 @@ class Tools:
 
     async def _list_providers(self, _call: ToolArguments) -> CallToolResult:
         service, _ = await self._service(0)
-        found = ProviderList(providers=service.list_providers())
+        found = ProviderList(providers=await service.list_providers())
         return CallToolResult(
             content=[TextContent(type="text", text=providers_text(found.providers))],
             structured_content=found.model_dump(mode="json"),

@@ -16,7 +16,7 @@ from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.domain.task import OnProgress, Status, Task
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.small_copy import SmallCopy
-from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.base import Provider, look_at
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.callbacks import Callbacks
@@ -271,8 +271,9 @@ class Service:
         """The ids of the client's tasks that begin with a prefix, newest first; of one status if it is given."""
         return await self._store.ids(client, prefix, limit, status)
 
-    def list_providers(self) -> list[ProviderInfo]:
-        """Who can do what, in the order in which `auto` tries them."""
+    async def list_providers(self) -> list[ProviderInfo]:
+        """Who can do what, in the order in which `auto` tries them. The operator's own engines are asked, briefly."""
+        await look_at(self._providers.values())
         return [one.info() for one in self._providers.values()]
 
     async def image(

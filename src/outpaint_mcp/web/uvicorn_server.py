@@ -149,6 +149,7 @@ async def serving(
     *,
     protocol: type[asyncio.Protocol] = TimeoutProtocol,
     stop_seconds: int = 1,
+    websockets: bool = False,
 ) -> AsyncIterator[None]:
     """Serve `app` while the block runs.
 
@@ -157,11 +158,12 @@ async def serving(
         listener: the listening socket; it is closed at the end.
         protocol: the class that speaks HTTP on each connection.
         stop_seconds: how long open requests may take to end after the block has.
+        websockets: whether connections may become WebSockets.
     """
     config = uvicorn.Config(
         app,
         http=protocol,
-        ws="none",
+        ws="websockets-sansio" if websockets else "none",
         lifespan="off",
         log_config=None,
         access_log=False,

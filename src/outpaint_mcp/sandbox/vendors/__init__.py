@@ -12,6 +12,7 @@ from outpaint_mcp.sandbox.vendors.apimart import APIMart
 from outpaint_mcp.sandbox.vendors.base import Vendor
 from outpaint_mcp.sandbox.vendors.bfl import Bfl
 from outpaint_mcp.sandbox.vendors.bria import Bria
+from outpaint_mcp.sandbox.vendors.comfyui import ComfyUI
 from outpaint_mcp.sandbox.vendors.fal import Fal
 from outpaint_mcp.sandbox.vendors.iopaint import IOPaint
 from outpaint_mcp.sandbox.vendors.legnext import Legnext
@@ -33,6 +34,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Replicate,
     Stability,
     OpenAI,
+    ComfyUI,
     IOPaint,
 )
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from outpaint_mcp.sandbox.image_specs import GRID_SEEDS, ImageSpec, Scene, Upload
 from outpaint_mcp.sandbox.seeds import Seed
@@ -173,13 +173,16 @@ class Vendor(ABC):
         """The JSON `body` with a single URL wherever a list of URLs was."""
         return with_bare_urls(body)
 
+    def restart(self) -> None:  # noqa: B027
+        """Forgets what a restart makes a server forget; overridden for those that run on their users' machines."""
+
     def uploaded_image(self, upload_id: str) -> Upload | None:
         """The image uploaded to this vendor under `upload_id`; None where there is none."""
         return None
 
     # Requests
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         """The operations as Starlette's routes."""
         return [route for _, route in self._endpoints]
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.request import AspectRatio
@@ -177,7 +177,7 @@ class Fal(Vendor):
             Operation("PUT", f"{request}/cancel", self.cancel, "cancel"),
         ]
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         # The vendor has its keys on another host, for anyone.
         return [*super().routes(), Route("/.well-known/jwks.json", self._public_keys)]
 

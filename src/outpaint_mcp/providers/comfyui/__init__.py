@@ -1,0 +1,1 @@
+"""ComfyUI, on a machine of the operator's own."""
