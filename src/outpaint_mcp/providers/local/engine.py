@@ -1,7 +1,8 @@
 """The engine's one door: an array and a canvas in, the extended array out.
 
-It strings the stages together (`complete`, `recolour`, `render`), and deals with what they do not want to know:
-transparency, originals too small for patches, and canvases too large for one step.
+It strings the stages together (`period` where there is one; else `ground`, and where that does not suffice `complete`,
+`recolour` and `render`), and deals with what they do not want to know: transparency, originals too small for patches,
+and canvases too large for one step.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
 from outpaint_mcp.providers.local.enclosed import without_enclosed
 from outpaint_mcp.providers.local.ground import Ground
 from outpaint_mcp.providers.local.kind import Kind, kind_of
+from outpaint_mcp.providers.local.period import Pattern, Repeats
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.recolour import colour_correction
 from outpaint_mcp.providers.local.render import render
@@ -37,6 +39,7 @@ WORK_SIDE: Final[dict[str, int]] = {"fast": 256, "balanced": 384, "best": 640}  
 _SMALLEST: Final = 12  # pixels: below that there is no room for a patch and its surroundings
 _BESIDE: Final = 8  # pixels of the original beside what is continued, in which its outline lies
 _LARGEST_STEP: Final = 4  # times the width or height; beyond that one offset field would be nearly all invention
+_LARGEST_STEP_OF_PATTERN: Final = 1.55  # the same; what is farther out cannot be copied from within the image
 
 
 def extend(
@@ -144,7 +147,9 @@ def _within(span: slice, start: int, length: int) -> slice:
 
 def _extend_in_steps(pixels: Pixels, canvas: Canvas, usable: Flags | None, pencil: _Pencil) -> Pixels:
     """`usable` says which pixels may be copied, None that all may."""
-    steps = list(_steps(pixels.shape[0], pixels.shape[1], canvas))
+    repeats = Repeats.of(pixels) if usable is None else None
+    largest = _LARGEST_STEP if repeats is None else _LARGEST_STEP_OF_PATTERN
+    steps = list(_steps(pixels.shape[0], pixels.shape[1], canvas, largest))
     drawn = pixels
     for done, step in enumerate(steps):
 
@@ -152,7 +157,9 @@ def _extend_in_steps(pixels: Pixels, canvas: Canvas, usable: Flags | None, penci
             pencil.progress((done + part) / len(steps))
 
         height, width = drawn.shape[:2]
-        drawn = _extend_once(drawn, step, usable, pencil, progress_of_all)
+        if repeats is not None and done:
+            repeats = Repeats.of(drawn)
+        drawn = _extend_once(drawn, step, usable, repeats, pencil, progress_of_all)
         if usable is not None:
             below, beyond = step.height - step.y - height, step.width - step.x - width
             usable = np.pad(usable, ((step.y, below), (step.x, beyond)), constant_values=True)
@@ -163,6 +170,7 @@ def _extend_once(
     pixels: Pixels,
     canvas: Canvas,
     usable: Flags | None,
+    repeats: Repeats | None,
     pencil: _Pencil,
     progress: Callable[[float], None],
 ) -> Pixels:
@@ -170,7 +178,28 @@ def _extend_once(
     if min(height, width) < _SMALLEST:
         below, beyond = canvas.height - canvas.y - height, canvas.width - canvas.x - width
         return np.pad(pixels, ((canvas.y, below), (canvas.x, beyond), (0, 0)), mode="edge")
-    original, sides, kind = pixels, open_sides(height, width, canvas), kind_of(pixels)
+    if repeats is not None and (pattern := Pattern(pixels, canvas, repeats)).holds:
+        drawn = np.empty((canvas.height, canvas.width, pixels.shape[2]), np.uint8)
+        for rows, columns, copied in pattern.parts():
+            drawn[rows, columns] = copied
+            progress(rows.stop / canvas.height)
+        sides = open_sides(height, width, canvas).names()
+        pencil.confidence = worst(pencil.confidence, dict.fromkeys(sides, "high"))
+    else:
+        drawn = _continued(pixels, canvas, usable, pencil, progress)
+    drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
+    return drawn
+
+
+def _continued(
+    pixels: Pixels,
+    canvas: Canvas,
+    usable: Flags | None,
+    pencil: _Pencil,
+    progress: Callable[[float], None],
+) -> Pixels:
+    """The ground goes on where it is plain; elsewhere patches are copied."""
+    sides, kind = open_sides(pixels.shape[0], pixels.shape[1], canvas), kind_of(pixels)
     if kind is Kind.PHOTOGRAPH:
         pixels = without_enclosed(without_rim(pixels, sides), sides)
     ground = Ground(pixels, canvas, sides, kind, pencil.seed)
@@ -196,16 +225,15 @@ def _extend_once(
             colours = copied + (colours - copied) * opacity[..., None]
         area[...] = np.clip(colours + 0.5, 0, 255)
         progress(0.95 + 0.05 * rows.stop / canvas.height)
-    drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = original
     return drawn
 
 
-def _steps(height: int, width: int, canvas: Canvas) -> Iterator[Canvas]:
+def _steps(height: int, width: int, canvas: Canvas, largest: float) -> Iterator[Canvas]:
     """The canvases to draw one after the other, each around the one before. None if the canvas is the original."""
     x, y = canvas.x, canvas.y
     while (height, width) != (canvas.height, canvas.width):
         growth = max(canvas.height / height, canvas.width / width)
-        left_to_do = max(1, ceil(log(growth, _LARGEST_STEP)))
+        left_to_do = max(1, ceil(log(growth, largest)))
         top, new_height = _next(height, y, canvas.height, left_to_do)
         left, new_width = _next(width, x, canvas.width, left_to_do)
         yield Canvas(new_width, new_height, left, top)

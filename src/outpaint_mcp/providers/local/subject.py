@@ -31,6 +31,10 @@ class OpenSides:
     left: bool
     right: bool
 
+    def names(self) -> set[str]:
+        """Their names."""
+        return {name for name in ("top", "bottom", "left", "right") if getattr(self, name)}
+
 
 def subject_map(pixels: Pixels, sides: OpenSides) -> Floats:
     """How much each place of the original belongs to a subject, 0 (background) to 1, on a 64 px thumbnail.
