@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from outpaint_mcp.domain.task import Confidence
 
+from .test_ground import page
 from .test_transparency import through_the_provider
 
 
@@ -39,6 +40,13 @@ async def test_the_side_at_which_somebody_is_cut_is_of_low_confidence_and_a_note
     (note,) = update.notes
     assert note.startswith(f"At the {cut} the image cuts off ")
     assert "generative provider" in note
+
+
+async def test_the_sides_at_which_text_is_cut_are_of_low_confidence(tmp_path: Path) -> None:
+    """Its last line lies across the lower border."""
+    text = page(240, 300, 14, 255, 0, 30)[:130]
+    _, update = await through_the_provider(tmp_path, text)
+    assert update.confidence == dict.fromkeys(("top", "left", "right"), "high") | {"bottom": "low"}
 
 
 async def test_a_plain_ground_is_of_high_confidence_and_needs_no_note(tmp_path: Path) -> None:

@@ -160,14 +160,34 @@ def page(width: int, height: int, size: int, paper: int, ink: int, margin: int) 
 
 
 @pytest.mark.parametrize(
-    ("size", "paper", "ink", "margin"), [(12, 255, 20, 24), (16, 245, 60, 6), (11, 30, 220, 18), (14, 255, 0, -20)]
+    ("size", "paper", "ink", "margin"),
+    [(12, 255, 20, 24), (16, 245, 60, 6), (11, 30, 220, 18), (14, 255, 0, -20), (15, 250, 10, -37), (13, 28, 225, -26)],
 )
 def test_no_stroke_of_a_page_of_text_is_repeated(size: int, paper: int, ink: int, margin: int) -> None:
-    """The last page is cut through its lines."""
+    """The last pages are cut through their lines."""
     known = Known.cut(plain(paper, paper, paper), 240, 300, 1.5)
     text = Known(known.truth, 0, known.canvas, page(240, 300, size, paper, ink, margin))
     strokes = text.error()[..., 0] > 0.25 * abs(paper - ink)
     assert strokes.mean() < 0.001
+
+
+@pytest.mark.parametrize(("gap", "ground", "box"), [(3, 236, 255), (7, 240, 90), (12, 40, 70)])
+def test_boxes_near_the_border_leave_no_trace_beyond_it(gap: int, ground: int, box: int) -> None:
+    known = Known.cut(plain(ground, ground, ground), 300, 220, 1.5)
+    picture = Image.fromarray(known.pixels)
+    pen = ImageDraw.Draw(picture)
+    pen.rounded_rectangle((gap, 30, 120, 70), 9, fill=(box,) * 3)
+    pen.rounded_rectangle((170, 110, 299 - gap, 160), 9, fill=(box,) * 3)
+    pen.rectangle((140, gap, 190, 60), fill=(box,) * 3)
+    assert Known(known.truth, 0, known.canvas, np.asarray(picture)).error().max() <= 1
+
+
+def test_the_paper_of_a_form_goes_on_as_it_is_lit() -> None:
+    known = Known.cut(graded(0.8, (238, 234, 224), (206, 200, 190), 400), 300, 220, 1.5, 2.5)
+    picture = Image.fromarray(known.pixels)
+    for y in range(30, 210, 40):
+        ImageDraw.Draw(picture).line((60, y, 290, y), fill=(90, 90, 100), width=2)
+    assert Known(known.truth, 2.5, known.canvas, np.asarray(picture)).error(blur=3).mean() < 2.5
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ One smooth surface carries gradients on and around the corners (`surface`), and 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outpaint_mcp.providers.local.grain import TILE, grain_of
-from outpaint_mcp.providers.local.kind import Kind
+from outpaint_mcp.providers.local.kind import Kind, is_graded, without_strokes
 from outpaint_mcp.providers.local.lines import running_mean, sheared, slopes
 from outpaint_mcp.providers.local.membrane import Membrane
 from outpaint_mcp.providers.local.plan import Canvas
@@ -48,6 +48,7 @@ _RAY_STEPS: Final = 4  # to where a ray meets the border, since its slope is kno
 _BLENDED: Final = 0.1  # of a photograph's side: over so much of it the ground fades beside what is none
 _FALL: Final = 0.35  # of the short side: so far the border's own colours reach into the surface's
 _CURVED: Final = 0.15  # of the short side: so far a curved surface is followed at most
+_WRITTEN: Final = 0.02  # of the outermost pixels of a side: more strokes than these are cut text
 _TREND: Final = 0.25  # of the short side: so far a gradient goes on where there is no surface
 _MOST_TREND: Final = 40.0  # grey levels, by then
 
@@ -115,17 +116,30 @@ class Ground:
         rng = np.random.default_rng(seed)
         self.scale = min(1.0, _STUDIED_SIDE / max(self.height, self.width))
         size = max(8, round(self.width * self.scale)), max(8, round(self.height * self.scale))
+        strip = max(4, round(_STRIP * self.short))
+        strips = [_view(pixels, name)[:strip] for name in sides.names()]
+        self.flat = kind is not Kind.PHOTOGRAPH and not any(map(is_graded, strips))
+        whole = pixels
+        if kind is Kind.TEXT:
+            pixels = without_strokes(pixels)
         small = shrink(pixels, *size).astype(np.float32)
-        self.surface = _surface_of(small, sides, {})
+        self.surface = self._surface(small, sides, {})
         flat = small - _on(self.surface, small) if self.surface.trust == 1 else small
         self.sides = {
             name: _study(_view(pixels, name), _view(small, name), _view(flat, name), self.short, self.scale, kind, rng)
             for name in ("top", "bottom", "left", "right")
             if getattr(sides, name)
         }
+        for name, side in self.sides.items():
+            if float((_view(whole, name)[0] != _view(pixels, name)[0]).any(-1).mean()) > _WRITTEN:
+                self.sides[name] = replace(side, cut=True)
         if any(float(side.plain.mean()) < 0.95 for side in self.sides.values()):
-            self.surface = _surface_of(small, sides, {name: side.plain for name, side in self.sides.items()})
+            self.surface = self._surface(small, sides, {name: side.plain for name, side in self.sides.items()})
         self.membrane = self._membrane() if kind is Kind.PHOTOGRAPH else None
+
+    def _surface(self, small: Floats, sides: OpenSides, plain: dict[str, Floats]) -> Surface:
+        surface = _surface_of(small, sides, plain)
+        return replace(surface, trust=0.0) if self.flat else surface
 
     def _membrane(self) -> Membrane:
         """What a photograph's ground is beside the surface and the lines."""
@@ -136,7 +150,7 @@ class Ground:
             at = (end, along) if name in ("top", "bottom") else (along, end)
             wide = round(_BLENDED / 2 * side.length)
             known = np.minimum(side.plain, running_mean(running_mean(side.plain, wide), wide))
-            lines[name] = side.colour - np.float32(self.surface.trust) * self._surface_at(*at), known
+            lines[name] = side.colour - (self._surface_at(*at) if self.surface.trust else 0), known
         return Membrane.stretched(self.height, self.width, self.canvas, lines)
 
     @property
@@ -199,9 +213,13 @@ class Ground:
         if float(known.max()) <= _UNSEEN:
             return None
         if self.surface.trust:
-            away = np.maximum(np.hypot(y - np.clip(y, 0, self.height - 1), x - np.clip(x, 0, self.width - 1)), 1)
-            colours *= 1 - self.surface.trust * (1 - np.exp(-((away / (_FALL * self.short)) ** 2)))[..., None]
-            colours += np.float32(self.surface.trust) * self._surface_at(y, x)
+            trust, near = (
+                np.float32(self.surface.trust),
+                (np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)),
+            )
+            away = np.maximum(np.hypot(y - near[0], x - near[1]), 1)
+            colours *= 1 - trust * (1 - np.exp(-((away / (_FALL * self.short)) ** 2)))[..., None]
+            colours += trust * self._surface_at(y, x) + (1 - trust) * self._surface_at(*near)
         for one in found:
             colours += one.lined[..., None] * (one.colours - colours)
         return colours + _mixed_grain(found), _opacity(known)
@@ -237,7 +255,7 @@ class Ground:
             there = self._surface_at(np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1))
             fall = np.maximum(np.exp(-(((distance + other) / (_FALL * self.short)) ** 2)), lined)[..., None]
             colours += np.float32(self.surface.trust) * (here + (colours - there) * fall - colours)
-        if self.surface.trust < 1 and side.trend.any():
+        if self.surface.trust < 1 and side.trend.any() and not self.flat:
             reach = np.float32(_TREND * self.short)
             grown = reach * (1 - np.exp(-distance / reach)) * (1 - lined)
             colours += np.float32(1 - self.surface.trust) * grown[..., None] * side.trend[first]
@@ -344,7 +362,10 @@ def _study(
     sharply = np.mean([sheared(outer, row, slope) for row in range(min(full[0], len(outer)))], axis=0)
     robust = stretched(outermost, length)
     colour = robust + (sharply - robust) * np.clip(2 * lined, 0, 1)[:, None]
-    trend = (ground[0] - ground[-1]) / max(1, depth - 1) * scale
+    # What rises only in one half of the strip is an edge along the border (a bubble's, a bar's), and no gradient.
+    outer_rise, inner_rise = ground[0] - ground[depth // 2], ground[depth // 2] - ground[-1]
+    rise = np.where(outer_rise * inner_rise > 0, np.minimum(np.abs(outer_rise), np.abs(inner_rise)), 0)
+    trend = np.sign(outer_rise) * rise / max(1, depth // 2) * scale
     trend = running_mean(trend, 3 * radius) * np.where(led.straight > 0, 0, calm)[:, None]
     most = _MOST_TREND / (_TREND * short)
     trend = np.clip(stretched(trend, length), -most, most)

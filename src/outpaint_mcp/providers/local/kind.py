@@ -14,6 +14,9 @@ _PARTLY_DRAWN: Final = 0.35  # the same of screenshots and of pages with text
 _SEEN_SIDE: Final = 700  # pixels of the longer side on which strokes are looked for
 _WIDEST_STROKE: Final = 9  # pixels of these
 _INK: Final = 45  # grey levels between a stroke and its ground
+_FAINT_INK: Final = 10  # the same of what is set aside as a stroke's blurred edge
+_LONG: Final = 0.12  # of the short side: a longer straight stroke is a rule, and no letter's
+_GENTLE, _GRADED = 2, 0.01  # levels of such a step, and from what share of the places on they are a gradient
 _CALM: Final = 5  # grey levels by which a smooth ground differs from its blurred self
 _LITTLE_INK, _MUCH_INK = 0.012, 0.05  # of the image
 _CALM_PAGE, _BLANK_PAGE = 0.85, 0.96
@@ -30,7 +33,7 @@ class Kind(Enum):
 def kind_of(pixels: Pixels) -> Kind:
     """The kind of an image of height x width x channels; what cannot be told apart is a photograph."""
     drawn = _drawn_share(pixels)
-    ink, calm = _strokes(pixels)
+    ink, calm, _ = _strokes(pixels)
     if (ink > _LITTLE_INK and calm > _CALM_PAGE and drawn > _PARTLY_DRAWN) or (ink > _MUCH_INK and calm > _BLANK_PAGE):
         return Kind.TEXT
     return Kind.DRAWING if drawn > _DRAWN else Kind.PHOTOGRAPH
@@ -48,8 +51,8 @@ def _drawn_share(pixels: Pixels) -> float:
     return float(equal / ((pixels.shape[0] - 1) * (pixels.shape[1] - 1)))
 
 
-def _strokes(pixels: Pixels) -> tuple[float, float]:
-    """The share of thin strokes on a smooth ground, and how much of the ground is smooth.
+def _strokes(pixels: Pixels) -> tuple[float, float, bool]:
+    """The share of thin strokes on a smooth ground, how much of the ground is smooth, and whether they are dark.
 
     Strokes are what a morphological closing (dark ones) or opening (light ones) takes away.
     """
@@ -58,28 +61,61 @@ def _strokes(pixels: Pixels) -> tuple[float, float]:
     grey = grey.resize((max(8, round(grey.width * scale)), max(8, round(grey.height * scale))), Image.Resampling.BOX)
     seen = np.asarray(grey)
     found = []
-    for first, then in ((np.maximum, np.minimum), (np.minimum, np.maximum)):
-        ground = _extreme(_extreme(seen, first), then)
+    for dark in (True, False):
+        ground = _closed(seen, dark, _WIDEST_STROKE)
         blurred = np.asarray(Image.fromarray(ground).filter(ImageFilter.BoxBlur(2))).astype(np.int16)
         levels = ground.astype(np.int16)
         calm = np.abs(levels - blurred) < _CALM
         strength = np.abs(levels - seen)
         unclear = float(((strength > 8) & (strength <= _INK)).mean())
         ink = float(((strength > _INK) & calm).mean())
-        found.append((ink * float(calm.mean()) / (unclear + 0.02), ink, float(calm.mean())))
+        found.append((ink * float(calm.mean()) / (unclear + 0.02), ink, float(calm.mean()), dark))
     return max(found)[1:]
 
 
-def _extreme(plane: NDArray[np.uint8], of: np.ufunc) -> NDArray[np.uint8]:
-    """The least or greatest value in the square of a stroke's width around each pixel."""
+def is_graded(strip: Pixels) -> bool:
+    """Whether a strip of a drawn image has a gradient: many steps of a level or two, where areas have none."""
+    wide = strip.astype(np.int16)
+    steps = [np.abs(np.diff(wide, axis=axis)).max(-1) for axis in (0, 1)]
+    gentle = sum(int(((step > 0) & (step <= _GENTLE)).sum()) for step in steps)
+    return bool(gentle > _GRADED * strip.shape[0] * strip.shape[1])
+
+
+def without_strokes(pixels: Pixels) -> Pixels:
+    """A page with its ground in place of what is written on it. Long rules stay, being no letters."""
+    longer = max(pixels.shape[:2])
+    wide = max(3, 2 * round(_WIDEST_STROKE * max(1.0, longer / _SEEN_SIDE) / 2) + 1)
+    dark = _strokes(pixels)[2]
+    ground = np.stack([_closed(pixels[..., channel], dark, wide) for channel in range(pixels.shape[2])], 2)
+    strokes = (ground - pixels if dark else pixels - ground).max(-1) > _FAINT_INK
+    long = round(_LONG * min(pixels.shape[:2]))
+    drawn = strokes.astype(np.uint8)
     for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (_WIDEST_STROKE // 2, _WIDEST_STROKE // 2)
-        lines = np.pad(plane, padding, mode="edge").swapaxes(0, axis)
-        reach = 1
-        while reach < _WIDEST_STROKE:
-            step = min(reach, _WIDEST_STROKE - reach)
-            lines = of(lines[:-step], lines[step:])
-            reach += step
-        plane = np.ascontiguousarray(lines.swapaxes(0, axis))
-    return plane
+        rules = _along(_along(drawn, np.minimum, long, axis), np.maximum, long, axis)
+        strokes &= rules == 0
+    strokes = _extreme(strokes.astype(np.uint8), np.maximum, 3) > 0
+    return np.where(strokes[..., None], ground, pixels)
+
+
+def _closed(plane: NDArray[np.uint8], dark: bool, size: int) -> NDArray[np.uint8]:
+    """The plane without what is dark (or else light) and thinner than this."""
+    first, then = (np.maximum, np.minimum) if dark else (np.minimum, np.maximum)
+    return _extreme(_extreme(plane, first, size), then, size)
+
+
+def _extreme(plane: NDArray[np.uint8], of: np.ufunc, size: int) -> NDArray[np.uint8]:
+    """The least or greatest value in the square of this size around each pixel."""
+    return _along(_along(plane, of, size, 0), of, size, 1)
+
+
+def _along(plane: NDArray[np.uint8], of: np.ufunc, size: int, axis: int) -> NDArray[np.uint8]:
+    """The least or greatest of as many values along an axis around each pixel."""
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (size // 2, size - 1 - size // 2)
+    lines = np.pad(plane, padding, mode="edge").swapaxes(0, axis)
+    reach = 1
+    while reach < size:
+        step = min(reach, size - reach)
+        lines = of(lines[:-step], lines[step:])
+        reach += step
+    return np.ascontiguousarray(lines.swapaxes(0, axis))
