@@ -133,6 +133,13 @@ PAINTED: dict[str, list[Any]] = {
     ],
     # stability.md, the answers to an order.
     "stability": [{"image": "aW1hZ2U=", "finish_reason": "SUCCESS", "seed": 343940597}],
+    # a1111.md: a web UI's answer, one with a grid, SD.Next's and sd-server's.
+    "sdapi": [
+        {"images": ["aW1hZ2U="], "parameters": {}, "info": '{"all_seeds": [3], "index_of_first_image": 0}'},
+        {"images": ["Z3JpZA==", "aW1hZ2U=", "aW1hZ2U="], "info": '{"all_seeds": [3, 4], "index_of_first_image": 1}'},
+        {"images": ["data:image/png;base64,aW1hZ2U="], "parameters": {"seed": 3}, "info": ""},
+        {"images": ["aW1hZ2U="], "info": '{"seed": 3, "version": "stable-diffusion.cpp"}'},
+    ],
     # iopaint.md: the picture's bytes.
     "iopaint": [b"image"],
 }

@@ -138,13 +138,13 @@ async def test_any_size_comes_out_exact_with_the_originals_own_pixels(
     assert np.array_equal(np.asarray(result)[tall - size[1] :, wide - size[0] :], np.asarray(own))
     sent, mask = fire.pictures[0], fire.masks[0]
     assert [side % 16 for side in sent.shape[:2]] == [0, 0]
-    assert sent.shape == mask.shape
+    assert sent.shape[:2] == mask.shape
     # What is far from the original is the engine's; the first fill is no plain grey.
     corners = [one[: one.shape[0] // 8, : one.shape[1] // 8].mean() for one in (np.asarray(result), sent)]
     assert corners[0] - corners[1] == pytest.approx(5, abs=1.5)
     assert sent[:20].std() > 10
     at = (sent.shape[0] * 3 // 4, sent.shape[1] * 3 // 4)
-    assert (mask[0, 0, 0], mask[(*at, 0)]) == (255, 0)
+    assert (mask[0, 0], mask[at]) == (255, 0)
     assert len(np.unique(mask)) > 5, "it fades"
     scaled = size[0] * size[1] * 1.69 > 200_000
     assert any("scaled to" in note for note in task.notes) == scaled

@@ -17,7 +17,7 @@ from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.registry import BUILT_IN
 
 EXPORTED = Path(__file__).with_name("exported_names.txt")
-ALLOWED = {"outpaint_mcp.providers", "outpaint_mcp.providers.upload_paint"}
+ALLOWED = {f"outpaint_mcp.providers{name}" for name in ("", ".sdcpp", ".upload_paint")}
 """What a vendor's file may import from the program."""
 
 

@@ -74,13 +74,14 @@ async def service_at_sandbox(
     folder: Path,
     *,
     settings: SandboxSettings | None = None,
+    sandbox: Sandbox | None = None,
     read_timeout: float = 1.0,
     workflow: Path | None = None,
     **options: Any,
 ) -> AsyncIterator[ServiceAtSandbox]:
-    sandbox = Sandbox(
-        settings or SandboxSettings(seconds_per_state=0.02, painter=PlainPainter(), legnext_concurrency=None)
-    )
+    """A service at a sandbox that is closed after it, or at `sandbox`, which is not."""
+    settings = settings or SandboxSettings(seconds_per_state=0.02, painter=PlainPainter(), legnext_concurrency=None)
+    found, sandbox = sandbox, sandbox or Sandbox(settings)
     timeouts = Timeouts(connect=2, pool=2, write=2, read=read_timeout, read_total=5, order_total=5)
     async with (
         serving(sandbox) as base_url,
@@ -105,4 +106,5 @@ async def service_at_sandbox(
         )
         async with service.running(), Scheduler(service, service.events).running():
             yield ServiceAtSandbox(folder, sandbox, base_url, service)
-    sandbox.close()
+    if found is None:
+        sandbox.close()

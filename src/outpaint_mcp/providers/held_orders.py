@@ -58,6 +58,7 @@ class Held:
         update: how it stands.
         known: set once it is taken, or will not be.
         refusal: why it was not taken.
+        seen: what the engine said meanwhile that its answer does not say.
     """
 
     order: Order
@@ -66,6 +67,7 @@ class Held:
     update: TaskUpdate
     known: anyio.Event = field(default_factory=anyio.Event)
     refusal: OutpaintError | None = None
+    seen: set[str] = field(default_factory=set)
 
     def stands(self, status: Status, progress: float | None = None) -> None:
         """It is in this state now; progress is 0-100."""
@@ -89,7 +91,7 @@ class HeldOrders(SelfHosted, SynchronousProvider):
 
     @abstractmethod
     async def draw(self, held: Held) -> TaskUpdate:
-        """Have an order drawn to its end.
+        """Have an order drawn to its end, or taken by an engine that gives it an id of its own.
 
         Raises:
             OutpaintError: it was not taken, or the answer was lost.
@@ -120,8 +122,10 @@ class HeldOrders(SelfHosted, SynchronousProvider):
         self._held[order.key] = held
         self._group.start_soon(self._hold, held)
         await held.known.wait()
-        if held.refusal is not None:
+        if held.refusal is not None or held.update.remote_id != order.key:
+            # It was not taken, or the engine keeps it.
             del self._held[order.key]
+        if held.refusal is not None:
             raise held.refusal
         return held.endpoint.tidied(held.update)
 
@@ -194,9 +198,9 @@ class HeldOrders(SelfHosted, SynchronousProvider):
                 await self.watch(held)
             await self._sleep(WATCH_SECONDS)
 
-    async def finished(self, held: Held, painted: Painted, working: WorkingCanvas) -> TaskUpdate:
-        """The end of an order whose images are there: stored, and of the shape that was to be drawn."""
-        update = await self._stored(held.order, painted)
+    async def finished(self, remote_id: str, client: str, painted: Painted, working: WorkingCanvas) -> TaskUpdate:
+        """The end of a client's order whose images are there: stored, and of the shape that was to be drawn."""
+        update = await self._stored(remote_id, client, painted)
         for image in update.images:
             if image.width is None or image.height is None:
                 continue
@@ -205,7 +209,7 @@ class HeldOrders(SelfHosted, SynchronousProvider):
                     f"{self.title} answered with {image.width}x{image.height} pixels in place of "
                     f"{working.padded_width}x{working.padded_height}."
                 )
-                return self.failed(held.order.key, UnexpectedResponseError(message))
+                return self.failed(remote_id, UnexpectedResponseError(message))
         return replace(update, reference=working.reference, cost=Cost(amount=0, unit="USD", usd=0))
 
     def read_error(self, status: int, body: Any) -> OutpaintError | None:

@@ -105,7 +105,7 @@ class IOPaint(api.HeldOrders):
                     break
                 images += painted.images
                 held.stands(api.Status.RUNNING, 100 * len(images) / options.variants)
-        return await self.finished(held, api.Painted(tuple(images), notes=tuple(notes)), working)
+        return await self.finished(order.key, order.client, api.Painted(tuple(images), notes=tuple(notes)), working)
 
     async def _model(self, endpoint: api.Endpoint) -> _Model:
         """The model that the server runs now."""

@@ -14,6 +14,7 @@ ENTRY_POINT_GROUP = "outpaint_mcp.providers"
 
 BUILT_IN = {
     "comfyui": "outpaint_mcp.providers.comfyui.provider:Comfyui",
+    "sdapi": "outpaint_mcp.providers.sdapi:Sdapi",
     "iopaint": "outpaint_mcp.providers.iopaint:IOPaint",
     "fal": "outpaint_mcp.providers.fal:Fal",
     "bfl": "outpaint_mcp.providers.bfl:Bfl",

@@ -107,23 +107,23 @@ class SynchronousProvider(HttpProvider):
 
         painted = await self._placed(endpoint, call, order, parse)
         # The images are paid for, and nowhere else than in this process.
-        return endpoint.tidied(await self._stored(order, painted))
+        return endpoint.tidied(await self._stored(order.key, order.client, painted))
 
-    async def _stored(self, order: Order, painted: Painted) -> TaskUpdate:
-        """The task after its images were stored; those that are no images are left out, with a note."""
+    async def _stored(self, remote_id: str, client: str, painted: Painted) -> TaskUpdate:
+        """A client's task after its images were stored; those that are no images are left out, with a note."""
         if painted.failure is not None:
-            return TaskUpdate(Status.FAILED, order.key, failure=painted.failure, cost=painted.cost, notes=painted.notes)
+            return TaskUpdate(Status.FAILED, remote_id, failure=painted.failure, cost=painted.cost, notes=painted.notes)
         images: list[ResultImage] = []
         problem = ""
         for data in painted.images[:MAX_IMAGES]:
             try:
-                images.append(await self._kept(data, order.client))
+                images.append(await self._kept(data, client))
             except InvalidImageError as error:
                 problem = error.message
         if not images:
             message = f"{self.title} answered with something that is not an image. {problem}"
             failure = Failure(code=UnexpectedResponseError.code, message=message)
-            return TaskUpdate(Status.FAILED, order.key, failure=failure, cost=painted.cost, notes=painted.notes)
+            return TaskUpdate(Status.FAILED, remote_id, failure=failure, cost=painted.cost, notes=painted.notes)
         notes = painted.notes
         if len(painted.images) > MAX_IMAGES:
             notes = (f"{self.title} gives {len(painted.images)} images; only the first {MAX_IMAGES} are taken.", *notes)
@@ -131,7 +131,7 @@ class SynchronousProvider(HttpProvider):
             notes = (*notes, f"{bad} of the {len(painted.images)} images cannot be read and are left out: {problem}")
         return TaskUpdate(
             Status.SUCCEEDED,
-            order.key,
+            remote_id,
             progress=100,
             images=tuple(images),
             cost=painted.cost,

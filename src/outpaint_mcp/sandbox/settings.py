@@ -1,9 +1,9 @@
 """The settings of a sandbox, passed in by whoever builds one: nothing here reads the environment."""
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import anyio
 import httpx2
@@ -51,6 +51,18 @@ class SandboxSettings:
 
     iopaint_model: str = "runwayml/stable-diffusion-inpainting"
     """The model that IOPaint runs, one of those in its file; `lama` and `cv2` take no prompt."""
+
+    sdapi_server: Literal["a1111", "forge", "sdnext", "sd.cpp"] = "a1111"
+    """Which of the programs that speak sdapi is played."""
+
+    sdapi_models: tuple[str, ...] = ("sd-v1-5-inpainting", "dreamshaper_8")
+    """The checkpoints that it has; the first is loaded."""
+
+    sdapi_login: str = ""
+    """`user:password` where it was started with one."""
+
+    sdapi_options: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own settings there: `samples_format` (png, jpg, webp) and `return_grid`."""
 
     max_tasks: int = 20_000
     """Tasks kept per vendor; beyond it the oldest is forgotten."""

@@ -20,13 +20,14 @@ _PNG_LEVEL: Final = 3
 def canvas_and_mask(
     drawn: Pixels, size: tuple[int, int], canvas: Canvas, *, in_alpha: bool = False
 ) -> tuple[bytes, bytes]:
-    """The drawn canvas, on white, and its mask (`mask_of`), as RGB PNGs that hold pixels and nothing else.
+    """The drawn canvas, on white, and its mask (`mask_of`), as PNGs that hold pixels and nothing else.
 
     Args:
         drawn: the whole canvas.
         size: the width and height of the original on it.
         canvas: where the original lies.
-        in_alpha: whether the canvas has the mask too, as what is transparent; the colours there are kept.
+        in_alpha: whether the canvas has the mask too, as what is transparent; the colours there are kept. The mask is
+            in RGB then, since ComfyUI 0.27 reads 254 where a grey file has 255; else it has one channel.
     """
     picture = Image.fromarray(drawn)
     if picture.mode == "RGBA":
@@ -35,8 +36,7 @@ def canvas_and_mask(
     mask = Image.fromarray(covered)
     if in_alpha:
         picture.putalpha(Image.fromarray(255 - covered))
-    # In RGB, since ComfyUI 0.27 reads 254 where a grey file has 255.
-    return _png(picture), _png(Image.merge("RGB", (mask,) * 3))
+    return _png(picture), _png(Image.merge("RGB", (mask,) * 3) if in_alpha else mask)
 
 
 def mask_of(size: tuple[int, int], canvas: Canvas) -> Pixels:

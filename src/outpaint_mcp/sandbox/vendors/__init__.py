@@ -19,6 +19,7 @@ from outpaint_mcp.sandbox.vendors.legnext import Legnext
 from outpaint_mcp.sandbox.vendors.openai import OpenAI
 from outpaint_mcp.sandbox.vendors.piapi import PiAPI
 from outpaint_mcp.sandbox.vendors.replicate import Replicate
+from outpaint_mcp.sandbox.vendors.sdapi import Sdapi
 from outpaint_mcp.sandbox.vendors.stability import Stability
 from outpaint_mcp.sandbox.vendors.vtrix import Vtrix
 
@@ -35,6 +36,7 @@ _CLASSES: tuple[type[Vendor], ...] = (
     Stability,
     OpenAI,
     ComfyUI,
+    Sdapi,
     IOPaint,
 )
 

@@ -8,7 +8,7 @@ from anyio import to_thread
 from PIL import Image, ImageFilter
 
 from outpaint_mcp.domain.frame import Frame
-from outpaint_mcp.sandbox.image_specs import Placed
+from outpaint_mcp.sandbox.image_specs import ImageSpec, Placed
 from outpaint_mcp.sandbox.vendors.input_images import InputImages
 
 _MIDDLE = 128
@@ -66,7 +66,7 @@ class MaskedCanvas:
         frame = Frame(*self.picture.size, left, top, right - left, bottom - top)
         return Placed.of(part.image, frame, seed % 5)
 
-    async def painted(self, images: InputImages, spec: Placed, *, done: float = 1.0) -> Image.Image:
+    async def painted(self, images: InputImages, spec: ImageSpec, *, done: float = 1.0) -> Image.Image:
         """The picture with its masked part painted, in its own size; `done` of 1.0 of the way there."""
         data, _ = await images.bytes_of(spec)
         return await to_thread.run_sync(self._painted, data, done)
