@@ -458,3 +458,27 @@ async def test_an_engine_of_ones_own_is_asked_what_it_is_and_has(tmp_path: Path)
     public = await found("http://203.0.114.9:8188")
     assert (public.level, "was not asked" in public.message) == (Level.OK, True)
     sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "level", "told"),
+    [
+        ("iopaint", {}, Level.OK, "IOPaint runs runwayml/stable-diffusion-inpainting, which takes a prompt."),
+        ("iopaint", {"iopaint_model": "lama"}, Level.OK, "IOPaint runs lama, an erase model, which takes no prompt"),
+        ("sdapi", {}, Level.OK, "draws with sd-v1-5-inpainting.safetensors [00000012]. It also has dreamshaper_8."),
+        ("sdapi", {"sdapi_models": ("dreamshaper_8",)}, Level.OK, "which is not made for inpainting by its name."),
+        ("sdapi", {"sdapi_models": ()}, Level.PROBLEM, "has no checkpoint"),
+        ("sdapi", {"sdapi_server": "sd.cpp"}, Level.OK, "sd-server answers"),
+        ("sdapi", {"sdapi_login": "user:pass"}, Level.WARNING, "refused"),
+    ],
+)
+async def test_engines_that_draw_while_they_are_waited_for_say_what_would_be_used(
+    engine: str, settings: dict[str, Any], level: Level, told: str
+) -> None:
+    sandbox = Sandbox(SandboxSettings(**settings))
+    async with serving(sandbox) as base_url:
+        (found,) = await check_engines({engine: vendor(None, f"{base_url}/{engine}")}, provider_classes())
+    assert (found.level, told in found.message) == (level, True), found
+    (down,) = await check_engines({engine: vendor(None, "http://127.0.0.1:9")}, provider_classes())
+    assert (down.level, "by itself it listens on" in down.advice) == (Level.WARNING, True)
+    sandbox.close()

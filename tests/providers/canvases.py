@@ -27,7 +27,7 @@ class PlainCanvases(Canvases):
         mask = Image.fromarray(mask_of((frame.width, frame.height), Canvas.of(frame)))
         if mask_in_alpha:
             picture.putalpha(mask.point(lambda level: 255 - level))
-        return DrawnCanvas(_png(picture), _png(mask.convert("RGB")))
+        return DrawnCanvas(_png(picture), _png(mask.convert("RGB") if mask_in_alpha else mask))
 
 
 def _png(image: Image.Image) -> bytes:

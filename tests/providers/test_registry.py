@@ -43,7 +43,7 @@ missing = no_such_module:Thing
 def test_the_built_in_providers_come_in_the_order_in_which_they_are_tried() -> None:
     classes = provider_classes()
     hosted = ["fal", "bfl", "bria", "replicate", "stability", "openai"]
-    auto = ["comfyui", "iopaint", *hosted, "legnext", "apiframe", "apimart", "vtrix", "piapi", "local"]
+    auto = ["comfyui", "sdapi", "iopaint", *hosted, "legnext", "apiframe", "apimart", "vtrix", "piapi", "local"]
     assert list(BUILT_IN) == auto
     assert list(classes)[: len(BUILT_IN)] == list(BUILT_IN)
     assert all(one.name == name for name, one in classes.items())

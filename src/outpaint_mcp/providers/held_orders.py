@@ -80,6 +80,8 @@ class HeldOrders(SelfHosted, SynchronousProvider):
     One order at a time is drawn (`turn`): engines keep a line or get in each other's way.
     """
 
+    usual_address: ClassVar[str]
+    """Where it listens by itself."""
     order_seconds: ClassVar[float | None] = 1800.0
     first_poll = poll_interval = 1.0
 
@@ -96,6 +98,23 @@ class HeldOrders(SelfHosted, SynchronousProvider):
         Raises:
             OutpaintError: it was not taken, or the answer was lost.
         """
+
+    async def asked(self, endpoint: Endpoint, path: str) -> Any:
+        """What the engine answers to a GET that only tells.
+
+        Raises:
+            OutpaintError: it does not answer as it should.
+        """
+        try:
+            return await self._client.read(endpoint, ApiCall("GET", path), attempts=1)
+        except EngineFailedError:
+            raise
+        except ProviderUnavailableError as error:
+            advice = (
+                f"Nothing was ordered. Have the operator start it, or set {self.base_url_env()} to its "
+                f"address (by itself it listens on {self.usual_address})."
+            )
+            raise ProviderUnavailableError(error.message, advice, retry_after=error.retry_after) from error
 
     async def watch(self, held: Held) -> None:
         """Look how far an order is that is being drawn; called again and again.

@@ -17,6 +17,7 @@ ERASE_PIXELS: Final = 2_000_000
 """Up to so many pixels an erase model is given all at once (`Original`)."""
 DIFFUSION_PIXELS: Final = 512 * 512, 1024 * 1024
 MULTIPLE: Final = 8
+SHOWN_NAMES: Final = 8
 ERASE_NOTE = (
     "{model} is made to erase things: it continues what is near the border, and smears over wide areas. The local "
     "engine, or a diffusion model, may do better."
@@ -45,11 +46,16 @@ class _Model(api.Answer):
         return self.model_type == "inpaint"
 
 
+class _Config(api.Answer):
+    models: tuple[_Model, ...] = Field(default=(), alias="modelInfos")
+
+
 class IOPaint(api.HeldOrders):
     name = "iopaint"
     title = "IOPaint"
     key_env = "IOPAINT_AUTHORIZATION"
     docs_url = "https://github.com/Sanster/IOPaint"
+    usual_address = "http://127.0.0.1:8080"
     note = "Paints with the one model that your server runs; erase models (lama, mat, cv2) take no prompt and no seed."
     options = Options
     operations: ClassVar = {
@@ -107,9 +113,18 @@ class IOPaint(api.HeldOrders):
                 held.stands(api.Status.RUNNING, 100 * len(images) / options.variants)
         return await self.finished(order.key, order.client, api.Painted(tuple(images), notes=tuple(notes)), working)
 
+    async def inspected(self) -> api.Inspection:
+        endpoint = self._endpoint()
+        model = await self._model(endpoint)
+        config = self.read_as(_Config, await self.asked(endpoint, "/api/v1/server-config"))
+        others = [one.name for one in config.models if one.name != model.name]
+        takes = "an erase model, which takes no prompt and no options" if model.erases else "which takes a prompt"
+        has = f" It could be started with {', '.join(others[:SHOWN_NAMES])} too." if others else ""
+        return api.Inspection(f"IOPaint runs {model.name}, {takes}.{has}")
+
     async def _model(self, endpoint: api.Endpoint) -> _Model:
         """The model that the server runs now."""
-        return self.read_as(_Model, await self._client.read(endpoint, api.ApiCall("GET", "/api/v1/model")))
+        return self.read_as(_Model, await self.asked(endpoint, "/api/v1/model"))
 
     def _check_erasing(self, model: _Model, order: api.Order, options: Options) -> None:
         """Refuse what an erase model would ignore.

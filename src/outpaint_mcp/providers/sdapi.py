@@ -99,6 +99,7 @@ class Sdapi(api.HeldOrders):
     name = "sdapi"
     title = "Stable Diffusion server"
     key_env = "SDAPI_AUTHORIZATION"
+    usual_address = "http://127.0.0.1:7860, and sd-server on port 1234"
     docs_url = "https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/API"
     note = (
         "AUTOMATIC1111, Forge, reForge (each started with --api), SD.Next or stable-diffusion.cpp's sd-server. A "
@@ -155,7 +156,7 @@ class Sdapi(api.HeldOrders):
         }
         if capabilities is not None:
             return await self._ordered_as_job(held, body, working, notes)
-        is_made_for_it = re.search("inpaint|fill", checkpoint.casefold()) is not None
+        is_made_for_it = _is_made_for_inpainting(checkpoint)
         body.setdefault("denoising_strength", DENOISE[not is_made_for_it])
         if options.model is not None:
             body["override_settings"] = {"sd_model_checkpoint": checkpoint}
@@ -172,6 +173,26 @@ class Sdapi(api.HeldOrders):
         painted = api.Painted(self._images(drawn, info, options.variants), notes=tuple(notes))
         return await self.finished(order.key, order.client, painted, working)
 
+    async def inspected(self) -> api.Inspection:
+        endpoint = self._endpoint()
+        try:
+            capabilities = await self._capabilities(endpoint)
+            if capabilities is not None:
+                self._check_jobs(capabilities, Options())
+                return api.Inspection("sd-server answers, whose model paints masks.")
+            checkpoint = await self._checkpoint(endpoint, None)
+            listed = await self._checkpoints(endpoint)
+        except api.ConfigurationError as error:
+            return api.Inspection(error.message, error.advice)
+        plain = "" if _is_made_for_inpainting(checkpoint) else ", which is not made for inpainting by its name"
+        others = [one.model_name or one.title for one in listed if one.title != checkpoint]
+        has = f" It also has {_named(others)}." if others else ""
+        return api.Inspection(f"The {self.title} draws with {checkpoint}{plain}.{has}")
+
+    async def _checkpoints(self, endpoint: api.Endpoint) -> tuple[_Checkpoint, ...]:
+        """Those that the program has."""
+        return self.read_as(_Checkpoints, {"listed": await self.asked(endpoint, "/sdapi/v1/sd-models")}).listed
+
     async def _checkpoint(self, endpoint: api.Endpoint, asked: str | None) -> str:
         """The title of the checkpoint that is to draw.
 
@@ -180,14 +201,14 @@ class Sdapi(api.HeldOrders):
             InvalidRequestError: it does not have the one that is asked for.
         """
         try:
-            settings = self.read_as(_Settings, await self._read(endpoint, "/sdapi/v1/options"))
+            settings = self.read_as(_Settings, await self.asked(endpoint, "/sdapi/v1/options"))
         except api.UnknownTaskError:
             raise api.ConfigurationError(
                 f"The {self.title} has no API.", "Have the operator start it with --api, or check SDAPI_BASE_URL."
             ) from None
         if asked is None and settings.sd_model_checkpoint:
             return settings.sd_model_checkpoint
-        listed = self.read_as(_Checkpoints, {"listed": await self._read(endpoint, "/sdapi/v1/sd-models")}).listed
+        listed = await self._checkpoints(endpoint)
         if not listed:
             raise api.ConfigurationError(
                 f"The {self.title} has no checkpoint.",
@@ -198,10 +219,9 @@ class Sdapi(api.HeldOrders):
             return listed[0].title
         found = next((one.title for one in listed if one.is_called(asked)), None)
         if found is None:
-            names = ", ".join(one.model_name or one.title for one in listed[:SHOWN_NAMES])
-            more = f" and {len(listed) - SHOWN_NAMES} others" if len(listed) > SHOWN_NAMES else ""
+            names = _named([one.model_name or one.title for one in listed])
             raise api.InvalidRequestError(
-                f"The {self.title} has no checkpoint {asked!r}.", f"It has {names}{more}. Give one as model."
+                f"The {self.title} has no checkpoint {asked!r}.", f"It has {names}. Give one as model."
             )
         return found
 
@@ -213,7 +233,7 @@ class Sdapi(api.HeldOrders):
     async def _capabilities(self, endpoint: api.Endpoint) -> Capabilities | None:
         """What sd-server says of itself; None where another program, or an older one, answers."""
         try:
-            return self.read_as(Capabilities, await self._client.read(endpoint, CAPABILITIES))
+            return self.read_as(Capabilities, await self.asked(endpoint, CAPABILITIES))
         except (api.UnknownTaskError, api.UnexpectedResponseError):
             return None
 
@@ -329,3 +349,13 @@ class Sdapi(api.HeldOrders):
         drawn = self.read_as(_Drawn, body)
         info = self._info(drawn)
         return api.Painted(self._images(drawn, info, max(1, len(info.all_seeds))))
+
+
+def _is_made_for_inpainting(checkpoint: str) -> bool:
+    """Whether a checkpoint's name says so."""
+    return re.search("inpaint|fill", checkpoint.casefold()) is not None
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} others" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import outpaint_mcp.providers as api
 
-CAPABILITIES: Final = api.ApiCall("GET", "/sdcpp/v1/capabilities")
+CAPABILITIES: Final = "/sdcpp/v1/capabilities"
 PROMPT: Final = "seamless continuation of the picture"
 """It refuses an empty one, and outpaints often have none."""
 STRENGTH: Final = 1.0
