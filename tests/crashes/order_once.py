@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,11 @@ from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
+from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
+from outpaint_mcp.providers.local.workers import Workers
+from outpaint_mcp.providers.self_hosted import Tools, build_vendor
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
@@ -106,7 +108,7 @@ class Mortal(HttpProvider):
         return update
 
 
-VENDORS: dict[str, Callable[..., Mortal]] = {
+VENDORS: dict[str, type[Mortal]] = {
     name: type(f"Mortal{one.__name__}", (Mortal, one), {})
     for name, one in provider_classes().items()
     if issubclass(one, HttpProvider)
@@ -163,11 +165,11 @@ async def place(
     data = Path(folder)
     images = MortalPictures(data, roots=(data,), allow_private=True)
     async with HttpClient() as client:
-        more = {"keep": images.keep_answer} if provider_classes()[vendor].synchronous else {}
+        tools = Tools(client, images.keep_answer, Canvases(data, Workers()))
         service = Service(
             store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
             images=images,
-            providers={vendor: VENDORS[vendor](client, key=key, base_url=url, **more)},
+            providers={vendor: build_vendor(VENDORS[vendor], tools, key=key or None, base_url=url)},
             options=ServiceOptions(auto=(vendor,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={vendor: PRICE}),
             clock=set_clock,
         )

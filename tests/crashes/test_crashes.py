@@ -70,3 +70,39 @@ async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_
     async with anyio.create_task_group() as deaths:
         for number, name in enumerate(points):
             deaths.start_soon(die_and_return, name, number)
+
+
+async def test_whatever_the_moment_of_death_an_engines_task_ends_and_may_be_ordered_again(
+    tmp_path: Path, processes: Processes
+) -> None:
+    def image_in(folder: Path) -> str:
+        folder.mkdir()
+        return str(picture(folder, width=96, height=64))
+
+    shop = Sandbox(SandboxSettings(seconds_per_state=0.1, painter=PlainPainter()))
+    places = anyio.CapacityLimiter(AT_ONCE)
+
+    async def die_and_return(base_url: str, name: str, number: int) -> None:
+        async with places:
+            folder = tmp_path / f"death-{number}"
+            image = image_in(folder)
+            passed, told = await processes.place(folder, base_url, vendor="iopaint", image=image, die_at=name)
+            assert (told, passed[-1]) == (None, name)
+            _, task = await processes.place(folder, base_url, vendor="iopaint", image=image)
+            assert task is not None, name
+            assert task["status"] in ("succeeded", "failed"), name
+            if task["status"] == "failed":
+                assert (task["failure"]["retryable"], "pay" in task["next"]) == (True, False), name
+                _, again = await processes.place(folder, base_url, vendor="iopaint", image=image)
+                assert again is not None
+                assert again["status"] == "succeeded", name
+
+    async with serving(shop) as base_url:
+        image = image_in(tmp_path / "whole")
+        boundaries, task = await processes.place(tmp_path / "whole", base_url, vendor="iopaint", image=image)
+        assert task is not None
+        assert task["status"] == "succeeded"
+        async with anyio.create_task_group() as deaths:
+            for number, name in enumerate(dict.fromkeys(boundaries)):
+                deaths.start_soon(die_and_return, base_url, name, number)
+    shop.close()

@@ -14,7 +14,13 @@ import anyio
 import anyio.abc
 
 from outpaint_mcp.domain.clock import Clock
-from outpaint_mcp.domain.errors import InvalidRequestError, KeyConflictError, OrderUnconfirmedError, OutpaintError
+from outpaint_mcp.domain.errors import (
+    InvalidRequestError,
+    KeyConflictError,
+    OrderUnconfirmedError,
+    OutpaintError,
+    ProviderUnavailableError,
+)
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
 from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
@@ -300,7 +306,14 @@ class OrderSender:
         await self._ledger.save(record, settling=True)
 
     async def settle_unconfirmed(self, record: Record, position: int, error: OrderUnconfirmedError) -> float | None:
-        """The order may have been taken: the task is unknown and keeps its reservation."""
+        """The order may have been taken: the task is unknown and keeps its reservation.
+
+        Where nothing is paid it has failed: nothing is in doubt then, and it may be ordered again.
+        """
+        if not self._providers[record.task.provider].costs_money and not self.may_send_again(record):
+            lost = failure_of(ProviderUnavailableError(f"{error.message} Nothing was paid."))
+            await self._ledger.save(finished(record, Status.FAILED, position, lost, self._ledger.now()), settling=True)
+            return None
         due_at: float | None = None
         if self.may_send_again(record) and not isinstance(error, KeyConflictError):
             failures = self._ledger.flight(record.task.id).failures

@@ -388,12 +388,11 @@ class Service:
             await self._waits.until_changed(change, min(remaining, PROGRESS_SECONDS))
 
     def _view(self, record: Record, *notes: str, wait_seconds: float | None = None) -> Task:
-        provider = self._providers.get(record.task.provider)
         return view(
             record,
             notes,
             paths=self._options.paths_allowed,
-            synchronous=provider is not None and provider.synchronous,
+            provider=self._providers.get(record.task.provider),
             wait_seconds=wait_seconds,
             links=self._links,
         )

@@ -20,13 +20,13 @@ LIFETIME: Final = timedelta(hours=24)
 """How long a provider's URL is taken to live that does not say so: the shortest that any documents (Apiframe's)."""
 
 
-def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: float | None) -> str:
+def next_step(task: Task, provider: Provider | None, *, sent_again: bool, wait_seconds: float | None) -> str:
     """What the client should do now, in one sentence or two.
 
     Args:
         task: as it stands.
+        provider: its provider, where that is installed.
         sent_again: whether an order whose answer was lost is sent again under its idempotency key.
-        synchronous: whether the provider keeps no tasks that could be looked up.
         wait_seconds: how long a call may last that waits for it, where that is known.
     """
     match task.status:
@@ -60,7 +60,7 @@ def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: 
                     f"The order is being sent again under the same idempotency key, which cannot pay twice. "
                     f"Call get_task with task_id={task.id} in a minute."
                 )
-            if synchronous:
+            if provider is not None and provider.synchronous:
                 return (
                     f"Whether {task.provider} took the order is not known, and there is nothing to look up: its answer "
                     "was the image. Have the user look at the balance on its site. outpaint with repeat=true orders "
@@ -71,6 +71,11 @@ def next_step(task: Task, *, sent_again: bool, synchronous: bool, wait_seconds: 
                 f"balance on its site; if the task is there, get_task with its id and provider={task.provider} "
                 "imports it. outpaint with repeat=true orders again and may pay twice."
             )
+        case _ if provider is not None and not provider.costs_money:
+            return (
+                f"It may still finish. Call get_task with task_id={task.id} later, or outpaint with repeat=true: "
+                "nothing is paid there."
+            )
         case _:
             return f"It may still finish. Call get_task with task_id={task.id} later; ordering again may pay twice."
 
@@ -80,7 +85,7 @@ def view(
     notes: tuple[str, ...] = (),
     *,
     paths: bool = True,
-    synchronous: bool = False,
+    provider: Provider | None = None,
     wait_seconds: float | None = None,
     links: ImageLinks | None = None,
 ) -> Task:
@@ -90,7 +95,7 @@ def view(
         record: the task.
         notes: what is to be said besides the task's own notes.
         paths: whether the client shares this machine's files; else a file's URL is replaced by another.
-        synchronous: whether the provider keeps no tasks that could be looked up.
+        provider: its provider, where that is installed.
         wait_seconds: how long a call of the client may last, where that is known.
         links: where the server's copies of images are given out, if they are; a URL that has died is replaced by its
             copy's.
@@ -118,7 +123,7 @@ def view(
     task = record.task.model_copy(update={"images": images, "original": original, "steps": steps, "notes": said})
     if links is not None and images and all(image.url == image.copy_url for image in images):
         task = task.model_copy(update={"expires_at": links.expiry()})
-    advice = next_step(task, sent_again=record.due_at is not None, synchronous=synchronous, wait_seconds=wait_seconds)
+    advice = next_step(task, provider, sent_again=record.due_at is not None, wait_seconds=wait_seconds)
     return task.model_copy(update={"next": advice})
 
 
