@@ -3,15 +3,15 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import anyio
 
 from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.errors import OutpaintError, UnknownTaskError
-from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.provider_info import SourceForm
+from outpaint_mcp.domain.record import DueTask
 from outpaint_mcp.domain.request import Feature, SourceKind
 from outpaint_mcp.domain.task import Cost, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
@@ -37,9 +37,7 @@ class MovedClock:
         self.ahead = 0.0
         self.boot = "boot-1"
         self._sleepers: list[tuple[float, anyio.Event]] = []
-        self._due: dict[str, float] = {}
         self._service: Service | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         return self._now + self.ahead
@@ -65,54 +63,52 @@ class MovedClock:
                 await anyio.wait_all_tasks_blocked()
 
     async def follow(self, service: Service) -> None:
-        """Be what the scheduler is to a service: take over what is open, and advance what is due."""
+        """Be what the scheduler is to a service: advance what is due."""
         self._service = service
-        self._due = {task_id: due_at - self.ahead for task_id, due_at, _ in await service.renew()}
-        self._unsubscribe = service.events.subscribe(self._hear)
 
     def leave(self, service: Service) -> None:
         """No longer advance a service that has ended."""
         if self._service is service:
-            self._unsubscribe()
             self._service = None
-            self._due = {}
-
-    def _hear(self, event: TaskEvent) -> None:
-        if event.due_at is not None:
-            self._schedule(event.task_id, event.due_at)
-
-    def _schedule(self, task_id: str, due_at: float) -> None:
-        due_at -= self.ahead
-        self._due[task_id] = min(due_at, self._due.get(task_id, due_at))
 
     async def move(self, seconds: float) -> None:
         until = self._now + seconds
         while True:
-            times = [*self._due.values(), *(at for at, event in self._sleepers if not event.is_set())]
-            now = min(times, default=until)
+            due = await take_due(self._service) if self._service is not None else Taken([], None)
+            for one in due.tasks:
+                assert self._service is not None
+                await self._service.advance_due(one)
+            if due.tasks:
+                continue
+            times = [at for at, event in self._sleepers if not event.is_set()]
+            if due.next_at is not None:
+                times.append(due.next_at - self.ahead)
+            now = min(times, default=until + 1)
             if now > until:
                 break
             self._now = max(self._now, now)
-            if not await self._step():
-                break
+            woken = [event for at, event in self._sleepers if at <= self._now and not event.is_set()]
+            for event in woken:
+                event.set()
+            if woken:
+                await anyio.wait_all_tasks_blocked()
         self._now = until
 
-    async def _step(self) -> bool:
-        """Do what is due now; returns whether there was anything."""
-        woken = [event for at, event in self._sleepers if at <= self._now and not event.is_set()]
-        for event in woken:
-            event.set()
-        if woken:
-            await anyio.wait_all_tasks_blocked()
-        due = [task_id for task_id, due_at in self._due.items() if due_at <= self._now]
-        for task_id in due:
-            del self._due[task_id]
-            assert self._service is not None
-            await self._service.renew()
-            next_at = await self._service.advance(task_id)
-            if next_at is not None:
-                self._schedule(task_id, next_at)
-        return bool(woken or due)
+
+class Taken(NamedTuple):
+    """The tasks of a service that were due, and when the next one is."""
+
+    tasks: list[DueTask]
+    next_at: float | None
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.task_id for one in self.tasks]
+
+
+async def take_due(service: Service) -> Taken:
+    """Take all that is due."""
+    return Taken(*await service.take_due(lambda provider: 1000))
 
 
 class CountingProvider(Provider):

@@ -111,7 +111,7 @@ async def test_what_an_older_store_holds_is_counted_when_it_is_opened(tmp_path: 
 async def test_counting_waits_for_no_writer(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     store = Store(path, "one", busy_seconds=60)
-    await store.renew(now=NOW)
+    await store.check()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with anyio.fail_after(30):

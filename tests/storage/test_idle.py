@@ -14,7 +14,7 @@ from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.scheduler import Scheduler
 
-from ..counting import MovedClock, service_over
+from ..counting import CountingProvider, MovedClock, service_over
 from .claim_many import record
 
 
@@ -40,7 +40,7 @@ def let_settle(folder: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="the times of open files are not kept up to date here")
 async def test_nothing_is_run_while_nothing_is_open_until_another_process_writes(tmp_path: Path) -> None:
     clock, store = MovedClock(), TracedStore(tmp_path / "store.db", "one")
-    service = service_over(tmp_path, store=store, clock=clock)
+    service = service_over(tmp_path, CountingProvider(), store=store, clock=clock)
     heard: list[TaskEvent] = []
     async with service.running(), Scheduler(service, service.events, clock=clock).running():
         ours, _ = await store.claim(
@@ -61,6 +61,7 @@ async def test_nothing_is_run_while_nothing_is_open_until_another_process_writes
         assert store.statements == [], store.statements[:12]
 
         service.events.subscribe(heard.append)
+        service.events.watched.update(["op-two-theirs"])
         other = Store(tmp_path / "store.db", "two")
         theirs = record("theirs", owner="two")
         await other.claim(theirs, now=clock.now(), repeat=False, limits=DailyLimits(), count_orders=True)
@@ -68,5 +69,5 @@ async def test_nothing_is_run_while_nothing_is_open_until_another_process_writes
             await clock.move(1)
             await service.check()
         assert theirs.task.id in {event.task_id for event in heard}
-        assert any("owners" in statement for statement in store.statements), "there is a task to be taken over now"
+        assert any("UPDATE due" in statement for statement in store.statements), "it is late, and taken over"
         await other.aclose()

@@ -1,5 +1,4 @@
 import contextlib
-import functools
 import sqlite3
 import sys
 import threading
@@ -14,7 +13,7 @@ import pytest
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
-from outpaint_mcp.domain.record import LEASE_SECONDS, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
@@ -22,6 +21,12 @@ from outpaint_mcp.storage.store import Store
 from .claim_many import NOW, record
 
 CLAIMS = Path(__file__).with_name("claim_many.py")
+
+
+async def taken(store: Store, now: float) -> list[str]:
+    """The ids of the tasks that are due, which are claimed for this store's process."""
+    due, _ = await store.take_due(lambda provider: 99, now=now)
+    return [one.task_id for one in due]
 
 
 async def claim(store: Store, made: Record, *, now: float = NOW, repeat: bool = False) -> tuple[Record, bool]:
@@ -73,7 +78,7 @@ async def test_a_file_that_another_program_holds_is_said(tmp_path: Path) -> None
 async def test_a_process_that_writes_nearly_all_the_time_keeps_no_other_out(tmp_path: Path) -> None:
     path, done = tmp_path / "store.db", threading.Event()
     store = Store(path, "one")
-    await store.renew(now=NOW)
+    await store.check()
 
     def write() -> None:
         other = sqlite3.connect(path, isolation_level=None)
@@ -89,7 +94,7 @@ async def test_a_process_that_writes_nearly_all_the_time_keeps_no_other_out(tmp_
         tasks.start_soon(anyio.to_thread.run_sync, write)
         try:
             for _ in range(20):
-                await store.renew(now=NOW)
+                await store.wake_all(now=NOW)
         finally:
             done.set()
     await store.aclose()
@@ -100,7 +105,7 @@ async def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
         stores = [Store(tmp_path / f"{attempt}.db", f"{number}") for number in range(4)]
         async with anyio.create_task_group() as opening:
             for store in stores:
-                opening.start_soon(functools.partial(store.renew, now=NOW))
+                opening.start_soon(taken, store, NOW)
         for store in stores:
             await store.aclose()
 
@@ -140,9 +145,9 @@ async def test_what_was_never_sent_is_sent_by_the_same_call_once_its_process_is_
     one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
     made, may_send = await claim(one, record("a", owner="one"))
     assert may_send
-    found, may_send = await claim(two, record("a", owner="two"), now=NOW + LEASE_SECONDS - 1)
+    found, may_send = await claim(two, record("a", owner="two"), now=NOW + CLAIM_SECONDS - 1)
     assert (found.task.id, may_send) == (made.task.id, False), "its process is alive"
-    found, may_send = await claim(two, record("a", owner="two"), now=NOW + LEASE_SECONDS + 1)
+    found, may_send = await claim(two, record("a", owner="two"), now=NOW + CLAIM_SECONDS + 1)
     assert (found.task.id, may_send) == (made.task.id, True)
     assert await two.mark_sent(made.task.id, 0, now=NOW)
     assert not await one.mark_sent(made.task.id, 0, now=NOW), "once, whoever comes second"
@@ -152,30 +157,57 @@ async def test_what_was_never_sent_is_sent_by_the_same_call_once_its_process_is_
     await two.aclose()
 
 
-async def test_the_tasks_of_a_process_that_is_gone_are_taken_over_when_its_lease_has_ended(tmp_path: Path) -> None:
+async def test_the_tasks_of_a_process_that_is_gone_are_taken_over_when_its_claim_has_ended(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
     made, _ = await claim(one, record("a", owner="one"))
     await one.mark_sent(made.task.id, 0, now=NOW)
-    assert await two.renew(now=NOW + LEASE_SECONDS - 1) == []
-    assert await two.renew(now=NOW + LEASE_SECONDS + 1) == [(made.task.id, NOW, made.task.provider)]
-    assert await two.renew(now=NOW + LEASE_SECONDS + 2) == [], "once"
+    assert await taken(two, NOW + CLAIM_SECONDS - 1) == []
+    assert await taken(two, NOW + CLAIM_SECONDS + 1) == [made.task.id]
+    assert await taken(two, NOW + CLAIM_SECONDS + 2) == [], "once"
+    assert await taken(one, NOW + CLAIM_SECONDS + 2) == [], "and it is no longer its first process's"
     await one.aclose()
     await two.aclose()
 
 
-async def test_a_lease_of_a_clock_that_was_set_back_since_is_none(tmp_path: Path) -> None:
+async def test_a_claim_of_a_clock_that_was_set_back_since_is_none(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
     made, _ = await claim(one, record("a", owner="one"), now=NOW + 86_400)
     await one.mark_sent(made.task.id, 0, now=NOW + 86_400)
-    await one.renew(now=NOW + 86_400)
-    lapses = one.lapses
-    assert [task_id for task_id, _, _ in await two.renew(now=NOW)] == [made.task.id]
-    await one.renew(now=NOW + 1)
-    assert one.lapses == lapses + 1, "its tasks may have been taken over"
-    assert await two.renew(now=NOW + 2) == []
-    await one.renew(now=NOW + 4)
-    assert one.lapses == lapses + 1
+    assert await taken(two, NOW) == [made.task.id]
+    assert not await one.save(made), "it was taken over"
     await one.aclose()
+    await two.aclose()
+
+
+async def test_no_provider_gets_more_than_there_is_room_for_and_what_is_left_is_due_still(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
+    for number in range(5):
+        made, _ = await claim(one, record(f"{number}", owner="one"))
+        await one.mark_sent(made.task.id, 0, now=NOW)
+    await one.aclose()
+    due, next_at = await two.take_due(lambda provider: 3, now=NOW + 1)
+    assert len(due) == 3
+    assert next_at is not None
+    assert next_at <= NOW + 2
+    assert await two.take_due(lambda provider: 0, now=NOW + 1) == ([], None)
+    assert len(await taken(two, NOW + 1)) == 2
+    await two.aclose()
+
+
+async def test_a_task_that_was_asked_for_in_vain_is_due_when_its_process_said_so(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
+    made, _ = await claim(one, record("a", owner="one"))
+    await one.mark_sent(made.task.id, 0, now=NOW)
+    await one.save(replace(made, due_at=NOW + 1))
+    assert await taken(one, NOW + 1) == [made.task.id]
+    one.nothing_new(made.task.id, asked_at=NOW + 2, due_at=NOW + 100)
+    assert await one.take_due(lambda provider: 99, now=NOW + 2) == ([], NOW + 100)
+    assert await taken(two, NOW + 100) == [], "it is first its own process's"
+    assert await taken(one, NOW + 100) == [made.task.id]
+    one.nothing_new(made.task.id, asked_at=NOW + 101, due_at=NOW + 200)
+    await one.aclose()
+    assert await taken(two, NOW + 199) == []
+    assert await taken(two, NOW + 200) == [made.task.id]
     await two.aclose()
 
 
@@ -203,7 +235,7 @@ async def test_a_process_that_ends_leaves_its_tasks_to_the_next_at_once(tmp_path
     made, _ = await claim(one, record("a", owner="one"))
     await one.mark_sent(made.task.id, 0, now=NOW)
     await one.aclose()
-    assert [task_id for task_id, _, _ in await two.renew(now=NOW + 1)] == [made.task.id]
+    assert await taken(two, NOW + 1) == [made.task.id]
     await two.aclose()
 
 

@@ -30,6 +30,7 @@ from ..counting import (
     raising,
     running,
     service_over,
+    take_due,
 )
 from ..tasks.test_orders import final, request
 from .claim_many import NOW, record
@@ -296,5 +297,5 @@ async def test_no_order_is_placed_into_a_store_that_was_deleted_or_replaced_unde
             await service.outpaint(request(zoom=1.9))
         assert (await service.get_task(first.id)).id == first.id, "what is known is still told"
         with pytest.raises(ConfigurationError, match="deleted or replaced"):
-            await service.renew()
+            await take_due(service)
     assert len(vendor.orders) == 1

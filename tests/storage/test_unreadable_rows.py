@@ -11,14 +11,14 @@ import pytest
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import LEASE_SECONDS, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
 
 from .claim_many import NOW, record
 
-LATER = NOW + 10 * LEASE_SECONDS
+LATER = NOW + 10 * CLAIM_SECONDS
 TASK_COLUMNS = (
     *(
         "caller",
@@ -32,7 +32,11 @@ TASK_COLUMNS = (
         "is_grid",
         "created_at",
     ),
-    *("finished_at", "due_at", "owner", "change"),
+    "finished_at",
+)
+DUE_COLUMNS = (
+    *("provider", "due_at", "claim", "wake_at", "failures", "calls_back"),
+    *("answer", "remote_id", "reference", "step", "asked_at", "boot", "until"),
 )
 STEP_COLUMNS = (
     "name",
@@ -48,6 +52,7 @@ STEP_COLUMNS = (
     "status",
 )
 COLUMNS = [("tasks", column) for column in TASK_COLUMNS] + [("orders", column) for column in STEP_COLUMNS]
+COLUMNS += [("due", column) for column in DUE_COLUMNS]
 
 
 @pytest.mark.parametrize("value", ["{broken", b"\xff\x00", "[1]"])
@@ -68,16 +73,14 @@ async def test_an_unreadable_row_breaks_no_other(tmp_path: Path, table: str, col
     store = Store(path, "two")
     try:
         assert "op-one-good" in {one.task.id for one in await store.recent("local", 9)}
-        assert "op-one-good" in {event.task_id for event in (await store.changes(0))[1]}
-        taken = await store.renew(now=LATER)
-        assert {task_id for task_id, *_ in taken} == {"op-one-bad", "op-one-good"}
-        assert all(isinstance(due_at, int | float) for _, due_at, _ in taken)
+        assert "op-one-good" in {event.task_id for event in await store.events(["op-one-bad", "op-one-good"])}
+        taken, _ = await store.take_due(lambda provider: 99, now=LATER)
+        assert {one.task_id for one in taken} == {"op-one-bad", "op-one-good"}
+        assert all(isinstance(one.due_at, int | float) for one in taken)
         await store.open_sources()
-        before = await store.last_change()
         good = await store.get("op-one-good")
         assert good is not None
         assert await store.save(good)
-        assert await store.last_change() == before + 1
         # The same order again is never placed again.
         try:
             found, may_send = await store.claim(
@@ -195,7 +198,7 @@ async def test_an_older_store_with_an_unreadable_row_is_migrated(tmp_path: Path,
     older.commit()
     older.close()
     store = Store(path, "one")
-    await store.last_change()
+    await store.check()
     await store.aclose()
     with sqlite3.connect(path) as db:
         assert dict(db.execute("SELECT task_id, status FROM orders"))["op-good"] == "running"

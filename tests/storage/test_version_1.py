@@ -16,7 +16,7 @@ import pytest
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import LEASE_SECONDS
+from outpaint_mcp.domain.record import CLAIM_SECONDS
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.providers.apiframe import Apiframe
@@ -26,7 +26,7 @@ from outpaint_mcp.storage.schema import MIGRATIONS
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.service import Service
 
-from ..counting import MovedClock, running, service_over
+from ..counting import MovedClock, running, service_over, take_due
 
 TASK = "op-K1DTbHS96HOfrFGhjHyMHw"
 TWO_STEPS = "op-QnkJK36iE_RNTQaozDrQlg"
@@ -122,22 +122,23 @@ async def test_a_process_of_that_version_that_still_runs_can_place_no_order_afte
     folder: Path, clock: MovedClock
 ) -> None:
     old = sqlite3.connect(folder / "store.db", isolation_level=None)
-    old.execute(RENEWAL, ("old", clock.now() + LEASE_SECONDS))
+    old.execute(RENEWAL, ("old", clock.now() + CLAIM_SECONDS))
     old.execute("UPDATE tasks SET owner = 'old'")
     async with running(service_at(folder, clock, Vendors()), clock) as service:
         assert (await service.get_task(TASK)).status is Status.QUEUED
         with pytest.raises(sqlite3.IntegrityError, match="this server must be restarted"):
-            old.execute(RENEWAL, ("old", clock.now() + LEASE_SECONDS))
+            old.execute(RENEWAL, ("old", clock.now() + CLAIM_SECONDS))
         old.close()
-        await clock.move(LEASE_SECONDS + 1)
-        assert TASK in [task_id for task_id, *_ in await service.renew()], "its tasks are taken over"
+        clock.leave(service)
+        await clock.move(2 * CLAIM_SECONDS)
+        assert TASK in (await take_due(service)).ids, "its tasks are taken over"
 
 
 async def test_a_process_that_was_open_before_the_next_update_orders_nothing(folder: Path, clock: MovedClock) -> None:
     vendors = Vendors()
     async with running(service_at(folder, clock, vendors), clock) as service:
         newer = Store(folder / "store.db", "newer", migrations=(*MIGRATIONS, "CREATE TABLE more (id TEXT)"))
-        await newer.renew(now=clock.now())
+        await newer.check()
         with pytest.raises(ConfigurationError, match=r"newer outpaint-mcp .*restart it"):
             await service.outpaint(OutpaintRequest(task_id="grid-1", provider="legnext", image_index=4, zoom=2.0))
         await newer.aclose()

@@ -22,7 +22,7 @@ from outpaint_mcp.providers.vtrix import Vtrix
 from outpaint_mcp.tasks.callbacks import AGAIN_SECONDS, Callbacks
 from outpaint_mcp.tasks.service import Service
 
-from ..counting import GRID, SINGLE, CountingProvider, MovedClock, UpscalingProvider, running, service_over
+from ..counting import GRID, SINGLE, CountingProvider, MovedClock, UpscalingProvider, running, service_over, take_due
 
 PUBLIC = "https://outpaint.example/behind"
 
@@ -236,6 +236,19 @@ async def test_who_called_too_early_is_asked_as_if_it_never_called(
     assert await service.handle_callback("counting", token_of(vendor.orders[0].webhook), {}, body("r-0"))
     await clock.move(21)
     assert len(vendor.polls) == 5, "at once, and then every 5 s"
+
+
+async def test_who_calls_while_it_is_asked_is_asked_again_at_once(
+    service: Service, vendor: CallingProvider, clock: MovedClock
+) -> None:
+    task = await ordered(service, vendor)
+    clock.leave(service)
+    await clock.move(31)
+    (due,) = [one for one in (await take_due(service)).tasks if one.task_id == task.id]
+    assert await service.handle_callback("counting", token_of(vendor.orders[0].webhook), {}, body("r-0"))
+    await service.advance_due(due)
+    assert vendor.polls == ["r-0"]
+    assert (await take_due(service)).ids == [task.id]
 
 
 async def test_a_thousand_callbacks_at_once_are_one_question(

@@ -21,7 +21,7 @@ from outpaint_mcp.domain.errors import (
     RateLimitedError,
 )
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Cost, Status, Task, TaskUpdate
 from outpaint_mcp.storage.store import Store
@@ -529,7 +529,7 @@ class HeldTakeOver(Store):
         self.reached = anyio.Event()
         self.go_on = anyio.Event()
 
-    async def own(self, task_id: str, *, now: float) -> bool:
+    async def own(self, task_id: str, *, now: float) -> Record | None:
         self.reached.set()
         await self.go_on.wait()
         return await super().own(task_id, now=now)
@@ -590,8 +590,8 @@ async def test_the_same_order_in_a_second_process_is_sent_by_it_only_if_the_firs
             second = await two.outpaint(request())
             for _ in range(3):
                 if alive:
-                    await one.renew()
-                await clock.move(LEASE_SECONDS / 2)
+                    await one.hold()
+                await clock.move(CLAIM_SECONDS / 2)
             assert len(vendor.orders) == (0 if alive else 1)
             store.go_on.set()
         assert [task.id for task in first] == [second.id]
@@ -642,7 +642,7 @@ async def test_an_answer_that_comes_after_another_process_took_the_task_over_is_
     async with one.running():
         async with calling(one, request()) as found:
             await vendor.reached.wait()
-            await clock.move(LEASE_SECONDS + 1)
+            await clock.move(CLAIM_SECONDS + 1)
             async with running(two, clock):
                 await clock.move(1)
                 (lost,) = [task for task in await two.recent() if task.status is Status.UNKNOWN]
@@ -667,7 +667,7 @@ async def test_an_order_whose_process_is_gone_is_asked_for_again_under_the_same_
     async with one.running(), two.running():
         async with calling(one, request()):
             await vendor.reached.wait()
-            await clock.move(LEASE_SECONDS + 1)
+            await clock.move(CLAIM_SECONDS + 1)
             await clock.follow(two)
             await clock.move(1)
             (task,) = [task for task in await two.recent() if "zoom" in task.request]
@@ -686,15 +686,13 @@ async def test_a_task_whose_answer_came_after_another_process_took_it_over_is_fo
     async with one.running(), two.running():
         async with calling(one, request()) as found:
             await vendor.reached.wait()
-            await clock.move(LEASE_SECONDS + 1)
+            await clock.move(CLAIM_SECONDS + 1)
             await clock.follow(two)
             await clock.move(1)
             await clock.follow(one)
             vendor.go_on.set()
         vendor.finish("r-0")
-        for _ in range(3):
-            await two.renew()
-            await clock.move(LEASE_SECONDS / 2)
+        await clock.move(2 * CLAIM_SECONDS)
         clock.leave(one)
         assert (await two.get_task(found[0].id)).status is Status.SUCCEEDED
 
@@ -708,7 +706,7 @@ async def test_an_answer_that_comes_after_another_process_saw_the_end_does_not_u
     async with one.running(), two.running():
         async with calling(one, request()) as found:
             await vendor.reached.wait()
-            await clock.move(LEASE_SECONDS + 1)
+            await clock.move(CLAIM_SECONDS + 1)
             await clock.follow(two)
             await clock.move(1)
             vendor.finish("r-0")
@@ -730,7 +728,7 @@ async def test_what_another_process_follows_is_left_to_it(tmp_path: Path, clock:
         assert await two.advance(task.id) is None
         assert await two.advance("op-nothing") is None
         assert times == []
-        await clock.move(2 * LEASE_SECONDS)
+        await clock.move(2 * CLAIM_SECONDS)
         assert await two.advance(task.id) is None, "its process is alive"
         assert len(times) == 3
 

@@ -8,18 +8,17 @@ import anyio
 import pytest
 
 from outpaint_mcp.domain.errors import ProviderUnavailableError, RateLimitedError
-from outpaint_mcp.domain.record import LEASE_SECONDS
+from outpaint_mcp.domain.record import CLAIM_SECONDS
 from outpaint_mcp.domain.request import SourceKind
 from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.store import Store
-from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS
 from outpaint_mcp.tasks.poll_times import AWAITING_CALLBACK_FACTOR
 from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
-from ..counting import START, CountingProvider, MovedClock, raising, running, service_over
+from ..counting import START, CountingProvider, MovedClock, raising, running, service_over, take_due
 from .test_orders import request
 
 FIRST, INTERVAL = CountingProvider.first_poll, CountingProvider.poll_interval
@@ -125,16 +124,34 @@ async def test_a_process_that_slept_leaves_its_tasks_to_the_one_that_took_them_o
     async with one.running(), two.running():
         task = await one.outpaint(request())
         assert await one.advance(task.id) is not None
-        assert await one.advance(task.id) is not None, "nothing new: answered from memory"
-        await clock.move(LEASE_SECONDS + 1)
-        assert task.id in [task_id for task_id, _, _ in await two.renew()]
+        await clock.move(INTERVAL + CLAIM_SECONDS + 1)
+        (late,) = [one for one in (await take_due(two)).tasks if one.task_id == task.id]
         vendor.set("r-0", Status.RUNNING, progress=10)
-        assert await two.advance(task.id) is not None
-        assert await one.renew() == []
+        await two.advance_due(late)
+        assert (await take_due(one)).tasks == []
         assert await one.advance(task.id) is None
         vendor.finish("r-0")
         await two.advance(task.id)
         assert (await one.get_task(task.id)).status is Status.SUCCEEDED
+
+
+async def test_a_task_that_its_process_is_at_work_on_is_left_to_it_and_taken_over_soon_after(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    one = service_over(tmp_path, vendor, clock=clock, owner="one")
+    two = service_over(tmp_path, vendor, clock=clock, owner="two")
+    async with one.running(), two.running():
+        task = await one.outpaint(request())
+        await clock.move(FIRST + 1)
+        assert task.id in (await take_due(one)).ids
+        for _ in range(4):
+            await clock.move(CLAIM_SECONDS / 2)
+            assert (await take_due(two)).tasks == []
+            await one.hold()
+        await clock.move(CLAIM_SECONDS + 0.1)
+        assert task.id in (await take_due(two)).ids
+        assert (await take_due(one)).tasks == []
 
 
 async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path) -> None:
@@ -148,25 +165,6 @@ async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path)
         vendor.finish("r-0")
         done = await service.get_task(task.id, wait_seconds=20)
         assert (done.status, hanging.asked) == (Status.SUCCEEDED, AT_ONCE)
-
-
-async def test_what_is_asked_for_sooner_is_advanced_sooner(tmp_path: Path, clock: MovedClock) -> None:
-    vendor = CountingProvider()
-    service = service_over(tmp_path, vendor, clock=clock)
-    scheduler = Scheduler(service, service.events, clock=clock)
-    async with service.running(), scheduler.running():
-        task = await service.outpaint(request())
-        scheduler.schedule(task.id, clock.now() + 5, vendor.name)
-        scheduler.schedule(task.id, clock.now() + 8, vendor.name)
-        await clock.move(4)
-        await service.check()
-        assert vendor.polls == ["single-1"]
-        await clock.move(2)
-        with anyio.fail_after(10):
-            while len(vendor.polls) < 2:
-                await service.check()
-                await clock.move(0.1)
-    assert vendor.polls == ["single-1", "r-0"]
 
 
 @pytest.mark.parametrize("ahead", [-86_400.0, -30.0, 30.0, 86_400.0])
@@ -194,9 +192,7 @@ async def test_a_clock_that_is_set_keeps_nobody_waiting(tmp_path: Path, clock: M
     assert answers == [Status.QUEUED]
 
 
-async def test_a_task_that_was_due_by_a_clock_a_day_ahead_is_polled_within_minutes(
-    tmp_path: Path, clock: MovedClock
-) -> None:
+async def test_a_task_that_was_due_by_a_clock_a_day_ahead_is_polled_at_once(tmp_path: Path, clock: MovedClock) -> None:
     vendor = CountingProvider()
     clock.ahead = 86_400
     async with running(service_over(tmp_path, vendor, clock=clock, owner="one"), clock) as service:
@@ -204,8 +200,7 @@ async def test_a_task_that_was_due_by_a_clock_a_day_ahead_is_polled_within_minut
     clock.ahead = 0
     service = service_over(tmp_path, vendor, clock=clock, owner="two")
     async with service.running():
-        due = {task_id: due_at for task_id, due_at, _ in await service.renew()}
-        assert due[task.id] <= clock.now() + LATE_POLL_SECONDS
+        assert task.id in (await take_due(service)).ids
 
 
 async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_wants_to_know(

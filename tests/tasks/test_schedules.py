@@ -38,7 +38,7 @@ from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import InputImage, StepName
-from outpaint_mcp.domain.record import LEASE_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, REUSE_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status, StoredImage, Task
 from outpaint_mcp.images.library import ImageLibrary
@@ -88,7 +88,7 @@ FAULTS_OF_ORDERS: tuple[Mapping[str, Any], ...] = (
     {"fault": "drop", "accepted": True},
     {"fault": "slow", "seconds": 5},
     {"fault": "slow", "seconds": 5, "accepted": True},
-    # Longer than a lease, and shorter than a process waits for an answer before it stops.
+    # Longer than a claim, and shorter than a process waits for an answer before it stops.
     {"fault": "slow", "seconds": 15, "accepted": True},
     {"fault": "slow", "seconds": 100},
     {"fault": "slow", "seconds": 100, "accepted": True},
@@ -271,7 +271,7 @@ class MortalStore(Store):
         db = self._open()
         # What was taken in (the finished tasks that are extended) has no hash.
         ids = db.execute("SELECT id FROM tasks WHERE order_hash IS NOT NULL ORDER BY rowid").fetchall()
-        return [record for row in ids if (record := reading.load(db, row[0], owner=self._owner)) is not None]
+        return [record for row in ids if (record := reading.load(db, row[0])) is not None]
 
     async def aclose(self) -> None:
         # Nobody can be killed in here: it is shielded.
@@ -597,7 +597,7 @@ class World:
         for life in self.lives:
             life.crossings_left = None
         life = await self.life(0)
-        await anyio.sleep(LEASE_SECONDS + UNSENT_SECONDS + TASK_TIMEOUT)
+        await anyio.sleep(CLAIM_SECONDS + UNSENT_SECONDS + TASK_TIMEOUT)
         for _ in range(30):
             if not any(record.task.status in OPEN for found in self.records().values() for record in found):
                 break
@@ -859,7 +859,7 @@ def test_no_schedule_makes_an_order_be_paid_twice_or_lost() -> None:
     )
 
 
-def test_an_order_whose_answer_comes_only_after_its_process_lost_its_lease_is_followed_to_its_end(
+def test_an_order_whose_answer_comes_only_after_its_process_lost_its_claim_is_followed_to_its_end(
     tmp_path: Path,
 ) -> None:
     async def stop_while_ordering() -> None:
@@ -867,7 +867,7 @@ def test_an_order_whose_answer_comes_only_after_its_process_lost_its_lease_is_fo
         async with world.existing():
             first = await world.begin()
             await world.begin()
-            # Longer than a lease, and shorter than a process that stops waits for the answer.
+            # Longer than a claim, and shorter than a process that stops waits for the answer.
             slow = Fault(vendor="apimart", on="submit", fault="slow", seconds=15, accepted=True)
             world.sandbox.faults.add(slow)
             world.call(first, "apimart more", repeat=False, wait=0, give_up_after=None)

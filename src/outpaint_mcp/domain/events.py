@@ -1,6 +1,8 @@
 """What happens in the program, for whoever wants to know: changes of tasks, and requests to providers."""
 
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from outpaint_mcp.domain.task import Status
@@ -10,8 +12,8 @@ from outpaint_mcp.domain.task import Status
 class TaskEvent:
     """A task was written, here or by another process, or has to be advanced at a certain time.
 
-    `due_at` is when this process is to advance it, in seconds since the epoch; None if there is nothing to do or
-    another process does it. `is_over` says that no process will advance it any more.
+    `due_at` is when it is to be advanced, in seconds since the epoch, if that was just decided here. `is_over` says
+    that no process will advance it any more.
     """
 
     task_id: str
@@ -26,10 +28,29 @@ class TaskEvents:
     """The stream of what becomes of tasks: one for the program, passed to whoever publishes or listens.
 
     Listeners are called at once, in the order in which they subscribed; they must return quickly and not raise.
+    `watched` are the ids of the tasks of which somebody wants to hear also what other processes make of them, with how
+    many do.
     """
 
     def __init__(self) -> None:
         self._listeners: dict[object, Callable[[TaskEvent], None]] = {}
+        self.watched: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def watching(self, *ids: str) -> Iterator[None]:
+        """A block during which these tasks are watched."""
+        self.watched.update(ids)
+        try:
+            yield
+        finally:
+            self.unwatch(*ids)
+
+    def unwatch(self, *ids: str) -> None:
+        """Undo what `watched.update(ids)` did."""
+        self.watched.subtract(ids)
+        for task_id in ids:
+            if self.watched[task_id] <= 0:
+                del self.watched[task_id]
 
     def subscribe(self, listener: Callable[[TaskEvent], None]) -> Callable[[], None]:
         """Have `listener` called with every event from now on; returns what ends that."""

@@ -10,8 +10,10 @@ from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
 
-LEASE_SECONDS: Final = 10.0
-"""How long a process counts as alive after it last renewed its lease on its tasks."""
+CLAIM_SECONDS: Final = 10.0
+"""How long a task stays with a process that is at work on it and no longer says so; then another may take it over."""
+LATEST_SECONDS: Final = 600.0
+"""How far ahead a task is due at most."""
 REUSE_SECONDS: Final = 600.0
 """How long after its success a task still answers for the same order."""
 UNSENT_SECONDS: Final = 600.0
@@ -51,6 +53,33 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LastAnswer:
+    """What a provider last said of an open task's order, as it stands in the store, and how to ask it again.
+
+    `digest` stands for the answer, `asked_at` is when it was asked, in seconds since the epoch, and `until` when the
+    task's time is up.
+    """
+
+    remote_id: str
+    reference: str | None
+    step: StepName
+    digest: str
+    asked_at: float
+    until: Uptime
+
+
+@dataclass(frozen=True, slots=True)
+class DueTask:
+    """An open task whose time has come, claimed for this process; `due_at` is when it came."""
+
+    task_id: str
+    provider: str
+    due_at: float
+    last_answer: LastAnswer | None = None
+    calls_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A task and what only the program needs of it.
 
@@ -58,8 +87,11 @@ class Record:
     a task that was imported: nobody ordered it here. `reference`, `is_grid`, `zooms` describe the result as a parent.
     `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
     `copies` are the cached copies of its images, by index. `ordered_at` is when it was ordered, on the clock that
-    nobody sets; None of what was imported, and of older tasks. `mine` says whether this process was the task's owner
-    when it was read.
+    nobody sets; None of what was imported, and of older tasks.
+
+    Of an open task's polls, whichever process made them: `last_answer` is the last one that said something new, and
+    None if the next is to be written down whatever it says; `failures` counts those in a row that got no answer;
+    `calls_back` says that they may be rare, since the provider was told to call back.
     """
 
     task: Task
@@ -73,7 +105,9 @@ class Record:
     due_at: float | None = None
     copies: Mapping[int, StoredImage] = field(default_factory=dict)
     ordered_at: Uptime | None = None
-    mine: bool = False
+    last_answer: LastAnswer | None = None
+    failures: int = 0
+    calls_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ def build_server(
     tools = Tools(lazy, shape, client_of, limits, paths=paths)
     resources = Resources(lazy, client_of)
     prompts = Prompts(paths=paths)
-    subscriptions = TaskSubscriptions(lazy, events or TaskEvents(), client_of)
+    events = events or TaskEvents()
+    subscriptions = TaskSubscriptions(lazy, events, client_of)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Server[None]) -> AsyncIterator[None]:
@@ -97,7 +98,7 @@ def build_server(
         on_read_resource=resources.read,
         on_subscribe_resource=subscriptions.subscribe,
         on_unsubscribe_resource=subscriptions.unsubscribe,
-        on_subscriptions_listen=TaskListenHandler(subscriptions.bus, client_of, limits),
+        on_subscriptions_listen=TaskListenHandler(subscriptions.bus, events, client_of, limits),
         on_list_prompts=prompts.list,
         on_get_prompt=prompts.get,
         on_completion=Completions(lazy, client_of).complete,

@@ -89,12 +89,14 @@ class TaskListenHandler(ListenHandler):
 
     Args:
         bus: what is listened to.
+        events: told which tasks are watched.
         client_of: who makes the current request.
         limits: how many calls of one client may wait at once.
     """
 
-    def __init__(self, bus: ClientBus, client_of: Callable[[], str], limits: RateLimits) -> None:
+    def __init__(self, bus: ClientBus, events: TaskEvents, client_of: Callable[[], str], limits: RateLimits) -> None:
         super().__init__(bus)
+        self._events = events
         self._client_of = client_of
         self._limits = limits
         self._silent = ListenHandler(bus, max_subscriptions=sys.maxsize)
@@ -109,7 +111,8 @@ class TaskListenHandler(ListenHandler):
         if not watched:
             with self._silent_limits.waiting(self._client_of()):
                 return await self._silent(ctx, params)
-        with self._limits.waiting(self._client_of()):
+        ids = [found[1] for uri in watched if (found := TASK_URI.fullmatch(str(uri)))]
+        with self._limits.waiting(self._client_of()), self._events.watching(*ids):
             return await super().__call__(ctx, params)
 
     def close(self) -> None:
@@ -151,7 +154,7 @@ class TaskSubscriptions:
         uri = f"outpaint://tasks/{event.task_id}"
         watching = self._sessions.get(uri, ())
         if event.status.is_final or (event.status is Status.UNKNOWN and event.is_over):
-            self._sessions.pop(uri, None)
+            self._keep(uri, [])
         if self._told.get(event.task_id) is event.status:
             return
         self._told[event.task_id] = event.status
@@ -177,7 +180,7 @@ class TaskSubscriptions:
         self._drop(uri, ctx.session)
         told = self._told.get(found[1])
         if not task.status.is_final and (told is None or not told.is_final):
-            self._sessions.setdefault(uri, []).append(ctx.session)
+            self._keep(uri, [*self._sessions.get(uri, ()), ctx.session])
             held = [
                 one
                 for one, sessions in self._sessions.items()
@@ -193,11 +196,17 @@ class TaskSubscriptions:
         return EmptyResult()
 
     def _drop(self, uri: str, session: ServerSession) -> None:
-        others = [one for one in self._sessions.get(uri, ()) if not _same_connection(one, session)]
-        if others:
-            self._sessions[uri] = others
-        else:
-            self._sessions.pop(uri, None)
+        self._keep(uri, [one for one in self._sessions.get(uri, ()) if not _same_connection(one, session)])
+
+    def _keep(self, uri: str, sessions: list[ServerSession]) -> None:
+        """Have these sessions watch a task, and no others."""
+        task_id = uri.rpartition("/")[2]
+        if sessions:
+            if uri not in self._sessions:
+                self._events.watched.update((task_id,))
+            self._sessions[uri] = sessions
+        elif self._sessions.pop(uri, None) is not None:
+            self._events.unwatch(task_id)
 
 
 async def _send(session: ServerSession, uri: str) -> None:

@@ -17,8 +17,9 @@ def prune(db: "sqlite3.Connection", finished_before: float) -> int:
     long as that order does: see `repeats`.
     """
     found = db.execute(
-        "SELECT id FROM tasks WHERE finished_at < ?1 AND created_at < ?1 AND due_at IS NULL"
-        " AND status IN ('succeeded', 'failed', 'cancelled') AND NOT EXISTS (SELECT 1 FROM tasks AS other"
+        "SELECT id FROM tasks WHERE finished_at < ?1 AND created_at < ?1"
+        " AND status IN ('succeeded', 'failed', 'cancelled')"
+        " AND NOT EXISTS (SELECT 1 FROM due WHERE task_id = tasks.id) AND NOT EXISTS (SELECT 1 FROM tasks AS other"
         " WHERE other.caller = tasks.caller AND other.status IN ('queued', 'running', 'unknown')"
         " AND other.order_hash = tasks.order_hash) AND NOT EXISTS (SELECT 1 FROM tasks AS other"
         " WHERE other.caller = tasks.caller AND other.status IN ('queued', 'running', 'unknown')"

@@ -1,11 +1,8 @@
-"""Finding tasks. Reads rows inside the store's transactions; `owner` is this process.
-
-A row that cannot be read is skipped. `change < 9e15` leaves out what is no number there, by the index: to SQLite text
-is larger than every number.
-"""
+"""Finding tasks. Reads rows inside the store's transactions. A row that cannot be read is skipped."""
 
 import json
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from outpaint_mcp.domain.errors import ConfigurationError
@@ -32,13 +29,16 @@ class Skipped:
             logger.warning("%s", what)
 
 
-def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None:
+def load(db: "sqlite3.Connection", task_id: str) -> Record | None:
     """The record of a task.
 
     Raises:
         ConfigurationError: its rows cannot be read.
     """
-    row = db.execute(f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = ?", (task_id,)).fetchone()  # noqa: S608
+    row = db.execute(
+        f"SELECT {TASK_COLUMNS} FROM tasks LEFT JOIN due ON task_id = id WHERE id = ?",  # noqa: S608
+        (task_id,),
+    ).fetchone()
     if row is None:
         return None
     steps = db.execute(
@@ -47,13 +47,13 @@ def load(db: "sqlite3.Connection", task_id: str, *, owner: str) -> Record | None
     ).fetchall()
     kept = db.execute("SELECT position, sha256, mime_type FROM kept WHERE task_id = ?", (task_id,)).fetchall()
     try:
-        return record_of(row, steps, kept, owner=owner)
+        return record_of(row, steps, kept)
     except UNREADABLE as error:
         raise unreadable(task_id) from error
 
 
 def find_remote(
-    db: "sqlite3.Connection", provider: str, remote_id: str, client: str | None, *, last: bool, owner: str
+    db: "sqlite3.Connection", provider: str, remote_id: str, client: str | None, *, last: bool
 ) -> Record | None:
     """The newest task one of whose orders has this id at the provider; as `Store.find_remote`."""
     row = db.execute(
@@ -62,10 +62,10 @@ def find_remote(
         " WHERE one.task_id = id)) ORDER BY created_at DESC, tasks.rowid DESC LIMIT 1",
         (provider, remote_id, client, last),
     ).fetchone()
-    return None if row is None else load(db, row[0], owner=owner)
+    return None if row is None else load(db, row[0])
 
 
-def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped, *, owner: str) -> list[Record]:
+def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped) -> list[Record]:
     """The client's newest tasks, newest first."""
     rows = db.execute(
         "SELECT id FROM tasks WHERE caller = ? ORDER BY created_at DESC, rowid DESC LIMIT ?", (client, limit)
@@ -73,7 +73,7 @@ def recent(db: "sqlite3.Connection", client: str, limit: int, skipped: Skipped, 
     found = []
     for (task_id,) in rows:
         try:
-            record = load(db, task_id, owner=owner)
+            record = load(db, task_id)
         except ConfigurationError as error:
             skipped.note(str(error))
             continue
@@ -92,31 +92,26 @@ def ids(db: "sqlite3.Connection", client: str, prefix: str, limit: int, status: 
     return [task_id for (task_id,) in rows]
 
 
-def changes(db: "sqlite3.Connection", since: int, skipped: Skipped) -> tuple[int, list[TaskEvent]]:
-    """What changed after a change number; as `Store.changes`."""
+def events(db: "sqlite3.Connection", ids: Iterable[str], skipped: Skipped) -> list[TaskEvent]:
+    """How these tasks stand."""
     rows = db.execute(
-        "SELECT change, id, caller, provider, status, due_at IS NULL FROM tasks"
-        " WHERE change > ? AND change < 9e15 ORDER BY change",
-        (since,),
-    ).fetchall()
-    changed = []
-    for _, task_id, client, provider, word, is_over in rows:
+        "SELECT tasks.id, caller, tasks.provider, status, due.due_at IS NULL FROM json_each(?)"
+        " JOIN tasks ON tasks.id = value LEFT JOIN due ON task_id = tasks.id",
+        (json.dumps(list(ids)),),
+    )
+    found = []
+    for task_id, client, provider, word, is_over in rows:
         try:
-            changed.append(TaskEvent(task_id, client, provider, Status(word), is_over=bool(is_over)))
+            found.append(TaskEvent(task_id, client, provider, Status(word), is_over=bool(is_over)))
         except ValueError:
             skipped.note(f"The status of the task {task_id} cannot be read.")
-    return (rows[-1][0] if rows else since), changed
-
-
-def last_change(db: "sqlite3.Connection") -> int:
-    """The newest change number."""
-    return int(db.execute("SELECT COALESCE(MAX(change), 0) FROM tasks WHERE change < 9e15").fetchone()[0])
+    return found
 
 
 def open_sources(db: "sqlite3.Connection", skipped: Skipped) -> set[str]:
     """The hashes of the images that open tasks are made from."""
     found = set()
-    for task_id, plan in db.execute("SELECT id, plan FROM tasks WHERE due_at IS NOT NULL"):
+    for task_id, plan in db.execute("SELECT id, plan FROM tasks WHERE id IN (SELECT task_id FROM due)"):
         try:
             found.add(json.loads(plan).get("source", {}).get("sha256"))
         except UNREADABLE:

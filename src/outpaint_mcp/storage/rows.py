@@ -11,8 +11,13 @@ from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.order import Order, StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
+from outpaint_mcp.storage import due
 
-TASK_COLUMNS: Final = "task, caller, order_hash, plan, reference, is_grid, due_at, owner, provider, boot, uptime, zooms"
+TASK_COLUMNS: Final = (
+    "task, caller, order_hash, plan, tasks.reference, is_grid, tasks.provider, tasks.boot, uptime, zooms,"
+    f" due.due_at, failures, {due.COLUMNS}"
+)
+"""Of `tasks` and what `due` has of it."""
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 """What reading a row raises that does not hold what was written."""
 STEP_COLUMNS: Final = "position, name, state, remote_id, usd, reserved, cost, status"
@@ -34,16 +39,13 @@ def unreadable(task_id: str) -> ConfigurationError:
     )
 
 
-def record_of(
-    row: Sequence[Any], steps: Sequence[Sequence[Any]], copies: Sequence[Sequence[Any]], *, owner: str
-) -> Record:
+def record_of(row: tuple[Any, ...], steps: Sequence[Sequence[Any]], copies: Sequence[Sequence[Any]]) -> Record:
     """The record that rows hold.
 
     Args:
         row: of the task, as `TASK_COLUMNS`.
         steps: of its steps, as `STEP_COLUMNS`, in order.
         copies: index, SHA-256 and MIME type of the cached copies.
-        owner: this process.
 
     Raises:
         UNREADABLE: they do not hold what was written.
@@ -61,7 +63,7 @@ def record_of(
         task=task,
         client=row[1],
         identity=row[2],
-        order=Order.from_stored(plan, provider=row[8]) if plan else None,
+        order=Order.from_stored(plan, provider=row[6]) if plan else None,
         steps=tuple(
             StepRecord(
                 position,
@@ -77,14 +79,13 @@ def record_of(
         ),
         reference=row[4],
         is_grid=None if row[5] is None else bool(row[5]),
-        zooms=None if row[11] is None else bool(row[11]),
-        due_at=None if row[6] is None else float(row[6]),
+        zooms=None if row[9] is None else bool(row[9]),
         copies={
             index: StoredImage(sha256, mime_type, *sizes.get(index, (None, None)))
             for index, sha256, mime_type in copies
         },
-        ordered_at=None if row[9] is None or row[10] is None else Uptime(str(row[9]), float(row[10])),
-        mine=row[7] == owner,
+        ordered_at=None if row[7] is None or row[8] is None else Uptime(str(row[7]), float(row[8])),
+        **due.following_of(row[10:]),
     )
 
 

@@ -1,14 +1,15 @@
 """The tables of the store, as the steps from each version of a file to the next.
 
 `tasks.plan` is the stored order (`Order.to_stored`), `tasks.order_hash` its identity, `caller` the client; these names
-are older than the words. `tasks.source_hash` is `Order.source_hash`.
+are older than the words. `tasks.source_hash` is `Order.source_hash`. `owners`, and `owner`, `due_at` and `change` of
+`tasks`, are of older versions: see `due.begin`.
 """
 
 import json
 from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.order import Order
-from outpaint_mcp.storage import counters, leases
+from outpaint_mcp.storage import counters, due
 from outpaint_mcp.storage.rows import UNREADABLE
 from outpaint_mcp.storage.sqlite import Migration
 
@@ -32,6 +33,15 @@ def rehash(db: "sqlite3.Connection") -> None:
             # It cannot be read, and keeps the identity that it has.
             continue
         db.execute("UPDATE tasks SET order_hash = ? WHERE id = ?", (identity, task_id))
+
+
+def refuse_older_versions(db: "sqlite3.Connection") -> None:
+    """Make the versions fail that do not look at the file's version when they renew their lease."""
+    db.execute("ALTER TABLE owners ADD COLUMN looks INTEGER")
+    db.execute(
+        "CREATE TRIGGER owners_look BEFORE INSERT ON owners WHEN NEW.looks IS NULL BEGIN SELECT RAISE(ABORT,"
+        " 'outpaint-mcp was updated meanwhile, and this server must be restarted'); END"
+    )
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
@@ -106,7 +116,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     # For finding the tasks that are old enough to be deleted.
     "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
     # An older version that still runs would place orders that this one does not recognise.
-    leases.refuse_older_versions,
+    refuse_older_versions,
     # When a task was ordered, on a clock that nobody sets (`Uptime`). Unknown of older tasks.
     "ALTER TABLE tasks ADD COLUMN boot TEXT; ALTER TABLE tasks ADD COLUMN uptime REAL",
     # Whether the result can be zoomed out of, where the vendor's answer says so.
@@ -119,5 +129,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     DROP INDEX tasks_source;
     CREATE INDEX tasks_source ON tasks (source_hash) WHERE source_hash IS NOT NULL;
     """,
+    # When open tasks are due, in a table of its own.
+    due.begin,
 )
 """What takes a file from each schema version to the next."""

@@ -1,12 +1,12 @@
 """Tasks, their orders and what counts to the daily limits, on disk. It knows no provider and no clock.
 
 Several processes may share one file: whatever must hold between them is one conditional statement or one
-``BEGIN IMMEDIATE`` transaction. Every task belongs to at most one living process (its owner), which alone advances it;
-an owner is alive while its lease is renewed. An order goes through the states of `OrderState`, and each change that
-money hangs on is on disk (``synchronous=FULL``) before the next thing happens.
+``BEGIN IMMEDIATE`` transaction. An open task is advanced by the process that has claimed it (`due`). An order goes
+through the states of `OrderState`, and each change that money hangs on is on disk (``synchronous=FULL``) before the
+next thing happens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import LEASE_SECONDS, Counts, OrderState, Record
+from outpaint_mcp.domain.record import Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import copies, counters, leases, pruning, reading, repeats
+from outpaint_mcp.storage import copies, counters, due, pruning, reading, repeats
+from outpaint_mcp.storage.claims import Claims
 from outpaint_mcp.storage.rows import (
     DAY_SECONDS,
     day_of,
@@ -28,7 +29,7 @@ from outpaint_mcp.storage.rows import (
     unreadable,
 )
 from outpaint_mcp.storage.schema import MIGRATIONS
-from outpaint_mcp.storage.sqlite import Database, Migration, transaction
+from outpaint_mcp.storage.sqlite import Migration, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Store(Database):
+class Store(Claims):
     """The store in one SQLite file; made on first use.
 
     Args:
@@ -44,32 +45,14 @@ class Store(Database):
         owner: this process's name among those that share the file.
         migrations: the schema, as the steps from each version to the next.
         busy_seconds: how long to wait for another process that is writing.
-
-    `lapses` counts how often this process's lease did not count when it was renewed, so that others may have taken over
-    its tasks.
     """
 
     def __init__(
         self, path: Path, owner: str, *, migrations: Sequence[Migration] = MIGRATIONS, busy_seconds: float = 5.0
     ) -> None:
-        super().__init__(path, migrations=migrations, busy_seconds=busy_seconds)
-        self._owner = owner
-        self.lapses = 0
-        self._alive_until = 0.0
+        super().__init__(path, owner, migrations=migrations, busy_seconds=busy_seconds)
         self._skipped = reading.Skipped()
-        # The file's state when no task was open in it, and when it was last looked at for changes.
-        self._idle: tuple[object, ...] | None = None
         self._looked: tuple[object, ...] | None = None
-
-    async def aclose(self) -> None:
-        """Give up every task of this process and close the file."""
-        if self.is_open:
-            await self._run(self._release_all)
-        await super().aclose()
-
-    def _release_all(self, db: "sqlite3.Connection") -> None:
-        with transaction(db):
-            leases.release_all(db, self._owner)
 
     # Placing orders
 
@@ -80,7 +63,7 @@ class Store(Database):
 
         Returns:
             The record that stands, and whether this process may send its first order: True for a new record, and for
-            one that was never sent and is this process's or that of a process that is gone.
+            one that was never sent unless another process is about to. It is claimed then.
 
         Raises:
             BudgetExceededError: a daily limit does not allow it. Nothing was written.
@@ -89,21 +72,24 @@ class Store(Database):
 
         def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
             with transaction(db):
-                self._renew(db, now)
+                self._check_version(db)
                 found = self._standing(db, record, now, repeat=repeat)
                 if found is not None:
                     state = found.steps[0].state if found.steps else OrderState.ACCEPTED
                     # Never sent: unless another process is about to, it is ours to send, on its reservation.
-                    return found, state is OrderState.INTENDED and leases.take_over(db, found.task.id, self._owner, now)
-                made = record
+                    return found, state is OrderState.INTENDED and due.claim(db, found.task.id, self._owner, now)[0]
+                made = replace(record, due_at=now + due.HELD_SECONDS)
                 if count_orders:
                     used = self._used(db, record.client, now) if limits != DailyLimits() else limits
                     limits.check([step.usd for step in record.steps], used=used, provider=record.task.provider)
-                    made = replace(record, steps=tuple(replace(step, reserved=True) for step in record.steps))
+                    made = replace(made, steps=tuple(replace(step, reserved=True) for step in record.steps))
                 self._insert(db, made, now)
                 return made, True
 
-        return await self._run(work, durable=True, in_place=True)
+        standing, may_send = await self._run(work, durable=True, in_place=True)
+        if may_send:
+            self._held.add(standing.task.id)
+        return standing, may_send
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
         found = repeats.standing(
@@ -111,7 +97,7 @@ class Store(Database):
         )
         if found is None:
             return None
-        standing = reading.load(db, found, owner=self._owner)
+        standing = reading.load(db, found)
         if standing is not None and standing.client != record.client:
             # An identity is of one client's order: the stored client is damaged.
             raise unreadable(found)
@@ -138,9 +124,8 @@ class Store(Database):
         task = record.task
         db.execute(
             "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
-            " created_at, finished_at, due_at, owner, boot, uptime, zooms, change)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-            " (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15))",
+            " created_at, finished_at, boot, uptime, zooms, change)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 task.id,
                 record.client,
@@ -154,8 +139,6 @@ class Store(Database):
                 record.is_grid,
                 task.created_at.timestamp(),
                 finished_at(record),
-                record.due_at,
-                self._owner,
                 record.ordered_at and record.ordered_at.boot,
                 record.ordered_at and record.ordered_at.seconds,
                 record.zooms,
@@ -166,9 +149,10 @@ class Store(Database):
             " usd, reserved, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [new_step_row(record, step, day_of(now)) for step in record.steps],
         )
+        due.put(db, record, self._owner)
 
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
-        """Note that the order's request is about to leave. Should this process end, the task is due at once.
+        """Note that the order's request is about to leave; the claim counts from `now` on.
 
         Returns:
             False if it was sent before or the task is no longer this process's: then it must not be sent.
@@ -178,26 +162,28 @@ class Store(Database):
             with transaction(db):
                 marked = db.execute(
                     "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
-                    " AND EXISTS (SELECT 1 FROM tasks WHERE id = ?1 AND owner = ?3)",
+                    " AND EXISTS (SELECT 1 FROM due WHERE task_id = ?1 AND claim = ?3)",
                     (task_id, position, self._owner),
                 )
-                if marked.rowcount != 1:
-                    return False
-                db.execute("UPDATE tasks SET due_at = ? WHERE id = ?", (now, task_id))
-                return True
+                due.hold(db, self._owner, (task_id,), now)
+                return marked.rowcount == 1
 
-        return await self._run(work, durable=True, in_place=True)
+        is_ours = await self._run(work, durable=True, in_place=True)
+        if not is_ours:
+            self.let_go(task_id)
+        return is_ours
 
     # Following tasks
 
-    async def save(self, record: Record, *, durable: bool = True, force: bool = False) -> bool:
-        """Write a task of this process back, with its orders and images.
+    async def save(self, record: Record, *, durable: bool = True, force: bool = False, go_on: bool = False) -> bool:
+        """Write a task that this process has claimed back, with its orders and images, and when it is due next.
 
         Args:
             record: the task as it is to stand.
             durable: whether to wait for the disk. What only another poll would tell again need not.
             force: write even if another process took the task over meanwhile, and take it back: that process knows
                 of nothing to do. Only for the answer to an order, which nobody else has unless it has heard of it.
+            go_on: this process goes on with it.
 
         Returns:
             False if the task is no longer this process's; then nothing was written.
@@ -208,22 +194,18 @@ class Store(Database):
             with transaction(db):
                 written = db.execute(
                     "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
-                    " zooms = ?10,"
-                    " due_at = ?6, owner = ?8,"
-                    " change = (SELECT COALESCE(MAX(change), 0) + 1 FROM tasks WHERE change < 9e15)"
-                    " WHERE id = ?7 AND (owner = ?8 OR (?9 AND EXISTS (SELECT 1 FROM orders"
-                    " WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
+                    " zooms = ?6 WHERE id = ?7 AND (EXISTS (SELECT 1 FROM due WHERE task_id = ?7 AND claim = ?8) OR (?9"
+                    " AND EXISTS (SELECT 1 FROM orders WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
                     (
                         task.status.value,
                         task_json(record),
                         record.reference,
                         record.is_grid,
                         finished_at(record),
-                        record.due_at,
+                        record.zooms,
                         task.id,
                         self._owner,
                         force,
-                        record.zooms,
                     ),
                 )
                 if written.rowcount != 1:
@@ -233,21 +215,23 @@ class Store(Database):
                     " WHERE task_id = ? AND position = ?",
                     [(*step_values(step), task.id, step.position) for step in record.steps],
                 )
+                due.put(db, record, self._owner)
                 copies.keep(db, record)
                 return True
 
-        return await self._run(work, durable=durable)
+        written = await self._run(work, durable=durable)
+        if not go_on:
+            self.let_go(record.task.id)
+        return written
 
     async def import_task(self, record: Record, *, now: float) -> Record:
         """Keep a task that was made elsewhere; if the client has it already, the one that stands is returned."""
 
         def work(db: "sqlite3.Connection") -> Record:
             with transaction(db):
-                self._renew(db, now)
+                self._check_version(db)
                 remote_id = record.task.remote_id
-                found = reading.find_remote(
-                    db, record.task.provider, remote_id or "", record.client, last=True, owner=self._owner
-                )
+                found = reading.find_remote(db, record.task.provider, remote_id or "", record.client, last=True)
                 if found is None:
                     self._insert(db, record, now)
                     copies.keep(db, record)
@@ -270,48 +254,6 @@ class Store(Database):
         while await self._run(work) == pruning.AT_ONCE:
             pass
 
-    async def own(self, task_id: str, *, now: float) -> bool:
-        """Make a task this process's if its owner is gone (or it is this process's already)."""
-
-        def work(db: "sqlite3.Connection") -> bool:
-            with transaction(db):
-                self._renew(db, now)
-                return leases.take_over(db, task_id, self._owner, now)
-
-        return await self._run(work)
-
-    async def renew(self, *, now: float) -> list[tuple[str, float, str]]:
-        """Say that this process is alive, and take over the open tasks of those that are not.
-
-        A task whose first order was never sent is left alone until it is due to be released, so that the same call made
-        in any process can send it; but not if a clock that was ahead made it due. While no task is open, nothing is
-        written, and nothing is read until a process writes to the file.
-
-        Returns:
-            The id, the due time and the provider of every task that was taken over.
-        """
-
-        state = self._state()
-        if state is not None and state == self._idle:
-            return []
-
-        def work(db: "sqlite3.Connection") -> list[tuple[str, float, str]]:
-            self._idle = None
-            if leases.is_idle(db):
-                self._idle = state
-                return []
-            with transaction(db):
-                self._renew(db, now)
-                return leases.take_over_all(db, self._owner, now)
-
-        return await self._run(work, in_place=True)
-
-    def _renew(self, db: "sqlite3.Connection", now: float) -> None:
-        self._check_version(db)
-        self.lapses += not now < self._alive_until <= now + leases.LONGEST_LEASE
-        self._alive_until = now + LEASE_SECONDS
-        leases.renew(db, self._owner, self._alive_until)
-
     # Looking
 
     async def stands(self, order: Order, client: str, *, now: float, repeat: bool) -> bool:
@@ -332,7 +274,7 @@ class Store(Database):
         return await self._run(lambda db: copies.owner_of(db, client, sha256))
 
     async def get(self, task_id: str) -> Record | None:
-        return await self._look_up(lambda db: reading.load(db, task_id, owner=self._owner))
+        return await self._look_up(lambda db: reading.load(db, task_id))
 
     async def find_remote(
         self, provider: str, remote_id: str, client: str | None = None, *, last: bool = False
@@ -345,30 +287,31 @@ class Store(Database):
             client: whose task; anybody's if None.
             last: only if it is the id of the task's last order, whose images are the task's.
         """
-        return await self._look_up(
-            lambda db: reading.find_remote(db, provider, remote_id, client, last=last, owner=self._owner)
-        )
+        return await self._look_up(lambda db: reading.find_remote(db, provider, remote_id, client, last=last))
 
     async def recent(self, client: str, limit: int) -> list[Record]:
         """The client's newest tasks, newest first."""
 
-        return await self._run(lambda db: reading.recent(db, client, limit, self._skipped, owner=self._owner))
+        return await self._run(lambda db: reading.recent(db, client, limit, self._skipped))
 
     async def ids(self, client: str, prefix: str, limit: int, status: Status | None = None) -> list[str]:
         """The ids of the client's tasks that begin with a prefix, newest first; of one status if it is given."""
         return await self._look_up(lambda db: reading.ids(db, client, prefix, limit, status))
 
-    async def changes(self, since: int) -> tuple[int, list[TaskEvent]]:
-        """The newest change number, and what became of every task that any process changed after the number `since`."""
+    def was_written(self) -> bool:
+        """Whether any process may have written to the file since this was last asked. Runs no query."""
         state = self._state()
-        if state is not None and (since, *state) == self._looked:
-            return since, []
-        newest, changed = await self._run(lambda db: reading.changes(db, since, self._skipped))
-        self._looked = None if state is None else (newest, *state)
-        return newest, changed
+        is_new = state is None or state != self._looked
+        self._looked = state
+        return is_new
 
-    async def last_change(self) -> int:
-        return await self._run(reading.last_change)
+    async def events(self, ids: Collection[str]) -> list[TaskEvent]:
+        """How these tasks stand, whoever wrote them."""
+        return await self._look_up(lambda db: reading.events(db, ids, self._skipped))
+
+    async def check(self) -> None:
+        """Raises ConfigurationError if the store cannot be used."""
+        await self._run(lambda db: db.execute("SELECT 1 FROM tasks LIMIT 1").fetchone())
 
     async def counts(self, now: float) -> Counts:
         """How much there is of what; `now` names the day, in seconds since the epoch."""

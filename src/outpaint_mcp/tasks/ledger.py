@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
-from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.record import LATEST_SECONDS, LastAnswer, Record
 from outpaint_mcp.domain.task import StoredImage
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.in_flight import InFlight
@@ -50,20 +51,12 @@ class Ledger:
         if self._in_flight.get(task_id) == InFlight():
             del self._in_flight[task_id]
 
-    def since(self, record: Record) -> float:
-        """When a task was ordered, on the monotonic clock, so that its age does not change if the clock is set.
-
-        Of a task that another process ordered it is what the clock says when this one first has to do with it.
-        """
-        flight = self.flight(record.task.id)
-        if flight.since is None:
-            age = self.clock.now() - record.task.created_at.timestamp()
-            flight.since = self.clock.monotonic() - max(0.0, age)
-        return flight.since
-
     def age(self, record: Record) -> float:
-        """For how many seconds a task has been there."""
-        return self.clock.monotonic() - self.since(record)
+        """For how many seconds a task has been there: by the clock that nobody sets, as far as that can tell."""
+        at, since = self.clock.uptime(), record.ordered_at
+        if since is not None and since.boot == at.boot and since.seconds <= at.seconds:
+            return at.seconds - since.seconds
+        return max(0.0, self.clock.now() - record.task.created_at.timestamp())
 
     def key_age(self, record: Record) -> float | None:
         """How old the idempotency keys of a task's orders are at most, in seconds; None if that cannot be known.
@@ -77,48 +70,53 @@ class Ledger:
             return None
         return max(by_clock, at.seconds - since.seconds)
 
-    async def save(self, record: Record, *, durable: bool = True, settling: bool = False) -> None:
-        """Write a task of this process down and publish the change.
+    async def save(
+        self,
+        record: Record,
+        *,
+        durable: bool = True,
+        settling: bool = False,
+        go_on: bool = False,
+        last_answer: LastAnswer | None = None,
+    ) -> None:
+        """Write a task that this process has claimed down, and publish the change.
 
         Args:
             record: the task.
             durable: whether to wait for the disk; not for what another poll would tell again.
             settling: it holds the answer to an order, which is nowhere else: it is tried until the disk takes it.
+            go_on: this process goes on with it.
+            last_answer: what it holds all of, so that the same answer again need not be written down.
 
         Raises:
             ConfigurationError: the store cannot be written, and it was not `settling`.
         """
         task = record.task
-        flight = self.flight(task.id)
-        flight.last_poll = None
+        if record.due_at is not None:
+            # No task is due later than that.
+            record = replace(record, due_at=min(record.due_at, self.clock.now() + LATEST_SECONDS))
+        record = replace(record, last_answer=last_answer)
         while True:
             try:
-                await self.store.save(record, durable=durable, force=settling)
+                await self.store.save(record, durable=durable, force=settling, go_on=go_on)
                 break
             except ConfigurationError as error:
                 if not settling:
                     raise
                 logger.error("the answer to the order %s (%s) cannot be stored: %s", task.id, task.remote_id, error)
                 await self.clock.sleep(1)
-        if task.status.is_final:
+        if task.status.is_final and (flight := self.known_flight(task.id)) is not None:
             flight.webhook = flight.image = flight.callback = None
-            flight.awaits_callback, flight.failures = False, 0
-        if task.status.is_final or record.due_at is None:
-            flight.since = None
         self.forget_if_done(task.id)
         self.publish(record, record.due_at)
 
     async def add_copies(self, task_id: str, copies: Mapping[int, StoredImage]) -> None:
-        """Write down what was copied for a reader, unless another process has the task.
-
-        The task of a process that is gone is this one's from then on, and so is what is still to be copied of it.
-        """
-        if await self.store.own(task_id, now=self.clock.now()):
-            record = await self.store.get(task_id)
-            if record is not None:
-                record = with_copies(record, copies)
-                await self.store.save(record, durable=False)
-                self.publish(record, record.due_at)
+        """Write down what was copied for a reader, unless another process sees to the task."""
+        record = await self.store.own(task_id, now=self.clock.now())
+        if record is not None:
+            record = with_copies(record, copies)
+            await self.store.save(record, durable=False)
+            self.publish(record, record.due_at)
 
     def publish(self, record: Record, due_at: float | None) -> None:
         """Tell of a task, and have it advanced at `due_at`, in seconds since the epoch."""

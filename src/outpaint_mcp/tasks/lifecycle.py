@@ -1,10 +1,11 @@
 """The state machine of a task: each step's order is sent, polled until it is final, and the images are copied."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from outpaint_mcp.domain.clock import Clock
+from outpaint_mcp.domain.clock import Clock, Uptime
 from outpaint_mcp.domain.errors import (
     OrderUnconfirmedError,
     OutpaintError,
@@ -12,11 +13,10 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
-from outpaint_mcp.domain.record import OrderState, Record
+from outpaint_mcp.domain.record import LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_copies import ImageCopies
-from outpaint_mcp.tasks.in_flight import LastPoll
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.sending import OrderSender
@@ -33,7 +33,7 @@ from outpaint_mcp.tasks.transitions import (
 
 logger = logging.getLogger(__name__)
 
-LATE_POLL_SECONDS = 600.0
+LATE_POLL_SECONDS = LATEST_SECONDS
 LATE_POLL_UNTIL = 24 * 3600.0
 """A task that ran out of time is polled every 10 minutes until it is a day old."""
 POLL_FAILED = "The last poll of"
@@ -72,7 +72,7 @@ class TaskLifecycle:
         self._clock: Clock = ledger.clock
 
     async def advance(self, task_id: str) -> float | None:
-        """Do the next thing for a task: send a later step's order, poll the order, give it up.
+        """Do the next thing for a task now, unless another process sees to it.
 
         Returns:
             When it is to be advanced next, in seconds since the epoch; None if there is nothing more to do here.
@@ -80,33 +80,43 @@ class TaskLifecycle:
         flight = self._ledger.known_flight(task_id)
         if flight is not None and flight.placing is not None:
             return None
+        record = await self._ledger.store.own(task_id, now=self._clock.now())
+        return None if record is None else await self._claimed(task_id, record, None)
+
+    async def advance_due(self, due: DueTask) -> None:
+        """Do the next thing for a task that is due: send a later step's order, poll the order, give it up."""
         answer: TaskUpdate | OutpaintError | None = None
-        last = flight.last_poll if flight is not None else None
-        if flight is not None and last is not None:
-            answer = await self._poll(last.provider, last.remote_id, last.reference)
-            now = self._clock.now()
-            if (
-                answer == last.update
-                and self._clock.monotonic() < last.until
-                and last.lapses == self._ledger.store.lapses
-            ):
-                # Nothing new: with thousands of open tasks, reading and writing them each time would be most of the
-                # work. The store's due time grows old, which matters to nobody but a process that takes over.
-                last.polled_at = now
-                interval = self._times.interval(last.provider, last.step, awaits_callback=flight.awaits_callback)
-                return now + self._times.scattered(interval)
-        record = await self._ledger.store.get(task_id)
-        if record is None:
-            return None
-        if not record.mine:
-            if not await self._ledger.store.own(task_id, now=self._clock.now()):
-                if flight is not None:
-                    flight.last_poll = None
-                return None
-            # Whose it was may have sent the order since it was read.
-            record = await self._ledger.store.get(task_id)
-            if record is None:
-                return None
+        provider, last = self._providers.get(due.provider), due.last_answer
+        if provider is not None and last is not None:
+            answer = await self._poll(provider, last.remote_id, last.reference)
+            at, until = self._clock.uptime(), last.until
+            if _digest(answer) == last.digest and at.boot == until.boot and at.seconds < until.seconds:
+                # With thousands of open tasks, reading and writing them each time would be most of the work.
+                now = self._clock.now()
+                interval = self._times.interval(provider, last.step, awaits_callback=due.calls_back)
+                self._ledger.store.nothing_new(due.task_id, asked_at=now, due_at=now + self._times.scattered(interval))
+                return
+        try:
+            record = await self._ledger.store.get(due.task_id)
+        except OutpaintError:
+            self._ledger.store.let_go(due.task_id)
+            raise
+        await self._claimed(due.task_id, record, answer)
+
+    async def _claimed(
+        self, task_id: str, record: Record | None, answer: TaskUpdate | OutpaintError | None
+    ) -> float | None:
+        """Do the next thing for a task that this process has claimed; returns when the one after is due."""
+        try:
+            due_at = None if record is None else await self._next(record, answer)
+            if self._ledger.store.is_held(task_id):
+                # There was nothing to write down.
+                await self._ledger.store.release(task_id, due_at)
+        finally:
+            self._ledger.store.let_go(task_id)
+        return due_at
+
+    async def _next(self, record: Record, answer: TaskUpdate | OutpaintError | None) -> float | None:
         if record.task.status is Status.SUCCEEDED and record.due_at is not None:
             record = await self._copies.copied_again(record)
             await self._ledger.save(record, durable=False)
@@ -114,8 +124,8 @@ class TaskLifecycle:
         if record.task.status.is_final:
             return None
         if record.task.provider not in self._providers:
-            logger.warning("task %s belongs to the provider %s, which is not installed", task_id, record.task.provider)
-            return None
+            # Another process may have it.
+            return self._clock.now()
         position = position_of(record)
         step = record.steps[position]
         match step.state:
@@ -137,6 +147,7 @@ class TaskLifecycle:
                 if self._providers[record.task.provider].synchronous and record.task.images:
                     # The process that was working on the images is gone.
                     return await self._take_answer(record, position, kept_answer(record, position))
+                last = record.last_answer
                 if answer is None or last is None or last.remote_id != step.remote_id:
                     answer = await self._poll(
                         self._providers[record.task.provider], step.remote_id or "", record.reference
@@ -157,16 +168,15 @@ class TaskLifecycle:
 
     async def _take_answer(self, record: Record, position: int, answer: TaskUpdate | OutpaintError) -> float | None:
         """Write down what the provider says of an order."""
-        task_id = record.task.id
         provider = self._providers[record.task.provider]
         if isinstance(answer, OutpaintError):
             return await self._not_answered(record, position, answer)
-        flight = self._ledger.flight(task_id)
-        flight.failures = 0
-        before = record = without_note(record, POLL_FAILED)
-        lapses = self._ledger.store.lapses
+        asked_at = self._clock.now()
+        before = record = replace(without_note(record, POLL_FAILED), failures=0)
         step = record.steps[position]
-        known = replace(redacted(answer, flight.secrets), remote_id=step.remote_id)
+        flight = self._ledger.known_flight(record.task.id)
+        secrets = () if flight is None else flight.secrets
+        known = replace(redacted(answer, secrets), remote_id=step.remote_id)
         record = updated(record, position, known, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
             record = await self._copies.copied(record)
@@ -175,28 +185,29 @@ class TaskLifecycle:
         # A status that any poll would tell again need not wait for the disk.
         private = [replace(one, status=Status.RUNNING) for one in record.steps]
         settled = private != [replace(one, status=Status.RUNNING) for one in before.steps]
-        await self._ledger.save(record, durable=settled or record.task.status.is_final)
+        durable = settled or record.task.status.is_final
+        last = None
         if position == position_of(record) and not record.task.status.ends_a_wait:
-            until = self._ledger.since(record) + self._task_timeout
-            self._ledger.flight(task_id).last_poll = LastPoll(
-                provider, step.remote_id or "", record.reference, step.name, answer, self._clock.now(), until, lapses
-            )
+            at = self._clock.uptime()
+            until = Uptime(at.boot, at.seconds + self._task_timeout - self._ledger.age(record))
+            last = LastAnswer(step.remote_id or "", record.reference, step.name, _digest(answer), asked_at, until)
+        await self._ledger.save(record, durable=durable, last_answer=last)
         return record.due_at
 
     async def _not_answered(self, record: Record, position: int, error: OutpaintError) -> float | None:
         """A poll without an answer changes nothing, but it is noted, and repeated later."""
         provider = self._providers[record.task.provider]
-        flight = self._ledger.flight(record.task.id)
-        flight.failures += 1
+        failures = record.failures + 1
+        record = replace(record, failures=failures)
         record = with_note(record, f"{POLL_FAILED} {provider.title} failed: {error.message}", replacing=POLL_FAILED)
-        if isinstance(error, UnknownTaskError) and flight.failures >= FORGOTTEN_AFTER:
+        if isinstance(error, UnknownTaskError) and failures >= FORGOTTEN_AFTER:
             failure = Failure(
                 code=UnknownTaskError.code, message=f"{provider.title} does not know the task.", retryable=False
             )
             record = with_task(record, self._ledger.now(), status=Status.UNKNOWN, failure=failure)
         record = self._rescheduled(record, provider, position)
         if record.task.status is not Status.UNKNOWN:
-            wait = max(self._times.backoff(flight.failures), error.retry_after or 0)
+            wait = max(self._times.backoff(failures), error.retry_after or 0)
             # Whatever a vendor names, a task's time is up when it is up.
             record = replace(
                 record, due_at=self._clock.now() + min(wait, self._task_timeout - self._ledger.age(record))
@@ -212,8 +223,8 @@ class TaskLifecycle:
             # A step is done, late or not: the next one is ordered.
             return replace(record, due_at=now)
         if age < self._task_timeout and record.task.status is not Status.UNKNOWN:
-            awaits = self._ledger.flight(record.task.id).awaits_callback
-            interval = self._times.interval(provider, record.steps[position].name, awaits_callback=awaits)
+            step = record.steps[position].name
+            interval = self._times.interval(provider, step, awaits_callback=record.calls_back)
             return replace(record, due_at=now + self._times.scattered(interval))
         if record.task.status is not Status.UNKNOWN:
             minutes = self._task_timeout / 60
@@ -228,28 +239,35 @@ class TaskLifecycle:
 
     # What others want of it
 
-    def wanted(self, record: Record) -> None:
+    async def wanted(self, record: Record) -> None:
         """A client asks for a task: where polls are rare (it is unknown, or a callback is awaited), it is polled now.
 
         Never sooner after the last poll than the provider's own interval.
         """
         task, now = record.task, self._clock.now()
         provider = self._providers.get(task.provider)
-        flight = self._ledger.known_flight(task.id)
-        if provider is None:
+        if provider is None or record.due_at is None:
             return
-        if task.status is Status.UNKNOWN and record.due_at is not None:
+        if task.status is Status.UNKNOWN:
             polled_at = task.updated_at.timestamp()
-        elif flight is not None and flight.last_poll is not None:
-            polled_at = flight.last_poll.polled_at
+        elif record.last_answer is not None:
+            polled_at = record.last_answer.asked_at
         else:
             return
         interval = self._times.interval(provider, record.steps[position_of(record)].name)
         # A time of the last poll that lies ahead is of a clock that was set back since.
-        self._ledger.publish(record, now + min(max(0, polled_at + interval - now), interval))
+        at = now + min(max(0, polled_at + interval - now), interval)
+        if at < record.due_at:
+            await self._ledger.store.wake(task.id, at)
+            self._ledger.publish(record, at)
 
-    def called_back(self, record: Record) -> None:
+    async def called_back(self, record: Record) -> None:
         """The provider called: the task is polled now, and from then on as if it never called."""
-        if (flight := self._ledger.known_flight(record.task.id)) is not None:
-            flight.awaits_callback = False
-        self._ledger.publish(record, self._clock.now())
+        now = self._clock.now()
+        await self._ledger.store.wake(record.task.id, now, called_back=True)
+        self._ledger.publish(record, now)
+
+
+def _digest(answer: TaskUpdate | OutpaintError) -> str:
+    """What stands for an answer, for comparing it with the next."""
+    return hashlib.sha256(repr(answer).encode(errors="backslashreplace")).hexdigest()

@@ -125,7 +125,7 @@ class OrderTaker:
             elif record.steps[0].state is OrderState.INTENDED and not record.task.status.is_final:
                 self._sender.place_when_free(record, order)
             else:
-                self._lifecycle.wanted(record)
+                await self._lifecycle.wanted(record)
             return record, may_send
 
         return await self._background.within(seconds, take, client=client, key=new_id(), what="Writing the order down")

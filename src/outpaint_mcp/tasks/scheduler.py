@@ -1,7 +1,6 @@
 """Advances every task when it is due: the only polling loop. It knows when, not what."""
 
 import contextlib
-import heapq
 import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -11,33 +10,41 @@ import anyio
 from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.events import Observer, TaskEvent, TaskEvents
-from outpaint_mcp.domain.record import LEASE_SECONDS
-from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS
+from outpaint_mcp.domain.record import CLAIM_SECONDS, DueTask
 from outpaint_mcp.tasks.service import Service
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 """How often it looks for what other processes changed."""
+HOLD_SECONDS = CLAIM_SECONDS / 5
+"""How often it says what it is still at work on."""
 TIDY_SECONDS = 6 * 3600.0
 """How often old images are deleted."""
 AT_ONCE = 64
 """How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
-TICK_SECONDS = 0.01
-"""How long it sleeps at least: tasks that fall due one after another are begun together."""
+TICK_SECONDS = 0.02
+"""How long it sleeps at least: tasks that fall due one after another are taken together."""
+SET_SECONDS = 1.0
+"""By how much the clock is set at least when it is set; less is drift, or somebody keeping it right."""
 
 
 class _Lane:
-    """The tasks of one provider that are due, and the workers that advance them.
+    """The tasks of one provider that were taken, and the workers that advance them.
 
     Workers are kept, since starting one takes longer than a task of which there is nothing new.
     """
 
     def __init__(self) -> None:
-        self.due: deque[tuple[str, float]] = deque()
+        self.due: deque[DueTask] = deque()
         self.ready = anyio.Semaphore(0, fast_acquire=True)
         self.workers = 0
         self.idle = 0
+
+    @property
+    def room(self) -> int:
+        """How many more tasks can be begun at once."""
+        return AT_ONCE - (self.workers - self.idle) - len(self.due)
 
 
 class Scheduler:
@@ -56,37 +63,10 @@ class Scheduler:
         self._service = service
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
-        self._due: dict[str, float] = {}
-        self._heap: list[tuple[float, str, str]] = []
         self._lanes = defaultdict[str, _Lane](_Lane)
-        self._busy: set[str] = set()
         self._wakes_at = 0.0
         self._woken = anyio.Event()
         self._events = events
-
-    def schedule(self, task_id: str, due_at: float, provider: str) -> None:
-        """Have a task advanced.
-
-        Args:
-            task_id: which.
-            due_at: when, in seconds since the epoch; an earlier time that was agreed before stays.
-            provider: whose it is.
-        """
-        # No task is due later than that; the clock may have been set since the time was agreed.
-        seconds = min(due_at - self._clock.now(), LATE_POLL_SECONDS)
-        self._agree(task_id, self._clock.monotonic() + seconds, provider)
-
-    def _agree(self, task_id: str, due_at: float, provider: str) -> None:
-        """The same by the monotonic clock, as are all times here: the other one may be set back."""
-        if due_at >= self._due.get(task_id, float("inf")):
-            return
-        self._due[task_id] = due_at
-        if len(self._heap) > 100 + 2 * len(self._due):
-            self._heap = [entry for entry in self._heap if self._due.get(entry[1]) == entry[0]]
-            heapq.heapify(self._heap)
-        heapq.heappush(self._heap, (due_at, task_id, provider))
-        if due_at < self._wakes_at:
-            self._woken.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -104,68 +84,63 @@ class Scheduler:
             unsubscribe()
 
     def _hear(self, event: TaskEvent) -> None:
-        if event.due_at is not None:
-            self.schedule(event.task_id, event.due_at, event.provider)
+        if event.due_at is not None and event.due_at < self._wakes_at:
+            self._woken.set()
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._stay_alive)
+            tasks.start_soon(self._hold)
             tasks.start_soon(self._look_around)
             tasks.start_soon(self._tidy)
+            set_ahead = self._clock.now() - self._clock.monotonic()
             while True:
-                now = self._clock.monotonic()
-                while self._heap and self._heap[0][0] <= now:
-                    due_at, task_id, provider = heapq.heappop(self._heap)
-                    # Another entry has taken its place, or the task is being advanced and looked at again after that.
-                    if self._due.get(task_id) != due_at or task_id in self._busy:
-                        continue
-                    self._busy.add(task_id)
-                    lane = self._lanes[provider]
-                    lane.due.append((task_id, due_at))
+                try:
+                    ahead = self._clock.now() - self._clock.monotonic()
+                    if abs(ahead - set_ahead) > SET_SECONDS:
+                        await self._service.wake_all()
+                        set_ahead = ahead
+                    # Who has something to say from here on is heard in the next round.
+                    self._woken, self._wakes_at = anyio.Event(), float("inf")
+                    taken, next_at = await self._service.take_due(lambda provider: self._lanes[provider].room)
+                except OutpaintError as error:
+                    logger.error("the store cannot be used: %s", error)
+                    await self._clock.sleep(CLAIM_SECONDS / 3)
+                    continue
+                for due in taken:
+                    lane = self._lanes[due.provider]
+                    lane.due.append(due)
                     lane.ready.release()
                     if lane.idle < len(lane.due) and lane.workers < AT_ONCE:
                         lane.workers += 1
                         lane.idle += 1
-                        tasks.start_soon(self._work, lane, provider)
-                await self._pause()
+                        tasks.start_soon(self._work, lane)
+                await self._pause(next_at)
 
-    async def _work(self, lane: _Lane, provider: str) -> None:
+    async def _work(self, lane: _Lane) -> None:
         """Advance a lane's tasks, one after another."""
         while True:
             await lane.ready.acquire()
             lane.idle -= 1
-            task_id, due_at = lane.due.popleft()
-            self._observer.advanced_late(self._clock.monotonic() - due_at)
-            del self._due[task_id]
-            next_at = await self._advance(task_id)
-            asked_meanwhile = self._due.pop(task_id, None)
-            self._busy.discard(task_id)
-            if asked_meanwhile is not None:
-                self._agree(task_id, asked_meanwhile, provider)
-            if next_at is not None:
-                self.schedule(task_id, next_at, provider)
+            due = lane.due.popleft()
+            self._observer.advanced_late(max(0.0, self._clock.now() - due.due_at))
+            try:
+                await self._service.advance_due(due)
+            except OutpaintError as error:
+                # The store: nothing was asked or changed, and the task comes due again by itself.
+                logger.error("%s could not be advanced: %s", due.task_id, error)
+            except Exception:
+                logger.exception("advancing %s failed", due.task_id)
             lane.idle += 1
+            # There is room again, and maybe something to be written down.
+            self._woken.set()
 
-    async def _advance(self, task_id: str) -> float | None:
-        try:
-            return await self._service.advance(task_id)
-        except OutpaintError as error:
-            # The store: nothing was asked or changed, so the same again in a moment.
-            logger.error("%s could not be advanced: %s", task_id, error)
-            return self._clock.now() + LEASE_SECONDS
-        except Exception:
-            logger.exception("advancing %s failed", task_id)
-            return self._clock.now() + 6 * LEASE_SECONDS
-
-    async def _pause(self) -> None:
-        """Until a task is due."""
-        wakes_at = self._heap[0][0] if self._heap else float("inf")
-        seconds = wakes_at - self._clock.monotonic()
-        if seconds <= TICK_SECONDS:
-            # Nothing can be due before. Where thousands of tasks are open it is nearly always so.
-            await self._clock.sleep(TICK_SECONDS)
+    async def _pause(self, next_at: float | None) -> None:
+        """Until a task is due, at `next_at` or as somebody says."""
+        await self._clock.sleep(TICK_SECONDS)
+        self._wakes_at = float("inf") if next_at is None else next_at
+        seconds = self._wakes_at - self._clock.now()
+        if seconds <= 0 or self._woken.is_set():
             return
-        self._woken, self._wakes_at = anyio.Event(), wakes_at
         async with anyio.create_task_group() as either:
 
             async def sleep() -> None:
@@ -177,15 +152,13 @@ class Scheduler:
             await self._woken.wait()
             either.cancel_scope.cancel()
 
-    async def _stay_alive(self) -> None:
-        """Renew this process's lease and take over the tasks of processes that are gone."""
+    async def _hold(self) -> None:
         while True:
+            await self._clock.sleep(HOLD_SECONDS)
             try:
-                for task_id, due_at, provider in await self._service.renew():
-                    self.schedule(task_id, due_at, provider)
+                await self._service.hold()
             except OutpaintError as error:
                 logger.error("the store cannot be used: %s", error)
-            await self._clock.sleep(LEASE_SECONDS / 3)
 
     async def _tidy(self) -> None:
         while True:
@@ -198,5 +171,7 @@ class Scheduler:
     async def _look_around(self) -> None:
         while True:
             with contextlib.suppress(OutpaintError):
-                await self._service.look_around()
+                if await self._service.look_around():
+                    # Another process may have left a task, or woken one.
+                    self._woken.set()
             await self._clock.sleep(LOOK_SECONDS)

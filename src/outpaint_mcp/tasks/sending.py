@@ -22,7 +22,7 @@ from outpaint_mcp.domain.errors import (
     ProviderUnavailableError,
 )
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
-from outpaint_mcp.domain.record import LEASE_SECONDS, UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
@@ -116,7 +116,6 @@ class OrderSender:
         if isinstance(order.source, InputImage):
             flight.image = order.source
         flight.placing = anyio.Event()
-        self._ledger.since(record)
         group.start_soon(self._place, record)
 
     def place_when_free(self, record: Record, order: Order) -> None:
@@ -124,14 +123,18 @@ class OrderSender:
         self._group().start_soon(self._await_turn, record.task.id, order)
 
     async def _await_turn(self, task_id: str, order: Order) -> None:
-        until = self._clock.monotonic() + LEASE_SECONDS + 2
+        until = self._clock.monotonic() + CLAIM_SECONDS + 2
         while self._clock.monotonic() < until:
             await self._clock.sleep(0.5)
             record = await self._ledger.store.get(task_id)
             if record is None or record.task.status.is_final or record.steps[0].state is not OrderState.INTENDED:
                 return
-            if await self._ledger.store.own(task_id, now=self._clock.now()):
-                self.place(record, order)
+            record = await self._ledger.store.own(task_id, now=self._clock.now())
+            if record is not None:
+                if record.task.status.is_final or record.steps[0].state is not OrderState.INTENDED:
+                    await self._ledger.store.release(task_id, record.due_at)
+                else:
+                    self.place(record, order)
                 return
 
     async def placed(self, task_id: str, seconds: float) -> None:
@@ -162,6 +165,7 @@ class OrderSender:
             if flight.placing is not None:
                 flight.placing.set()
                 flight.placing = None
+            self._ledger.store.let_go(task_id)
             self._ledger.forget_if_done(task_id)
 
     async def _forget_refusal(self, task_id: str) -> None:
@@ -221,11 +225,10 @@ class OrderSender:
         if record.task.status is Status.SUCCEEDED:
             if provider.synchronous and provider.finishing(order) is not None:
                 # The answer is nowhere else, and it takes seconds until the original is pasted back.
-                await self._ledger.save(before_copying(record, position, self._clock.now()), settling=True)
+                await self._ledger.save(before_copying(record, position, self._clock.now()), settling=True, go_on=True)
             record = await self._copies.copied(record)
         elif not record.task.status.is_final:
-            awaits = self._ledger.flight(task_id).awaits_callback
-            first = self._times.first(provider, record.steps[position].name, awaits_callback=awaits)
+            first = self._times.first(provider, record.steps[position].name, awaits_callback=record.calls_back)
             record = replace(record, due_at=self._clock.now() + first)
         await self._ledger.save(record, settling=True)
         return record.due_at
@@ -290,7 +293,7 @@ class OrderSender:
         )
         if step is StepName.OUTPAINT and not order.wants_webhook:
             flight.callback = self._callbacks.webhook_for(provider, record.task.id, order)
-            flight.awaits_callback = flight.callback is not None
+            record = replace(record, calls_back=flight.callback is not None)
             order = replace(order, webhook=flight.callback)
         return record, order
 
@@ -316,8 +319,7 @@ class OrderSender:
             return None
         due_at: float | None = None
         if self.may_send_again(record) and not isinstance(error, KeyConflictError):
-            failures = self._ledger.flight(record.task.id).failures
-            due_at = self._clock.now() + self._times.backoff(max(failures, 1)) * 6
+            due_at = self._clock.now() + self._times.backoff(max(record.failures, 1)) * 6
         record = with_step(record, position, state=OrderState.UNCONFIRMED, status=Status.UNKNOWN)
         record = with_task(record, self._ledger.now(), status=Status.UNKNOWN, failure=failure_of(error))
         await self._ledger.save(replace(record, due_at=due_at), settling=True)
@@ -346,9 +348,8 @@ class OrderSender:
 
     async def send_again(self, record: Record, position: int) -> float | None:
         """Send an order again whose answer was lost, under the same key, where that cannot place it twice."""
-        self._ledger.flight(record.task.id).failures += 1
         try:
-            return await self.send(record, position, again=True)
+            return await self.send(replace(record, failures=record.failures + 1), position, again=True)
         except OutpaintError:
             return None
 

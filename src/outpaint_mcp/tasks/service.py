@@ -1,6 +1,7 @@
 """The use cases: outpaint, get_task, list_providers, the images, callbacks. Knows neither MCP nor HTTP."""
 
 import contextlib
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
@@ -9,9 +10,9 @@ import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import InvalidRequestError, ProviderUnavailableError, UnknownTaskError
-from outpaint_mcp.domain.events import TaskEvents
+from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
-from outpaint_mcp.domain.record import Record
+from outpaint_mcp.domain.record import DueTask, Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.domain.task import OnProgress, Status, Task
 from outpaint_mcp.images.library import ImageLibrary
@@ -25,7 +26,7 @@ from outpaint_mcp.tasks.finding import TaskFinder, is_ours
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.image_links import ImageLinks
 from outpaint_mcp.tasks.ledger import Ledger
-from outpaint_mcp.tasks.lifecycle import LATE_POLL_SECONDS, TaskLifecycle
+from outpaint_mcp.tasks.lifecycle import TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.order_taker import Ask, OrderTaker
 from outpaint_mcp.tasks.poll_times import Following, PollTimes
@@ -35,6 +36,8 @@ from outpaint_mcp.tasks.source_finder import SourceFinder
 from outpaint_mcp.tasks.tidying import tidy
 from outpaint_mcp.tasks.view import percent, view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["LOCAL_CLIENT", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
 
@@ -127,7 +130,8 @@ class Service:
             providers=providers,
             options=options,
         )
-        self._seen_change: int | None = None
+        self._seen: dict[str, TaskEvent] = {}
+        self._missing: set[str] = set()
 
     @property
     def stopping(self) -> bool:
@@ -256,7 +260,7 @@ class Service:
                 raise InvalidRequestError(
                     f"The task {record.task.id} is of {own}, not of {provider}.", f"Leave provider out, or give {own}."
                 )
-            self._lifecycle.wanted(record)
+            await self._lifecycle.wanted(record)
             if wait_seconds > 0:
                 progress = Progress(on_progress, self._clock)
                 remaining = wait_seconds - (self._clock.monotonic() - began)
@@ -324,7 +328,7 @@ class Service:
         Raises:
             ConfigurationError: it cannot.
         """
-        await self._store.last_change()
+        await self._store.check()
 
     # For vendors
 
@@ -345,30 +349,63 @@ class Service:
         if record is None:
             return False
         if self._callbacks.counts(record.task.id) and not record.task.status.is_final:
-            self._lifecycle.called_back(record)
+            await self._lifecycle.called_back(record)
         return True
 
     # For the scheduler
 
-    async def renew(self) -> list[tuple[str, float, str]]:
-        """Renew this process's lease; returns the open tasks taken over from others: id, due time, provider."""
-        now = self._clock.now()
-        # What was agreed by a clock that was a day ahead then is not waited for.
-        latest = now + LATE_POLL_SECONDS
-        return [(task, min(due_at, latest), provider) for task, due_at, provider in await self._store.renew(now=now)]
+    async def take_due(self, room: Callable[[str], int]) -> tuple[list[DueTask], float | None]:
+        """Claim the tasks that are due, of each provider as many as there is `room` for.
+
+        Returns:
+            The tasks, and when the next one is due of those for which there was room, in seconds since the epoch.
+        """
+
+        def room_here(provider: str) -> int:
+            if provider in self._providers:
+                return room(provider)
+            if provider not in self._missing:
+                self._missing.add(provider)
+                logger.warning("there are open tasks of the provider %s, which is not installed", provider)
+            return 0
+
+        return await self._store.take_due(room_here, now=self._clock.now())
+
+    async def advance_due(self, due: DueTask) -> None:
+        """Do the next thing for a task that was taken."""
+        await self._lifecycle.advance_due(due)
 
     async def advance(self, task_id: str) -> float | None:
-        """Do the next thing for a task; returns when the one after is due, in seconds since the epoch, or None."""
+        """Do the next thing for a task, due or not, unless another process sees to it.
+
+        Returns:
+            When the one after is due, in seconds since the epoch, or None.
+        """
         return await self._lifecycle.advance(task_id)
 
-    async def look_around(self) -> None:
-        """Publish every change that any process has written since the last time."""
-        if self._seen_change is None:
-            self._seen_change = await self._store.last_change()
-            return
-        self._seen_change, changed = await self._store.changes(self._seen_change)
-        for event in changed:
-            self.events.publish(event)
+    async def hold(self) -> None:
+        """Say that this process is still at work on the tasks that it has taken."""
+        await self._store.hold(now=self._clock.now())
+
+    async def wake_all(self) -> None:
+        """Have every open task advanced now, since the clock was set."""
+        await self._store.wake_all(now=self._clock.now())
+
+    async def look_around(self) -> bool:
+        """Publish how the tasks stand that somebody watches here, if any process may have written to the store.
+
+        Returns:
+            Whether one may have.
+        """
+        if not self._store.was_written():
+            return False
+        watched = self.events.watched
+        self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
+        for event in await self._store.events(watched) if watched else ():
+            if self._seen.get(event.task_id) != event:
+                self._seen[event.task_id] = event
+                self.events.publish(event)
+        return True
 
     async def tidy(self) -> None:
         """Delete images and final tasks that are older than the operator keeps them, and images beyond the limit."""
@@ -377,15 +414,16 @@ class Service:
     async def _wait(self, task_id: str, seconds: float, progress: Progress) -> Record | None:
         """Wait until a task ends a wait, for at most `seconds`, reporting progress."""
         deadline = self._clock.monotonic() + seconds
-        while True:
-            change = self._waits.next_change(task_id)
-            record = await self._store.get(task_id)
-            remaining = deadline - self._clock.monotonic()
-            if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
-                return record
-            told = percent(record, self._providers.get(record.task.provider), self._clock.now())
-            await progress.report(told, f"{record.task.provider}: {record.task.status.value}")
-            await self._waits.until_changed(change, min(remaining, PROGRESS_SECONDS))
+        with self.events.watching(task_id):
+            while True:
+                change = self._waits.next_change(task_id)
+                record = await self._store.get(task_id)
+                remaining = deadline - self._clock.monotonic()
+                if record is None or record.task.status.ends_a_wait or remaining <= 0 or self.stopping:
+                    return record
+                told = percent(record, self._providers.get(record.task.provider), self._clock.now())
+                await progress.report(told, f"{record.task.provider}: {record.task.status.value}")
+                await self._waits.until_changed(change, min(remaining, PROGRESS_SECONDS))
 
     def _view(self, record: Record, *notes: str, wait_seconds: float | None = None) -> Task:
         return view(
