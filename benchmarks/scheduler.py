@@ -125,7 +125,7 @@ class MemoryVendor(Legnext):
     async def start(self, order: Order) -> TaskUpdate:
         return TaskUpdate(Status.RUNNING, f"remote-{order.key}", progress=0.0)
 
-    async def poll(self, remote_id: str) -> TaskUpdate:
+    async def poll(self, remote_id: str, reference: str | None = None) -> TaskUpdate:
         if remote_id == GRID:
             return TaskUpdate(Status.SUCCEEDED, remote_id, is_grid=True)
         self.polls += 1

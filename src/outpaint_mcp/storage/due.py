@@ -16,7 +16,7 @@ from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, L
 if TYPE_CHECKING:
     import sqlite3
 
-HELD_SECONDS: Final = CLAIM_SECONDS / 2
+HELD_SECONDS: Final = CLAIM_SECONDS / 5
 """For how long a claim moves a task's due time on."""
 LATE_SECONDS: Final = CLAIM_SECONDS - HELD_SECONDS
 """How late a task must be until another process may take it over."""

@@ -13,7 +13,7 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
-from outpaint_mcp.domain.record import LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_copies import ImageCopies
@@ -85,6 +85,14 @@ class TaskLifecycle:
 
     async def advance_due(self, due: DueTask) -> None:
         """Do the next thing for a task that is due: send a later step's order, poll the order, give it up."""
+        try:
+            await self._advance_due(due)
+        except Exception:
+            now = self._clock.now()
+            self._ledger.store.nothing_new(due.task_id, asked_at=now, due_at=now + CLAIM_SECONDS)
+            raise
+
+    async def _advance_due(self, due: DueTask) -> None:
         answer: TaskUpdate | OutpaintError | None = None
         provider, last = self._providers.get(due.provider), due.last_answer
         if provider is not None and last is not None:
@@ -96,12 +104,7 @@ class TaskLifecycle:
                 interval = self._times.interval(provider, last.step, awaits_callback=due.calls_back)
                 self._ledger.store.nothing_new(due.task_id, asked_at=now, due_at=now + self._times.scattered(interval))
                 return
-        try:
-            record = await self._ledger.store.get(due.task_id)
-        except OutpaintError:
-            self._ledger.store.let_go(due.task_id)
-            raise
-        await self._claimed(due.task_id, record, answer)
+        await self._claimed(due.task_id, await self._ledger.store.get(due.task_id), answer)
 
     async def _claimed(
         self, task_id: str, record: Record | None, answer: TaskUpdate | OutpaintError | None

@@ -24,7 +24,9 @@ TIDY_SECONDS = 6 * 3600.0
 AT_ONCE = 64
 """How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
 TICK_SECONDS = 0.02
-"""How long it sleeps at least: tasks that fall due one after another are taken together."""
+MOST_TICKS = 5
+"""How long it sleeps at least, and how many times longer where many tasks are due: what falls due one after another is
+taken together, and what was asked for in vain is written down together."""
 SET_SECONDS = 1.0
 """By how much the clock is set at least when it is set; less is drift, or somebody keeping it right."""
 
@@ -114,7 +116,7 @@ class Scheduler:
                         lane.workers += 1
                         lane.idle += 1
                         tasks.start_soon(self._work, lane)
-                await self._pause(next_at)
+                await self._pause(next_at, ticks=min(1 + len(taken), MOST_TICKS))
 
     async def _work(self, lane: _Lane) -> None:
         """Advance a lane's tasks, one after another."""
@@ -126,7 +128,7 @@ class Scheduler:
             try:
                 await self._service.advance_due(due)
             except OutpaintError as error:
-                # The store: nothing was asked or changed, and the task comes due again by itself.
+                # The store: nothing was changed, so the same again in a moment.
                 logger.error("%s could not be advanced: %s", due.task_id, error)
             except Exception:
                 logger.exception("advancing %s failed", due.task_id)
@@ -134,9 +136,9 @@ class Scheduler:
             # There is room again, and maybe something to be written down.
             self._woken.set()
 
-    async def _pause(self, next_at: float | None) -> None:
+    async def _pause(self, next_at: float | None, *, ticks: int) -> None:
         """Until a task is due, at `next_at` or as somebody says."""
-        await self._clock.sleep(TICK_SECONDS)
+        await self._clock.sleep(ticks * TICK_SECONDS)
         self._wakes_at = float("inf") if next_at is None else next_at
         seconds = self._wakes_at - self._clock.now()
         if seconds <= 0 or self._woken.is_set():
