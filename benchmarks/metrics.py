@@ -84,7 +84,7 @@ async def measure(folder: Path, tasks: int) -> None:
     async def look() -> None:
         while True:
             began = time.monotonic()
-            await service.take_due(lambda provider: 64)
+            await service.due_tasks.take(lambda provider: 64)
             looks.append(time.monotonic() - began)
             await anyio.sleep(0.005)
 

@@ -77,7 +77,7 @@ class MovedClock:
             due = await take_due(self._service) if self._service is not None else Taken([], None)
             for one in due.tasks:
                 assert self._service is not None
-                await self._service.advance_due(one)
+                await self._service.due_tasks.advance(one)
             if due.tasks:
                 continue
             times = [at for at, event in self._sleepers if not event.is_set()]
@@ -108,7 +108,7 @@ class Taken(NamedTuple):
 
 async def take_due(service: Service) -> Taken:
     """Take all that is due."""
-    return Taken(*await service.take_due(lambda provider: 1000))
+    return Taken(*await service.due_tasks.take(lambda provider: 1000))
 
 
 class CountingProvider(Provider):

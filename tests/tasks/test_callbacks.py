@@ -246,7 +246,7 @@ async def test_who_calls_while_it_is_asked_is_asked_again_at_once(
     await clock.move(31)
     (due,) = [one for one in (await take_due(service)).tasks if one.task_id == task.id]
     assert await service.handle_callback("counting", token_of(vendor.orders[0].webhook), {}, body("r-0"))
-    await service.advance_due(due)
+    await service.due_tasks.advance(due)
     assert vendor.polls == ["r-0"]
     assert (await take_due(service)).ids == [task.id]
 

@@ -590,7 +590,7 @@ async def test_the_same_order_in_a_second_process_is_sent_by_it_only_if_the_firs
             second = await two.outpaint(request())
             for _ in range(3):
                 if alive:
-                    await one.hold()
+                    await one.due_tasks.hold()
                 await clock.move(CLAIM_SECONDS / 2)
             assert len(vendor.orders) == (0 if alive else 1)
             store.go_on.set()

@@ -127,7 +127,7 @@ async def test_a_process_that_slept_leaves_its_tasks_to_the_one_that_took_them_o
         await clock.move(INTERVAL + CLAIM_SECONDS + 1)
         (late,) = [one for one in (await take_due(two)).tasks if one.task_id == task.id]
         vendor.set("r-0", Status.RUNNING, progress=10)
-        await two.advance_due(late)
+        await two.due_tasks.advance(late)
         assert (await take_due(one)).tasks == []
         assert await one.advance(task.id) is None
         vendor.finish("r-0")
@@ -148,7 +148,7 @@ async def test_a_task_that_its_process_is_at_work_on_is_left_to_it_and_taken_ove
         for _ in range(4):
             await clock.move(CLAIM_SECONDS / 2)
             assert (await take_due(two)).tasks == []
-            await one.hold()
+            await one.due_tasks.hold()
         await clock.move(CLAIM_SECONDS + 0.1)
         assert task.id in (await take_due(two)).ids
         assert (await take_due(one)).tasks == []

@@ -78,7 +78,7 @@ class Scheduler:
                 # Who watches a task from its first call on hears of what is written after that: the first look, from
                 # which on changes are told, comes before.
                 with contextlib.suppress(OutpaintError):
-                    await self._service.look_around()
+                    await self._service.due_tasks.look_around()
                 tasks.start_soon(self._run)
                 yield
                 tasks.cancel_scope.cancel()
@@ -99,11 +99,11 @@ class Scheduler:
                 try:
                     ahead = self._clock.now() - self._clock.monotonic()
                     if abs(ahead - set_ahead) > SET_SECONDS:
-                        await self._service.wake_all()
+                        await self._service.due_tasks.wake_all()
                         set_ahead = ahead
                     # Who has something to say from here on is heard in the next round.
                     self._woken, self._wakes_at = anyio.Event(), float("inf")
-                    taken, next_at = await self._service.take_due(lambda provider: self._lanes[provider].room)
+                    taken, next_at = await self._service.due_tasks.take(lambda provider: self._lanes[provider].room)
                 except OutpaintError as error:
                     logger.error("the store cannot be used: %s", error)
                     await self._clock.sleep(CLAIM_SECONDS / 3)
@@ -126,7 +126,7 @@ class Scheduler:
             due = lane.due.popleft()
             self._observer.advanced_late(max(0.0, self._clock.now() - due.due_at))
             try:
-                await self._service.advance_due(due)
+                await self._service.due_tasks.advance(due)
             except OutpaintError as error:
                 # The store: nothing was changed, so the same again in a moment.
                 logger.error("%s could not be advanced: %s", due.task_id, error)
@@ -158,7 +158,7 @@ class Scheduler:
         while True:
             await self._clock.sleep(HOLD_SECONDS)
             try:
-                await self._service.hold()
+                await self._service.due_tasks.hold()
             except OutpaintError as error:
                 logger.error("the store cannot be used: %s", error)
 
@@ -173,7 +173,7 @@ class Scheduler:
     async def _look_around(self) -> None:
         while True:
             with contextlib.suppress(OutpaintError):
-                if await self._service.look_around():
+                if await self._service.due_tasks.look_around():
                     # Another process may have left a task, or woken one.
                     self._woken.set()
             await self._clock.sleep(LOOK_SECONDS)

@@ -1,7 +1,6 @@
 """The use cases: outpaint, get_task, list_providers, the images, callbacks. Knows neither MCP nor HTTP."""
 
 import contextlib
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
@@ -10,9 +9,9 @@ import anyio
 
 from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.errors import InvalidRequestError, ProviderUnavailableError, UnknownTaskError
-from outpaint_mcp.domain.events import TaskEvent, TaskEvents
+from outpaint_mcp.domain.events import TaskEvents
 from outpaint_mcp.domain.provider_info import ProviderInfo
-from outpaint_mcp.domain.record import DueTask, Record
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import AUTO, OutpaintRequest
 from outpaint_mcp.domain.task import OnProgress, Status, Task
 from outpaint_mcp.images.library import ImageLibrary
@@ -21,6 +20,7 @@ from outpaint_mcp.providers.base import Provider, look_at
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.callbacks import Callbacks
+from outpaint_mcp.tasks.due_tasks import DueTasks
 from outpaint_mcp.tasks.figures import Figures
 from outpaint_mcp.tasks.finding import TaskFinder, is_ours
 from outpaint_mcp.tasks.image_copies import ImageCopies
@@ -36,8 +36,6 @@ from outpaint_mcp.tasks.source_finder import SourceFinder
 from outpaint_mcp.tasks.tidying import tidy
 from outpaint_mcp.tasks.view import percent, view
 from outpaint_mcp.tasks.waiting import PROGRESS_SECONDS, Progress, Waits
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["LOCAL_CLIENT", "OnProgress", "ProviderInfo", "Service", "ServiceOptions"]
 
@@ -130,8 +128,9 @@ class Service:
             providers=providers,
             options=options,
         )
-        self._seen: dict[str, TaskEvent] = {}
-        self._missing: set[str] = set()
+        self.due_tasks = DueTasks(
+            ledger=self._ledger, lifecycle=self._lifecycle, providers=providers, events=self.events
+        )
 
     @property
     def stopping(self) -> bool:
@@ -354,27 +353,6 @@ class Service:
 
     # For the scheduler
 
-    async def take_due(self, room: Callable[[str], int]) -> tuple[list[DueTask], float | None]:
-        """Claim the tasks that are due, of each provider as many as there is `room` for.
-
-        Returns:
-            The tasks, and when the next one is due of those for which there was room, in seconds since the epoch.
-        """
-
-        def room_here(provider: str) -> int:
-            if provider in self._providers:
-                return room(provider)
-            if provider not in self._missing:
-                self._missing.add(provider)
-                logger.warning("there are open tasks of the provider %s, which is not installed", provider)
-            return 0
-
-        return await self._store.take_due(room_here, now=self._clock.now())
-
-    async def advance_due(self, due: DueTask) -> None:
-        """Do the next thing for a task that was taken."""
-        await self._lifecycle.advance_due(due)
-
     async def advance(self, task_id: str) -> float | None:
         """Do the next thing for a task, due or not, unless another process sees to it.
 
@@ -382,30 +360,6 @@ class Service:
             When the one after is due, in seconds since the epoch, or None.
         """
         return await self._lifecycle.advance(task_id)
-
-    async def hold(self) -> None:
-        """Say that this process is still at work on the tasks that it has taken."""
-        await self._store.hold(now=self._clock.now())
-
-    async def wake_all(self) -> None:
-        """Have every open task advanced now, since the clock was set."""
-        await self._store.wake_all(now=self._clock.now())
-
-    async def look_around(self) -> bool:
-        """Publish how the tasks stand that somebody watches here, if any process may have written to the store.
-
-        Returns:
-            Whether one may have.
-        """
-        if not self._store.was_written():
-            return False
-        watched = self.events.watched
-        self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
-        for event in await self._store.events(watched) if watched else ():
-            if self._seen.get(event.task_id) != event:
-                self._seen[event.task_id] = event
-                self.events.publish(event)
-        return True
 
     async def tidy(self) -> None:
         """Delete images and final tasks that are older than the operator keeps them, and images beyond the limit."""

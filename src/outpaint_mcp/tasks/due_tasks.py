@@ -1,0 +1,79 @@
+"""What is due, for whoever keeps tasks moving: taking it, advancing it, and hearing of what other processes do."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from outpaint_mcp.domain.events import TaskEvent, TaskEvents
+from outpaint_mcp.domain.record import DueTask
+from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.tasks.ledger import Ledger
+from outpaint_mcp.tasks.lifecycle import TaskLifecycle
+
+logger = logging.getLogger(__name__)
+
+
+class DueTasks:
+    """The open tasks of a service.
+
+    Args:
+        ledger: where tasks are written down.
+        lifecycle: advances them.
+        providers: by name.
+        events: where changes are published.
+    """
+
+    def __init__(
+        self, *, ledger: Ledger, lifecycle: TaskLifecycle, providers: Mapping[str, Provider], events: TaskEvents
+    ) -> None:
+        self._store = ledger.store
+        self._clock = ledger.clock
+        self._lifecycle = lifecycle
+        self._providers = providers
+        self._events = events
+        self._seen: dict[str, TaskEvent] = {}
+        self._missing: set[str] = set()
+
+    async def take(self, room: Callable[[str], int]) -> tuple[list[DueTask], float | None]:
+        """Claim the tasks that are due, of each provider as many as there is `room` for.
+
+        Returns:
+            The tasks, and when the next one is due of those for which there was room, in seconds since the epoch.
+        """
+
+        def room_here(provider: str) -> int:
+            if provider in self._providers:
+                return room(provider)
+            if provider not in self._missing:
+                self._missing.add(provider)
+                logger.warning("there are open tasks of the provider %s, which is not installed", provider)
+            return 0
+
+        return await self._store.take_due(room_here, now=self._clock.now())
+
+    async def advance(self, due: DueTask) -> None:
+        """Do the next thing for a task that was taken."""
+        await self._lifecycle.advance_due(due)
+
+    async def hold(self) -> None:
+        """Say that this process is still at work on the tasks that it has taken."""
+        await self._store.hold(now=self._clock.now())
+
+    async def wake_all(self) -> None:
+        """Have every open task advanced now, since the clock was set."""
+        await self._store.wake_all(now=self._clock.now())
+
+    async def look_around(self) -> bool:
+        """Publish how the tasks stand that somebody watches here, if any process may have written to the store.
+
+        Returns:
+            Whether one may have.
+        """
+        if not self._store.was_written():
+            return False
+        watched = self._events.watched
+        self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
+        for event in await self._store.events(watched) if watched else ():
+            if self._seen.get(event.task_id) != event:
+                self._seen[event.task_id] = event
+                self._events.publish(event)
+        return True
