@@ -9,6 +9,7 @@ from typing import Any
 from urllib.request import url2pathname
 
 import anyio
+import numpy as np
 import pytest
 from mcp import Client
 from PIL import ExifTags, Image, ImageCms, ImageFilter, PngImagePlugin, TiffImagePlugin
@@ -155,6 +156,23 @@ async def test_one_note_names_what_a_new_image_does_not_keep(tmp_path: Path) -> 
             assert notes == ([] if lost is None else [f"Not kept in the new image: {lost}."]), name
             assert all(note in text_of(result) for note in notes)
             assert SECRET not in text_of(result)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+async def test_grey_of_16_bits_is_kept_in_a_png_and_its_plain_ground_goes_on(tmp_path: Path, kind: str) -> None:
+    values = np.full((48, 64), 0x9A37, np.uint16)
+    values[12:36, 16:48] = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 83
+    file = tmp_path / "scan"
+    file.write_bytes(file_of(Image.fromarray(values), kind))
+    async with connected(settings_for(tmp_path)) as client:
+        result = await client.call_tool("outpaint", {"image": str(file), "zoom": 1.5})
+        image = Image.open(io.BytesIO(await data_of(result)))
+        assert not any("Not kept" in note for note in result.structured_content["notes"])
+    made = np.array(image)
+    assert (image.mode, image.size) == ("I;16", (96, 72))
+    assert np.array_equal(made[12:60, 16:80], values)
+    made[12:60, 16:80] = 0x9A37
+    assert (made == 0x9A37).all()
 
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])

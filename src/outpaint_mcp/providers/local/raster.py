@@ -3,14 +3,16 @@
 The engine knows 8-bit RGB with or without alpha. What a picture has besides that (that it was grey, its colour
 profile) is noted and put back. "Unchanged pixels" means of the 8-bit RGB or grey picture that is made here: 16-bit
 values keep their upper 8 bits, a palette becomes its colours, and CMYK becomes RGB, through its profile if it has one.
+Grey of 16 bits is kept, and comes back in a PNG; Pillow cannot write colours of 16 bits (13.0, November 2026).
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from outpaint_mcp.images.colours import colours_of
@@ -33,6 +35,8 @@ class Nature:
     icc_profile: bytes | None
     colour_tags: bytes = b""
     dpi: tuple[float, float] | None = None
+    deep: NDArray[np.uint16] | None = field(default=None, compare=False)
+    """Its grey values, where they have 16 bits."""
 
 
 def to_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> tuple[Pixels, Nature]:
@@ -53,7 +57,9 @@ def to_pixels(image: Image.Image, size: tuple[int, int] | None = None) -> tuple[
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         pixels[top:bottom] = np.asarray(_band(image, top * scale, bottom * scale, (width, bottom - top)))
-    return pixels, Nature(grey, profile if fits else None, tags or b"", dpi)
+    is_deep = image.mode.startswith("I;16") and (width, height) == image.size and pixels.shape[2] == 3
+    deep = np.asarray(image).astype(np.uint16) if is_deep else None
+    return pixels, Nature(grey, profile if fits else None, tags or b"", dpi, deep)
 
 
 def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) -> Image.Image:
@@ -68,8 +74,10 @@ def _band(image: Image.Image, top: float, bottom: float, size: tuple[int, int]) 
     return band.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
-def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") -> bytes:
+def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png", place: tuple[int, int] = (0, 0)) -> bytes:
     """The array as a file. PNG and WebP are lossless; JPEG loses a little, and shows transparent parts on white.
+
+    `place` is the x and y at which the original lies in it.
 
     Raises:
         ValueError: a side is longer than the format allows.
@@ -81,6 +89,8 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if nature.grey:
         image = _grey_again(image)
+    if keeps_depth(nature, image_format) and nature.deep is not None:
+        image = _deep_again(image, nature.deep, *place)
     buffer = io.BytesIO()
     options: dict[str, Any] = {} if nature.dpi is None else {"dpi": nature.dpi}
     if image_format == "png":
@@ -96,6 +106,11 @@ def encode(pixels: Pixels, nature: Nature, image_format: ImageFormat = "png") ->
         exif = _resolution(nature)
         image.save(buffer, "WEBP", lossless=True, exact=True, quality=20, method=2, icc_profile=profile, exif=exif)
     return buffer.getvalue()
+
+
+def keeps_depth(nature: Nature, image_format: ImageFormat) -> bool:
+    """Whether a file of this format has all bits of the picture's grey."""
+    return nature.deep is not None and image_format == "png"
 
 
 def unkept(nature: Nature, image_format: ImageFormat) -> tuple[str, ...]:
@@ -145,3 +160,13 @@ def _grey_again(image: Image.Image) -> Image.Image:
     if image.mode == "RGBA":
         return Image.merge("LA", (image.getchannel("R"), image.getchannel("A")))
     return image.getchannel("R")
+
+
+def _deep_again(image: Image.Image, deep: NDArray[np.uint16], x: int, y: int) -> Image.Image:
+    """Grey of 16 bits: the original's own values, and beyond it those of its border where the upper 8 bits are equal,
+    so that a plain ground goes on exactly."""
+    grey = np.asarray(image)
+    rows = np.clip(np.arange(grey.shape[0]) - y, 0, deep.shape[0] - 1)
+    columns = np.clip(np.arange(grey.shape[1]) - x, 0, deep.shape[1] - 1)
+    nearest = deep[np.ix_(rows, columns)]
+    return Image.fromarray(np.where(nearest >> 8 == grey, nearest, grey.astype(np.uint16) * 257))

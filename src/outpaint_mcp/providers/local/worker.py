@@ -119,12 +119,13 @@ def decoding() -> Iterator[None]:
 def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
     from outpaint_mcp.domain.task import Confidence
+    from outpaint_mcp.images.containers import DEPTH
     from outpaint_mcp.images.decode import open_image
     from outpaint_mcp.providers.local.confidence import remark
     from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
     from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas
-    from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, to_pixels, unkept
+    from outpaint_mcp.providers.local.raster import MIME_TYPES, encode, keeps_depth, to_pixels, unkept
     from outpaint_mcp.providers.local.transparency import remarks
 
     canvas, image_format, seeds, size = Canvas(**job["canvas"]), job["image_format"], job["seeds"], job.get("size")
@@ -150,6 +151,8 @@ def _draw(job: dict[str, Any], say: Say) -> None:
     if cut_off:
         say({"note": cut_off})
     masked = job.get("masked", "")
+    if keeps_depth(nature, image_format):
+        lost = tuple(one for one in lost if one != DEPTH)
     if not masked and (lost := (*lost, *unkept(nature, image_format))):
         say({"note": f"Not kept in the new image: {'; '.join(lost)}."})
     pixels, notes = fill_corners(pixels, canvas)
@@ -177,7 +180,7 @@ def _draw(job: dict[str, Any], say: Say) -> None:
             )
         else:
             drawn = model.paint(pixels, canvas)
-        encoded = encode(drawn, nature, image_format)
+        encoded = encode(drawn, nature, image_format, (canvas.x, canvas.y))
         if done == 0:
             for note in filter(None, (*remarks(pixels, drawn, image_format), remark(confidence))):
                 say({"note": note})
