@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.request import AspectRatio
@@ -194,6 +194,23 @@ def test_no_piece_is_copied_of_an_object_that_nearly_touches_the_border(
     result = drawn(pixels, canvas).astype(int)
     result[canvas.y : canvas.y + 346, canvas.x : canvas.x + 512] = 0
     assert (result.max(-1) - result.min(-1) > 60).mean() < 0.001
+
+
+@pytest.mark.parametrize(("slope", "wrong"), [(-0.8, 0.012), (1.2, 0.03)])
+def test_the_edge_between_two_textures_goes_on_in_its_direction(slope: float, wrong: float) -> None:
+    y, x = np.mgrid[-120:120, -180:180]
+    beyond = x - slope * y
+    seen = []
+    for seed in (0, 1):
+        stones = 128 + np.random.default_rng(seed).normal(0, 60, beyond.shape).clip(-120, 120)
+        texture = Image.fromarray(stones.astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.2))
+        full = np.clip(np.where(beyond > 0, 170, 80) + (np.asarray(texture).astype(float) - 128), 0, 255)
+        pixels = full[40:200, 60:300, None].astype(np.uint8).repeat(3, -1)
+        result = Image.fromarray(drawn(pixels, Canvas(360, 240, 60, 40))).filter(ImageFilter.BoxBlur(4))
+        misplaced = (np.asarray(result)[..., 0] > 125) != (beyond > 0)
+        misplaced[40:200, 60:300] = False
+        seen.append(misplaced[np.abs(beyond) > 8].sum() / (beyond.size - pixels[..., 0].size))
+    assert np.mean(seen) < wrong
 
 
 def test_a_rim_along_a_side_is_not_continued(landscape: Landscape) -> None:

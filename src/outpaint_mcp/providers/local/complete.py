@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.straight import straight_on
 from outpaint_mcp.providers.local.subject import Floats, OpenSides, Pixels, resize, shrink, subject_map, texture_map
 
 Ints = NDArray[np.intp]
@@ -42,6 +43,7 @@ TOLERANCE: Final = 0.4  # how fast a vote loses weight with its cost, in medians
 LABEL_CHANGE: Final = (60.0, 25.0)  # the cost of two neighbours with different offsets: coarse levels, finest level
 EXACT_LEVELS: Final = 2
 EXACT_PAIRS: Final = 30_000_000
+_GUESSED_ON: Final = 2  # the level on which it is seen how things leave the original
 _LEAP: Final = 8  # cells: the farthest that an offset jumps in one step of propagation
 _FORBIDDEN: Final = 1e12
 
@@ -135,7 +137,9 @@ def complete(
         if holes is not None:
             search.avoid(shrink(holes, grid.width, grid.height)[..., 0])
         if field is None:
-            search.guess()
+            seen = grids[min(_GUESSED_ON, len(grids) - 1)]
+            cells = shrink(base, seen.width, seen.height).astype(np.float32)
+            search.guess(straight_on(cells, seen.top, seen.bottom, seen.left, seen.right))
         else:
             search.lift(field)
         search.run(
@@ -320,20 +324,18 @@ class PatchSearch:
 
     # The first choice.
 
-    def guess(self) -> None:
-        """On the coarsest level: the nearest place of the original, jittered so that no stripes are learned."""
-        grid = self.grid
+    def guess(self, shown: Floats) -> None:
+        """On the coarsest level: the frame shows this canvas, and the source of each target is the nearest place of the
+        original, jittered so that no stripes are learned."""
+        grid, p = self.grid, self.grid.radius
         count = len(self.y)
         self._choose(
             self.near_y + self.rng.normal(size=count) * grid.height * 0.05,
             self.near_x + self.rng.normal(size=count) * grid.width * 0.05,
         )
-        rows = np.arange(grid.frame_height)[:, None] - grid.origin_y
-        columns = np.arange(grid.frame_width)[None] - grid.origin_x
-        shape = self.known.shape
-        y = np.clip(np.clip(rows, 0, grid.height - 1) + self.rng.normal(size=shape) * 1.5, 0, grid.height - 1)
-        x = np.clip(np.clip(columns, 0, grid.width - 1) + self.rng.normal(size=shape) * 1.5, 0, grid.width - 1)
-        self.frame[:] = self.cells[y.astype(np.intp), x.astype(np.intp)]
+        canvas = np.clip(shown + 0.5, 0, 255).astype(np.uint8)
+        canvas = shrink(canvas, grid.frame_width - 2 * p, grid.frame_height - 2 * p)
+        self.frame[:] = np.pad(canvas, ((p, p), (p, p), (0, 0)), mode="edge")
         self.frame[self.known] = self.cells.reshape(-1, self.cells.shape[2])
 
     def lift(self, coarse: OffsetField) -> None:

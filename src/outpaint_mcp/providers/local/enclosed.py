@@ -53,7 +53,8 @@ def _objects(thumbnail: Floats, sides: OpenSides) -> Floats:
     grows = (sides.top, sides.bottom, sides.left, sides.right)
     border = np.concatenate([edge for edge, is_open in zip(edges, grows, strict=True) if is_open])[::2]
     far = _between(geodesic(colours, sides), _FAR)
-    nearest = np.stack([np.linalg.norm(row[:, None] - border, axis=-1).min(1) for row in colours])
+    squares = (border**2).sum(1) - 2 * colours.reshape(-1, colours.shape[2]) @ border.T
+    nearest = np.sqrt(np.maximum(squares.min(1).reshape(far.shape) + (colours**2).sum(-1), 0))
     core, whole = (Image.fromarray((far * _between(nearest, unlike) * 255).astype(np.uint8)) for unlike in _UNLIKE)
     opened = core.filter(ImageFilter.MinFilter(_SPECK)).filter(ImageFilter.MaxFilter(_SPECK))
     # What is connected with it and somewhat unlike the border is the rest of the object.

@@ -16,7 +16,7 @@ from outpaint_mcp.providers.local.subject import Floats
 
 _CELLS: Final = (32, 64, 128, 256)  # of the canvas's longer side
 _ALONG: Final = 0.3  # of the distance from the border: so much of the border a colour is mixed from, about
-_ITERATIONS: Final = 30  # on each grid, which begins with what the coarser one found
+_ITERATIONS: Final = 14  # on each grid, which begins with what the coarser one found
 _LEAST: Final = 1e-3  # of what is known: below it there is no colour
 
 
