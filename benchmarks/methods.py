@@ -48,9 +48,11 @@ class Run:
 
 
 def engine(quality: str) -> Method:
+    from outpaint_mcp.providers.local.corners import fill_corners
     from outpaint_mcp.providers.local.engine import extend
 
     def draw(pixels: Pixels, canvas: Canvas) -> Pixels:
+        pixels, _ = fill_corners(pixels, canvas)
         drawn: Any = extend(pixels, canvas, quality=quality, seed=0, progress=lambda _part: None)  # type: ignore[arg-type]
         return np.asarray(getattr(drawn, "pixels", drawn))
 

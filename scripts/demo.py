@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from outpaint_mcp.sandbox import VENDORS, Sandbox, environment, seed_id, serving
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPH = ROOT / "examples" / "launch.jpg"
-WANTED = (("zoom", {"zoom": 1.5}), ("wide", {"zoom": 1.0, "aspect_ratio": "16:9"}))
+MEADOW, COFFEE = (ROOT / "examples" / name for name in ("meadow.jpg", "coffee.jpg"))
+WANTED = (("zoom", MEADOW, {"zoom": 1.5}), ("wide", COFFEE, {"zoom": 1.0, "aspect_ratio": "2:1"}))
 
 
 async def demo(out: Path) -> None:
@@ -45,11 +45,11 @@ def server(environment: dict[str, str]) -> StdioServerParameters:
 
 
 async def on_this_machine(client: Client, out: Path) -> None:
-    pictures = [("the photograph", Image.open(PHOTOGRAPH).convert("RGB"))]
-    for name, arguments in WANTED:
-        print(f"outpaint(image={PHOTOGRAPH.name}, {', '.join(f'{k}={v}' for k, v in arguments.items())})")
+    rows = []
+    for name, photograph, arguments in WANTED:
+        print(f"outpaint(image={photograph.name}, {', '.join(f'{k}={v}' for k, v in arguments.items())})")
         began = time.perf_counter()
-        task = await finished(client, {"image": str(PHOTOGRAPH), "repeat": True, **arguments})
+        task = await finished(client, {"image": str(photograph), "repeat": True, **arguments})
         seconds = time.perf_counter() - began
         image = task["images"][0]
         contents = (await client.read_resource(image["resource_uri"])).contents[0]
@@ -59,15 +59,16 @@ async def on_this_machine(client: Client, out: Path) -> None:
         path.write_bytes(base64.b64decode(contents.blob))
         print(f"  {task['status']} in {seconds:.1f} s: {image['width']}x{image['height']}, read back through")
         print(f"  {image['resource_uri']}\n  written to {shown(path)}\n")
-        label = ", ".join(f"{key} {value:g}" if isinstance(value, float) else value for key, value in arguments.items())
-        pictures.append((label, Image.open(path).convert("RGB")))
+        label = ", ".join(f"{key} {value}" for key, value in arguments.items() if value != 1)
+        pictures = (photograph.name, photograph), (label, path)
+        rows.append([(title, Image.open(file).convert("RGB")) for title, file in pictures])
     sheet = out / "before-and-after.png"
-    before_and_after(pictures).save(sheet)
+    before_and_after(rows).save(sheet)
     print(f"Before and after: {shown(sheet)}")
 
 
 async def at_the_vendors(client: Client) -> None:
-    """One order at each: from a grid that the sandbox starts with, or of the photograph."""
+    """One order at each: from a grid that the sandbox starts with, or of a photograph."""
     rows = []
 
     async def order(vendor: str) -> None:
@@ -75,7 +76,7 @@ async def at_the_vendors(client: Client) -> None:
         if VENDORS[vendor].seeds:
             arguments |= {"task_id": seed_id(vendor, grid=True), "image_index": 2}
         else:
-            arguments |= {"image": str(PHOTOGRAPH), "sides": ["left", "right"]}
+            arguments |= {"image": str(MEADOW), "sides": ["left", "right"]}
         began = time.perf_counter()
         task = await finished(client, {**arguments, "repeat": True})
         seconds = time.perf_counter() - began
@@ -118,20 +119,23 @@ def answer(result: CallToolResult) -> dict:
     return result.structured_content
 
 
-def before_and_after(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
-    """The pictures side by side at one scale, each with its label and size."""
+def before_and_after(rows: list[list[tuple[str, Image.Image]]]) -> Image.Image:
+    """The pictures of each row side by side, all at one scale, each with its label and size."""
     font = ImageFont.load_default(16)
     gap, head = 16, 32
-    width = sum(picture.width for _, picture in pictures) + gap * (len(pictures) + 1)
-    height = max(picture.height for _, picture in pictures) + head + gap
-    sheet = Image.new("RGB", (width, height), "white")
+    heights = [max(picture.height for _, picture in row) + head + gap for row in rows]
+    width = max(sum(picture.width + gap for _, picture in row) for row in rows) + gap
+    sheet = Image.new("RGB", (width, sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    x = gap
-    for label, picture in pictures:
-        y = head + (height - head - gap - picture.height) // 2
-        draw.text((x, y - 24), f"{label}  ({picture.width}x{picture.height})", fill="black", font=font)
-        sheet.paste(picture, (x, y))
-        x += picture.width + gap
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        x = gap
+        for label, picture in row:
+            y = top + head + (height - head - gap - picture.height) // 2
+            draw.text((x, y - 24), f"{label}  ({picture.width}x{picture.height})", fill="black", font=font)
+            sheet.paste(picture, (x, y))
+            x += picture.width + gap
+        top += height
     return sheet
 
 
