@@ -3,6 +3,7 @@ it is known what lies beyond their border."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from outpaint_mcp.providers.local.plan import Canvas
 
 from .test_engine import drawn
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 Paint = Callable[[Plane, Plane], Plane]
@@ -188,6 +190,13 @@ def test_the_paper_of_a_form_goes_on_as_it_is_lit() -> None:
     for y in range(30, 210, 40):
         ImageDraw.Draw(picture).line((60, y, 290, y), fill=(90, 90, 100), width=2)
     assert Known(known.truth, 2.5, known.canvas, np.asarray(picture)).error(blur=3).mean() < 2.5
+
+
+def test_the_wood_at_one_side_is_no_grain_of_the_sky_at_the_next() -> None:
+    with Image.open(EXAMPLES / "meadow.jpg") as meadow:
+        pixels = np.asarray(meadow)
+    sky = drawn(pixels, Canvas(960, 639, 160, 106))[:60, :60].astype(float)
+    assert np.abs(np.diff(sky, axis=0)).mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from outpaint_mcp.providers.local.subject import Floats
 TILE: Final = 256  # pixels: farther apart, nobody sees that noise repeats
 _DEEPEST: Final = 48  # rows of the sample
 _SMOOTH: Final = 7  # pixels: coarser than that, it is the ground's own shape and not its grain
+_PLAIN: Final = 0.5  # how plain a side is somewhere at least: else what it has is texture, and no grain
 _LEAST: Final = 0.35  # grey levels: what is quieter is a rounding error
 
 
@@ -28,7 +29,7 @@ def grain_of(sample: Floats, plain: Floats, rng: np.random.Generator) -> Floats 
         sample, plain = sample[:, first : first + TILE], plain[first : first + TILE]
     bends = np.abs(np.diff(sample, 2, axis=1)).max(-1)[:, plain[1:-1] >= np.median(plain)]
     # What a program drew is without grain, though strokes may stand on half of it.
-    if sample.shape[1] < 8 or np.quantile(bends, 0.25) < _LEAST:
+    if sample.shape[1] < 8 or plain.max() < _PLAIN or np.quantile(bends, 0.25) < _LEAST:
         return None
     strokes = np.abs(sample).max(-1) > 6 + 3 * float(np.median(bends))
     sample = np.where(strokes[..., None], 0, sample)
