@@ -27,15 +27,16 @@ from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
-from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
-from outpaint_mcp.providers.local.workers import Workers
 from outpaint_mcp.providers.self_hosted import Tools, build_vendor
 from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # it is run as a file
+from tests.providers.canvases import PlainCanvases
 
 
 class Boundaries:
@@ -165,7 +166,7 @@ async def place(
     data = Path(folder)
     images = MortalPictures(data, roots=(data,), allow_private=True)
     async with HttpClient() as client:
-        tools = Tools(client, images.keep_answer, Canvases(data, Workers()))
+        tools = Tools(client, images.keep_answer, PlainCanvases())
         service = Service(
             store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
             images=images,

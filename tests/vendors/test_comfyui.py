@@ -304,6 +304,23 @@ async def test_an_engine_that_restarts_has_lost_the_order_and_a_repeat_is_free(t
         assert again.id != task.id
 
 
+async def test_an_engine_that_is_away_for_long_leaves_the_task_unknown_until_it_is_back(tmp_path: Path) -> None:
+    settings = SandboxSettings(seconds_per_state=1.0, painter=PlainPainter())
+    async with service_at_sandbox(tmp_path, settings=settings, task_timeout=1.0) as at:
+        task = await running_order(at)
+        provider: Any = at.service._providers["comfyui"]
+        address, provider._base_url = provider._base_url, "http://127.0.0.1:9"
+        task = await ended(at, task)
+        assert task.status is api.Status.UNKNOWN
+        assert "nothing is paid" in task.next
+        assert "pay twice" not in task.next
+        provider._base_url = address
+        with anyio.fail_after(20):
+            while task.status is api.Status.UNKNOWN:
+                task = await at.service.get_task(task.id, wait_seconds=1)
+        assert task.status is api.Status.SUCCEEDED, task.failure
+
+
 async def test_an_engine_that_is_out_of_memory_says_what_helps(tmp_path: Path) -> None:
     async with service_at_sandbox(tmp_path) as at:
         message = "Allocation on device 0 would exceed allowed memory (/opt/comfy/models/x.safetensors)"

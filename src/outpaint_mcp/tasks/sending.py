@@ -333,7 +333,7 @@ class OrderSender:
         provider = self._providers[record.task.provider]
         age = self._ledger.key_age(record)
         is_young = age is not None and age < KEY_VALID_SECONDS
-        return provider.idempotent and (is_young or not provider.costs_money)
+        return provider.idempotent and (is_young or not (provider.costs_money or provider.self_hosted))
 
     def why_not_again(self, record: Record) -> str:
         """Why an order that has an idempotency key is not sent again, as a further sentence; empty if it has none."""

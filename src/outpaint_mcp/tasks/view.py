@@ -55,6 +55,11 @@ def next_step(task: Task, provider: Provider | None, *, sent_again: bool, wait_s
         case Status.CANCELLED:
             return "It was cancelled; it may be ordered again."
         case _ if task.failure is not None and task.failure.code == OrderUnconfirmedError.code:
+            if sent_again and provider is not None and not provider.costs_money:
+                return (
+                    f"The order is looked up at {task.provider}, and sent again if it is not there: nothing is paid. "
+                    f"Call get_task with task_id={task.id} in a minute."
+                )
             if sent_again:
                 return (
                     f"The order is being sent again under the same idempotency key, which cannot pay twice. "

@@ -155,7 +155,13 @@ class Comfyui(api.SelfHosted):
     async def start(self, order: api.Order) -> api.TaskUpdate:
         if order.frame is None:
             raise api.UnexpectedResponseError("ComfyUI extends images, and was given a task.")
-        workflow = self._chosen(await self.found(), self.read_options(order.options).model)
+        model = self.read_options(order.options).model
+        try:
+            workflow = self._chosen(await self.found(), model)
+        except (api.ConfigurationError, api.InvalidRequestError):
+            # What was missing may have been put there since.
+            self._found = None
+            workflow = self._chosen(await self.found(), model)
         working = api.WorkingCanvas.of(
             order.frame, max_pixels=workflow.max_pixels, min_pixels=workflow.min_pixels, multiple=MULTIPLE
         )
