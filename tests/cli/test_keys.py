@@ -16,6 +16,7 @@ from outpaint_mcp.cli.install import REDACTED, carry_out, plan_change, report
 from outpaint_mcp.cli.key_prompt import ask_for_keys
 
 KEY = "fal-0123456789abcdef:s3cr3t"
+ENGINE = "http://127.0.0.1:8188"
 COMMAND = ("/opt/tools/bin/outpaint-mcp",)
 VARIABLES = {"fal": "FAL_KEY", "legnext": "LEGNEXT_API_KEY"}
 # A keyring that is a file, for processes that are told to use it.
@@ -98,25 +99,26 @@ def test_on_a_terminal_a_key_is_asked_for_and_never_shown(tmp_path: Path) -> Non
     path.parent.mkdir()
     path.write_text('{"mcpServers": {}}')
     path.chmod(0o644)
-    typed = [("Names of those", "fal"), ("FAL_KEY (not shown", KEY)]
+    typed = [("Names of those", "fal comfyui"), ("FAL_KEY (not shown", KEY), ("COMFYUI_BASE_URL, such as", ENGINE)]
     shown = on_a_terminal(["install", "cursor"], typed, environment_of(tmp_path))
-    assert entry_in(tmp_path)["env"] == {"FAL_KEY": KEY}
+    assert entry_in(tmp_path)["env"] == {"FAL_KEY": KEY, "COMFYUI_BASE_URL": ENGINE}
     assert KEY not in shown
     assert f'"FAL_KEY": "{REDACTED}"' in shown
     assert path.stat().st_mode & 0o777 == 0o600, "it holds a key now"
     again = on_a_terminal(["install", "cursor"], [("Names of those", "")], environment_of(tmp_path))
     assert "FAL_KEY (has one)" in again
-    assert entry_in(tmp_path)["env"] == {"FAL_KEY": KEY}
+    assert entry_in(tmp_path)["env"] == {"FAL_KEY": KEY, "COMFYUI_BASE_URL": ENGINE}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 def test_a_key_in_the_keyring_is_not_in_the_file_and_the_server_finds_it(tmp_path: Path) -> None:
     environment = environment_of(tmp_path)
-    typed = [("Names of those", "FAL_KEY"), ("FAL_KEY (not shown", KEY)]
+    asked = [("COMFYUI_BASE_URL, such as", "127.0.0.1:8188"), ("That is no address", ENGINE)]
+    typed = [("Names of those", "FAL_KEY comfyui"), ("FAL_KEY (not shown", KEY), *asked]
     shown = on_a_terminal(["install", "cursor", "--keyring"], typed, environment)
     assert KEY not in shown + (tmp_path / ".cursor" / "mcp.json").read_text()
     assert "In the system's keyring: FAL_KEY." in shown
-    assert entry_in(tmp_path)["env"] == {"OUTPAINT_KEYRING": "true"}
+    assert entry_in(tmp_path)["env"] == {"OUTPAINT_KEYRING": "true", "COMFYUI_BASE_URL": ENGINE}
 
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "outpaint_mcp", *arguments]

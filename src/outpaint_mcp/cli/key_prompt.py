@@ -1,7 +1,11 @@
-"""Asks the user for API keys on a terminal. A key is never shown, and never stands on a command line or in a log."""
+"""Asks the user for API keys on a terminal, and where engines of their own are.
+
+A key is never shown, and never stands on a command line or in a log.
+"""
 
 import contextlib
 import getpass
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
@@ -21,16 +25,18 @@ def is_terminal() -> bool:
 def ask_for_keys(
     variables: Mapping[str, str],
     stored: Collection[str],
+    addresses: Mapping[str, str] | None = None,
     *,
     ask: Callable[[str], str] = input,
     ask_secretly: Callable[[str], str] = getpass.getpass,
     tell: Callable[[str], None] = print_line,
 ) -> dict[str, str]:
-    """The keys that the user gives, by environment variable; empty if they want none.
+    """The keys and addresses that the user gives, by environment variable; empty if they want none.
 
     Args:
         variables: each provider's environment variable.
         stored: the variables that have a key already.
+        addresses: the variable of each engine's address.
         ask: asks for a line that is shown while it is typed.
         ask_secretly: asks for one that is not.
         tell: shows a line.
@@ -38,10 +44,19 @@ def ask_for_keys(
     tell("No key is needed to begin: without one, images are extended on this machine. Providers that take a key:")
     for name, variable in variables.items():
         tell(f"  {name:10} {variable}" + (" (has one)" if variable in stored else ""))
+    addresses = addresses or {}
+    if addresses:
+        tell("Engines of your own, which need their address alone:")
+        for name, variable in addresses.items():
+            tell(f"  {name:10} {variable}")
     keys: dict[str, str] = {}
     # An end of input is the end of the keys; those given before it count.
     with contextlib.suppress(EOFError):
-        for name in _names(variables, ask, tell):
+        for name in _names({**variables, **addresses}, ask, tell):
+            if name in addresses:
+                if address := _address(addresses[name], ask, tell):
+                    keys[addresses[name]] = address
+                continue
             variable = variables[name]
             for _ in range(TRIES):
                 key = ask_secretly(f"{variable} (not shown; Enter leaves it as it is): ").strip()
@@ -57,9 +72,20 @@ def ask_for_keys(
     return keys
 
 
+def _address(variable: str, ask: Callable[[str], str], tell: Callable[[str], None]) -> str:
+    """Where an engine is; empty if that stays as it is."""
+    for _ in range(TRIES):
+        address = ask(f"{variable}, such as http://127.0.0.1:8188 (Enter leaves it as it is): ").strip()
+        if not address or re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", address):
+            return address
+        tell("That is no address: it begins with http:// or https://.")
+    tell(f"{variable} is left as it is.")
+    return ""
+
+
 def _names(variables: Mapping[str, str], ask: Callable[[str], str], tell: Callable[[str], None]) -> list[str]:
     while True:
-        typed = ask("Names of those whose key you have, or Enter for none: ").replace(",", " ").split()
+        typed = ask("Names of those that you have, or Enter for none: ").replace(",", " ").split()
         by_variable = {variable: name for name, variable in variables.items()}
         names = [by_variable.get(one.upper(), one.lower()) for one in typed]
         unknown = [one for one in names if one not in variables]

@@ -297,13 +297,14 @@ def _install(options: argparse.Namespace) -> int:
     from outpaint_mcp.cli.clients import Machine
     from outpaint_mcp.cli.install import carry_out, command_of, plan_change, report
     from outpaint_mcp.cli.key_prompt import ask_for_keys, is_terminal
-    from outpaint_mcp.providers.registry import key_variables
+    from outpaint_mcp.providers.registry import address_variables, key_variables
     from outpaint_mcp.settings import environment_folders
     from outpaint_mcp.storage.system_keyring import delete_keys, store_keys, stored_keys
 
     command = command_of(sys.argv[0], sys.executable)
     machine = Machine(Path.home(), sys.platform, environment_folders())
-    variables = key_variables()
+    addresses = address_variables()
+    variables = {name: variable for name, variable in key_variables().items() if name not in addresses}
     plan = plan_change(options.client, machine, command, uninstall=options.uninstall)
     if options.uninstall or options.only_print:
         backup = None if options.only_print else carry_out(plan)
@@ -315,12 +316,14 @@ def _install(options: argparse.Namespace) -> int:
             print_line("Keys in the system's keyring stay there for other clients; --uninstall --keyring deletes them.")
         return DONE
     stored = stored_keys(variables.values()) if options.keyring else plan.variables
-    keys = {} if options.no_keys or not is_terminal() else ask_for_keys(variables, stored)
+    given = {} if options.no_keys or not is_terminal() else ask_for_keys(variables, stored, addresses)
+    settings = {variable: given.pop(variable) for variable in addresses.values() if variable in given}
+    keys = given
     if options.keyring:
         store_keys(keys)
-        plan = plan_change(options.client, machine, command, settings={"OUTPAINT_KEYRING": "true"})
+        plan = plan_change(options.client, machine, command, settings={**settings, "OUTPAINT_KEYRING": "true"})
     else:
-        plan = plan_change(options.client, machine, command, keys=keys)
+        plan = plan_change(options.client, machine, command, keys=keys, settings=settings)
     print_line(report(plan, command, list(variables.values()), printed=False, backup=carry_out(plan)))
     if options.keyring:
         print_line(f"In the system's keyring: {', '.join(sorted({*stored, *keys})) or 'no key yet'}.")

@@ -65,3 +65,10 @@ def key_variables() -> dict[str, str]:
     from outpaint_mcp.providers.http_provider import HttpProvider
 
     return {name: one.key_env for name, one in provider_classes().items() if issubclass(one, HttpProvider)}
+
+
+def address_variables() -> dict[str, str]:
+    """The environment variable of the address of each engine that the operator can run, by its name."""
+    from outpaint_mcp.providers.self_hosted import SelfHosted
+
+    return {name: one.base_url_env() for name, one in provider_classes().items() if issubclass(one, SelfHosted)}
