@@ -192,6 +192,23 @@ def test_the_paper_of_a_form_goes_on_as_it_is_lit() -> None:
     assert Known(known.truth, 2.5, known.canvas, np.asarray(picture)).error(blur=3).mean() < 2.5
 
 
+@pytest.mark.parametrize(("angle", "middle", "width"), [(-0.4, 40, 30), (-0.4, 120, 14), (0.9, -50, 40), (0.0, 30, 36)])
+def test_beside_a_band_that_crosses_the_border_the_ground_keeps_its_colour(
+    angle: float, middle: float, width: float
+) -> None:
+    def beyond(y: Plane, x: Plane) -> Plane:
+        edge: Plane = np.abs(y * np.cos(angle) - x * np.sin(angle) - middle) - width / 2
+        return edge
+
+    def band(y: Plane, x: Plane) -> Plane:
+        return _mixed((200, 60, 50), (236, 232, 220), np.clip(beyond(y, x) + 0.5, 0, 1)[..., None])
+
+    known = Known.cut(band, 360, 260, 1.5, 2)
+    y, x = np.mgrid[: known.canvas.height, : known.canvas.width].astype(float)
+    away = beyond(y - known.canvas.height / 2, x - known.canvas.width / 2) > 10
+    assert known.error(blur=2)[known.around(away).astype(bool)].max() < 15
+
+
 def test_the_wood_at_one_side_is_no_grain_of_the_sky_at_the_next() -> None:
     with Image.open(EXAMPLES / "meadow.jpg") as meadow:
         pixels = np.asarray(meadow)

@@ -19,7 +19,7 @@ from outpaint_mcp.providers.local.kind import Kind, is_graded, without_strokes
 from outpaint_mcp.providers.local.lines import running_mean, sheared, slopes
 from outpaint_mcp.providers.local.membrane import Membrane
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.profile import boxed, running_median, runs, step_sizes, stretched, widened
+from outpaint_mcp.providers.local.profile import boxed, running_median, runs, step_sizes, stretched, widened, without
 from outpaint_mcp.providers.local.subject import Floats, OpenSides, Pixels, resize, shrink
 from outpaint_mcp.providers.local.surface import Surface, fit_surface
 
@@ -150,7 +150,8 @@ class Ground:
             at = (end, along) if name in ("top", "bottom") else (along, end)
             wide = round(_BLENDED / 2 * side.length)
             known = np.minimum(side.plain, running_mean(running_mean(side.plain, wide), wide))
-            lines[name] = side.colour - (self._surface_at(*at) if self.surface.trust else 0), known
+            beside = side.colour - (self._surface_at(*at) if self.surface.trust else 0)
+            lines[name] = without(beside, side.lined > 0.5), known
         return Membrane.stretched(self.height, self.width, self.canvas, lines)
 
     @property

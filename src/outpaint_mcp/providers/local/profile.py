@@ -50,3 +50,16 @@ def stretched(line: Floats, length: int) -> Floats:
     first = at.astype(np.intp)
     part = (at - first)[:, None]
     return (line[first] * (1 - part) + line[np.minimum(first + 1, len(line) - 1)] * part).astype(np.float32)
+
+
+def without(line: Floats, flags: Flags) -> Floats:
+    """The line with the nearest of the other places in place of those that are flagged."""
+    others = np.flatnonzero(~flags)
+    if len(others) == 0:
+        return line
+    places = np.arange(len(line))
+    after = np.searchsorted(others, places).clip(0, len(others) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(places - others[before] < others[after] - places, before, after)
+    filled: Floats = line[others[nearest]]
+    return filled
