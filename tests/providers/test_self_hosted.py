@@ -208,6 +208,15 @@ async def test_a_file_goes_to_an_engine_by_itself_only_on_the_operators_own_mach
     assert bool(fire.requests) == (who == "kiln")
 
 
+async def test_an_engine_that_is_named_is_looked_up_too_since_no_proxy_leads_to_a_near_one(
+    tmp_path: Path, clock: MovedClock, fire: Fire
+) -> None:
+    engine = kiln(tmp_path, fire, FAR, None, "192.168.1.4")
+    async with running(service_of(tmp_path, engine, clock), clock) as service:
+        await service.outpaint(asking(tmp_path), at_least=60)
+    assert engine._endpoint().is_near
+
+
 async def test_a_file_goes_to_a_public_engine_if_the_operator_says_so(
     tmp_path: Path, clock: MovedClock, fire: Fire
 ) -> None:

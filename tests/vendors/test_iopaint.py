@@ -25,7 +25,7 @@ from ..images.test_paste_back import scene
 from ..providers.easel import Shelf
 from .service_at_sandbox import ServiceAtSandbox, service_at_sandbox
 
-MODEL = {"name": "sd-inpainting", "model_type": "diffusers_sd_inpaint", "need_prompt": True}
+MODEL = {"name": "sd-inpainting", "model_type": "diffusers_sd_inpaint", "need_prompt": True, "support_strength": True}
 LAMA = {"name": "lama", "model_type": "inpaint", "need_prompt": False}
 
 
@@ -38,7 +38,7 @@ class Engine:
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
-            return httpx2.Response(200, json=self.model)
+            return httpx2.Response(200, json=["DDIM", "LCM"] if "samplers" in request.url.path else self.model)
         body = json.loads(request.content)
         self.bodies.append(body)
         size = self.size or picture_in(body, "image").size
@@ -72,7 +72,7 @@ async def test_it_is_sent_a_canvas_and_a_mask_and_the_options_in_its_own_words(
     tmp_path: Path, clock: MovedClock
 ) -> None:
     engine = Engine(MODEL)
-    options = {"seed": 7, "steps": 12, "denoise": 0.5, "guidance": 3.0, "sampler": "DDIM", "negative_prompt": "text"}
+    options = {"seed": 7, "steps": 12, "denoise": 0.5, "guidance": 3.0, "sampler": "ddim", "negative_prompt": "text"}
     async with running(service_over(tmp_path, provider(tmp_path, engine), clock=clock), clock) as service:
         asked = asking(tmp_path, prompt="a lake", provider_options={**options, "variants": 2})
         task = await service.outpaint(asked, at_least=60)
@@ -93,6 +93,16 @@ async def test_it_is_sent_a_canvas_and_a_mask_and_the_options_in_its_own_words(
         "hd_strategy": "Original",
     }
     assert second == {**first, "sd_seed": 8}
+
+
+async def test_what_the_model_does_not_have_is_refused_by_name(tmp_path: Path, clock: MovedClock) -> None:
+    engine = Engine({**MODEL, "support_strength": False})
+    async with running(service_over(tmp_path, provider(tmp_path, engine), clock=clock), clock) as service:
+        with pytest.raises(api.UnsupportedFeatureError, match="sd-inpainting, which takes no denoise"):
+            await service.outpaint(asking(tmp_path, provider_options={"denoise": 0.5}), at_least=60)
+        with pytest.raises(api.InvalidRequestError, match="has no sampler 'x'") as found:
+            await service.outpaint(asking(tmp_path, provider_options={"sampler": "x"}), at_least=60)
+    assert (found.value.advice, engine.bodies) == ("It has DDIM, LCM. Give one as sampler.", [])
 
 
 async def test_the_same_order_is_one_and_repeated_it_is_drawn_with_another_seed(
@@ -143,6 +153,18 @@ async def test_odd_sizes_come_out_exact_and_a_file_goes_to_it_by_auto(tmp_path: 
         assert np.array_equal(np.asarray(drawn)[:, 9:110], np.asarray(scene((101, 67))))
 
 
+async def test_auto_knows_what_an_erase_model_does_not_take(tmp_path: Path) -> None:
+    settings = SandboxSettings(seconds_per_state=0.02, painter=PlainPainter(), iopaint_model="lama")
+    async with service_at_sandbox(tmp_path, settings=settings, auto=("iopaint", "sdapi")) as at:
+        for more, taker in (
+            ({"prompt": "a lake"}, "sdapi"),
+            ({"provider_options": {"seed": 7}}, "sdapi"),
+            ({}, "iopaint"),
+        ):
+            task = await at.finished(asking(tmp_path, provider="auto", **more))
+            assert (task.provider, task.status) == (taker, api.Status.SUCCEEDED)
+
+
 async def test_an_engine_that_breaks_or_lacks_memory_says_so(tmp_path: Path) -> None:
     async with service_at_sandbox(tmp_path) as at:
         at.fault("iopaint", "submit", "fail")
@@ -153,7 +175,7 @@ async def test_an_engine_that_breaks_or_lacks_memory_says_so(tmp_path: Path) -> 
         assert task.failure.retryable is False
         async with httpx2.AsyncClient(base_url=f"{at.base_url}/iopaint", trust_env=False) as client:
             await client.post("/api/v1/model", json={"name": "nosuch"})
-        with pytest.raises(api.ConfigurationError, match="switched to a model that it does not have: KeyError: 'nosu"):
+        with pytest.raises(api.ConfigurationError, match="switched to a model that it does not have, 'nosuch'"):
             await at.order("iopaint")
 
 

@@ -45,7 +45,7 @@ async def until(at: ServiceAtSandbox, task: Task, wanted: Callable[[Task], bool]
 
 @pytest.mark.parametrize("server", ["a1111", "sdnext"])
 async def test_a_web_ui_is_sent_every_field_that_its_own_defaults_would_spoil(tmp_path: Path, server: Any) -> None:
-    options = {"steps": 12, "denoise": 0.5, "negative_prompt": "text", "cfg_scale": 3.0, "sampler": "Euler", "seed": 7}
+    options = {"steps": 12, "denoise": 0.5, "negative_prompt": "text", "cfg_scale": 3.0, "sampler": "euler", "seed": 7}
     async with service_at_sandbox(tmp_path, settings=SandboxSettings(**FAST, sdapi_server=server)) as at:
         asked = asking(tmp_path, (301, 211), prompt="a lake", sides=("left",), provider_options=options)
         task = await at.finished(asked)
@@ -72,15 +72,26 @@ async def test_a_web_ui_is_sent_every_field_that_its_own_defaults_would_spoil(tm
     with Image.open(io.BytesIO(data)) as drawn:
         assert drawn.size == (452, 211)
         assert np.array_equal(np.asarray(drawn)[:, 151:], np.asarray(scene((301, 211))))
-        assert not drawn.info.get("parameters")
+        assert not drawn.info.get("parameters"), "the prompt that the program writes into its files is gone"
 
 
-@pytest.mark.parametrize("settings", [{"samples_format": "jpg"}, {"return_grid": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sdapi_options": {"samples_format": "jpg"}},
+        {"sdapi_options": {"return_grid": False}},
+        # It does not say where the images begin.
+        {"sdapi_server": "sdnext"},
+    ],
+)
 async def test_variants_are_told_from_the_grid_before_them(tmp_path: Path, settings: dict[str, Any]) -> None:
-    async with service_at_sandbox(tmp_path, settings=SandboxSettings(**FAST, sdapi_options=settings)) as at:
-        task = await at.finished(asking(tmp_path, provider_options={"variants": 2}))
+    async with service_at_sandbox(tmp_path, settings=SandboxSettings(**FAST, **settings)) as at:
+        task = await at.finished(asking(tmp_path, provider_options={"variants": 4}))
         assert task.status is api.Status.SUCCEEDED, task.failure
-        assert [(image.width, image.height) for image in task.images] == [(152, 101)] * 2
+        assert [(image.width, image.height) for image in task.images] == [(152, 101)] * 4
+        files = [(await at.service.image(task.id, index))[0] for index in range(1, 5)]
+        corners = [Image.open(io.BytesIO(data)).getpixel((2, 2)) for data in files]
+        assert len(set(corners)) == 4, "each is painted in a colour of its own, and none is the grid of them"
 
 
 async def test_the_checkpoint_decides_how_much_is_drawn_anew_and_another_one_can_be_asked_for(tmp_path: Path) -> None:
@@ -93,9 +104,12 @@ async def test_the_checkpoint_decides_how_much_is_drawn_anew_and_another_one_can
         assert (first["denoising_strength"], second["denoising_strength"]) == (1.0, 0.9)
         assert "override_settings" not in first
         assert second["override_settings"] == {"sd_model_checkpoint": "dreamshaper_8.safetensors [0000000d]"}
-        with pytest.raises(api.InvalidRequestError, match="has no checkpoint 'nosuch'") as found:
+        with pytest.raises(api.InvalidRequestError, match="has no model 'nosuch'") as found:
             await at.finished(asking(tmp_path, provider_options={"model": "nosuch"}))
-        assert "It has sd-v1-5-inpainting, dreamshaper_8." in found.value.advice
+        assert found.value.advice == "It has sd-v1-5-inpainting, dreamshaper_8. Give one as model."
+        with pytest.raises(api.InvalidRequestError, match="has no sampler 'nosuch'") as found:
+            await at.finished(asking(tmp_path, provider_options={"sampler": "nosuch"}))
+        assert found.value.advice == "It has Euler, Euler a, DPM++ 2M, DDIM. Give one as sampler."
 
 
 async def test_repeated_it_is_drawn_with_another_seed(tmp_path: Path) -> None:
@@ -266,11 +280,12 @@ async def test_a_job_that_fails_is_forgotten_or_refused_says_why(tmp_path: Path)
         failed = await at.finished(asking(tmp_path))
         assert failed.failure is not None
         assert "generate_image returned no results" in failed.failure.message
-        at.fault("sdapi", "poll", "status", status=410)
-        gone = await at.finished(asking(tmp_path))
-        assert gone.failure is not None
-        assert "does not know the job any more" in gone.failure.message
-        assert gone.next == "It failed; the same order may succeed if it is placed again."
+        for fault in ({"fault": "status", "status": 410}, {"fault": "restart"}):
+            at.fault("sdapi", "poll", **fault)
+            gone = await at.finished(asking(tmp_path))
+            assert gone.failure is not None
+            assert "does not know the job any more" in gone.failure.message
+            assert gone.next == "It failed; the same order may succeed if it is placed again."
         at.fault("sdapi", "submit", "status", status=429)
         with pytest.raises(api.RateLimitedError):
             await at.finished(asking(tmp_path))

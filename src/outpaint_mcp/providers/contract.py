@@ -45,7 +45,7 @@ from outpaint_mcp.providers.canvas_limits import CanvasLimits
 from outpaint_mcp.providers.canvases import Canvases, DrawnCanvas
 from outpaint_mcp.providers.declarations import Argument, FrameFields, Operation, Zoom, bare_base64
 from outpaint_mcp.providers.flux_fill import FLUX_FILL_RATIO, FLUX_FILL_ZOOM, flux_fill_frame
-from outpaint_mcp.providers.held_orders import Held, HeldOrders
+from outpaint_mcp.providers.held_orders import Held, HeldOrders, named
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.midjourney import MEASURED_BUTTON, NO_V8_ZOOM
@@ -134,6 +134,7 @@ __all__ = [
     "header",
     "midjourney_options",
     "midjourney_prompt",
+    "named",
     "provider_classes",
     "rejection",
     "status_words",

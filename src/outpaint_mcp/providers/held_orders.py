@@ -6,7 +6,7 @@ It refuses at once what it refuses. Whatever else goes wrong ends the task: noth
 import contextlib
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -15,6 +15,7 @@ import anyio.abc
 
 from outpaint_mcp.domain.errors import (
     AuthenticationError,
+    InvalidRequestError,
     OrderUnconfirmedError,
     OutpaintError,
     ProviderUnavailableError,
@@ -24,7 +25,7 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.task import Cost, Failure, Status, TaskUpdate
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
-from outpaint_mcp.providers.calls import ApiCall, Endpoint, quoted
+from outpaint_mcp.providers.calls import MAX_IMAGES, ApiCall, Endpoint, quoted
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.rejections import find_code, find_message, rejection
 from outpaint_mcp.providers.self_hosted import SelfHosted
@@ -37,6 +38,8 @@ REFUSES_WITHIN: Final = 2.0
 WATCH_SECONDS: Final = 0.5
 REMEMBERED: Final = 100
 """Orders that are done and may be polled once more."""
+
+SHOWN_NAMES: Final = 12
 
 T = TypeVar("T")
 
@@ -115,6 +118,19 @@ class HeldOrders(SelfHosted, SynchronousProvider):
                 f"address (by itself it listens on {self.usual_address})."
             )
             raise ProviderUnavailableError(error.message, advice, retry_after=error.retry_after) from error
+
+    def known_name(self, what: str, asked: str, names: Sequence[str]) -> str:
+        """The one of the engine's `names` that is asked for, whatever its case.
+
+        Raises:
+            InvalidRequestError: there is none.
+        """
+        found = next((name for name in names if name.casefold() == asked.casefold()), None)
+        if found is None:
+            raise InvalidRequestError(
+                f"{self.title} has no {what} {asked!r}.", f"It has {named(names)}. Give one as {what}."
+            )
+        return found
 
     async def watch(self, held: Held) -> None:
         """Look how far an order is that is being drawn; called again and again.
@@ -217,19 +233,29 @@ class HeldOrders(SelfHosted, SynchronousProvider):
                 await self.watch(held)
             await self._sleep(WATCH_SECONDS)
 
-    async def finished(self, remote_id: str, client: str, painted: Painted, working: WorkingCanvas) -> TaskUpdate:
-        """The end of a client's order whose images are there: stored, and of the shape that was to be drawn."""
+    async def finished(
+        self, remote_id: str, client: str, painted: Painted, working: WorkingCanvas, most: int = MAX_IMAGES
+    ) -> TaskUpdate:
+        """The end of a client's order whose images are there: stored, in the size that was to be drawn, `most` of them.
+
+        What has another size is a grid of them all, or no answer to what was asked.
+        """
         update = await self._stored(remote_id, client, painted)
-        for image in update.images:
-            if image.width is None or image.height is None:
-                continue
-            if abs(image.width * working.padded_height / working.padded_width - image.height) > 1:
-                message = (
-                    f"{self.title} answered with {image.width}x{image.height} pixels in place of "
-                    f"{working.padded_width}x{working.padded_height}."
-                )
-                return self.failed(remote_id, UnexpectedResponseError(message))
-        return replace(update, reference=working.reference, cost=Cost(amount=0, unit="USD", usd=0))
+        if update.status is not Status.SUCCEEDED:
+            return update
+        size = working.padded_width, working.padded_height
+        images = [one for one in update.images if None in (one.width, one.height) or (one.width, one.height) == size]
+        if not images:
+            other = update.images[0]
+            message = f"{self.title} answered with {other.width}x{other.height} pixels in place of {size[0]}x{size[1]}."
+            return self.failed(remote_id, UnexpectedResponseError(message))
+        return replace(
+            update,
+            images=tuple(images[:most]),
+            is_grid=len(images[:most]) > 1,
+            reference=working.reference,
+            cost=Cost(amount=0, unit="USD", usd=0),
+        )
 
     def read_error(self, status: int, body: Any) -> OutpaintError | None:
         """An engine that breaks over an order says why; what stands before it asks for a login of its own."""
@@ -247,3 +273,9 @@ class HeldOrders(SelfHosted, SynchronousProvider):
             return EngineFailedError(f"{self.title} is out of memory.", advice, provider_code=code)
         told = f": {quoted(message)}." if message else ", and says no more."
         return EngineFailedError(f"{self.title} failed over the order{told}", provider_code=code)
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names of a list, and how many others there are."""
+    more = f" and {len(names) - SHOWN_NAMES} others" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

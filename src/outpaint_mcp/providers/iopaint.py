@@ -6,9 +6,11 @@ ignore it in silence, and answer in the old size.
 """
 
 import base64
+import contextlib
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final
 
+import anyio
 from pydantic import Field
 
 import outpaint_mcp.providers as api
@@ -17,7 +19,9 @@ ERASE_PIXELS: Final = 2_000_000
 """Up to so many pixels an erase model is given all at once (`Original`)."""
 DIFFUSION_PIXELS: Final = 512 * 512, 1024 * 1024
 MULTIPLE: Final = 8
-SHOWN_NAMES: Final = 8
+MODEL_VALID_SECONDS: Final = 30.0
+ANSWERS_WITHIN: Final = 2.0
+"""Seconds for which `auto` waits to know the model."""
 ERASE_NOTE = (
     "{model} is made to erase things: it continues what is near the border, and smears over wide areas. The local "
     "engine, or a diffusion model, may do better."
@@ -46,6 +50,10 @@ class _Model(api.Answer):
         return self.model_type == "inpaint"
 
 
+class _Samplers(api.Answer):
+    names: tuple[str, ...]
+
+
 class _Config(api.Answer):
     models: tuple[_Model, ...] = Field(default=(), alias="modelInfos")
 
@@ -67,6 +75,12 @@ class IOPaint(api.HeldOrders):
     usual_seconds = 20.0
     order_seconds = 600.0
 
+    def __init__(self, client: api.HttpClient, **more: Any) -> None:
+        super().__init__(client, **more)
+        # The model that it ran when it was last asked.
+        self._running: _Model | None = None
+        self._asked_at = -MODEL_VALID_SECONDS
+
     def build_submit(self, order: api.Order, image_url: str | None = None) -> api.ApiCall:
         """The order without its pictures, for a diffusion model."""
         options: Options = self.read_options(order.options)
@@ -84,11 +98,30 @@ class IOPaint(api.HeldOrders):
             "POST", "/api/v1/inpaint", json={name: value for name, value in body.items() if value is not None}
         )
 
+    async def locate(self) -> None:
+        await super().locate()
+        if self._base_url and not self.leaves_owner and self._clock() >= self._asked_at + MODEL_VALID_SECONDS:
+            self._running, self._asked_at = None, self._clock()
+            with anyio.move_on_after(ANSWERS_WITHIN), contextlib.suppress(api.OutpaintError):
+                self._running = await self._model(self._endpoint())
+
+    def check(self, request: api.OutpaintRequest, kind: api.SourceKind) -> None:
+        """As for every engine; where another provider may take the request, an erase model does not."""
+        super().check(request, kind)
+        if self._running is not None and self._running.erases and request.provider != self.name:
+            self._check_erasing(self._running, request.prompt, self.read_options(request.provider_options))
+
     async def draw(self, held: api.Held) -> api.TaskUpdate:
         order, model = held.order, await self._model(held.endpoint)
         options: Options = self.read_options(order.options)
+        sampler = None
         if model.erases:
-            self._check_erasing(model, order, options)
+            self._check_erasing(model, order.prompt, options)
+        elif options.denoise is not None and not model.support_strength:
+            raise api.UnsupportedFeatureError(f"This server runs {model.name}, which takes no denoise.")
+        elif options.sampler is not None:
+            names = self.read_as(_Samplers, {"names": await self.asked(held.endpoint, "/api/v1/samplers")}).names
+            sampler = self.known_name("sampler", options.sampler, names)
         least, most = (0, ERASE_PIXELS) if model.erases else DIFFUSION_PIXELS
         working = api.WorkingCanvas.of(held.frame, min_pixels=least, max_pixels=most, multiple=MULTIPLE)
         canvas = await self._canvases.draw(order, working)
@@ -102,6 +135,7 @@ class IOPaint(api.HeldOrders):
         async with self.turn(held):
             for variant in range(options.variants):
                 body = {**(call.json or {}), **pictures, "sd_seed": seed + variant}
+                body |= {"sd_sampler": sampler} if sampler else {}
                 try:
                     painted = await self.answered(held, replace(call, json=body), self.parse_images)
                 except api.OutpaintError as error:
@@ -119,20 +153,20 @@ class IOPaint(api.HeldOrders):
         config = self.read_as(_Config, await self.asked(endpoint, "/api/v1/server-config"))
         others = [one.name for one in config.models if one.name != model.name]
         takes = "an erase model, which takes no prompt and no options" if model.erases else "which takes a prompt"
-        has = f" It could be started with {', '.join(others[:SHOWN_NAMES])} too." if others else ""
+        has = f" It could be started with {api.named(others)} too." if others else ""
         return api.Inspection(f"IOPaint runs {model.name}, {takes}.{has}")
 
     async def _model(self, endpoint: api.Endpoint) -> _Model:
         """The model that the server runs now."""
         return self.read_as(_Model, await self.asked(endpoint, "/api/v1/model"))
 
-    def _check_erasing(self, model: _Model, order: api.Order, options: Options) -> None:
+    def _check_erasing(self, model: _Model, prompt: str | None, options: Options) -> None:
         """Refuse what an erase model would ignore.
 
         Raises:
             UnsupportedFeatureError: a prompt or an option that only a diffusion model takes.
         """
-        asked = ["prompt"] if order.prompt else []
+        asked = ["prompt"] if prompt else []
         asked += [name for name in options.model_fields_set if getattr(options, name) not in (None, "")]
         if asked == ["variants"] and options.variants == 1:
             return
@@ -145,8 +179,9 @@ class IOPaint(api.HeldOrders):
     def read_error(self, status: int, body: Any) -> api.OutpaintError | None:
         if status == 500 and api.find_code(body) == "KeyError":
             # So it answers to everything after a switch to a model that it does not have.
+            name = api.find_message(body).removeprefix("KeyError: ")
             return api.ConfigurationError(
-                f"IOPaint was switched to a model that it does not have: {api.find_message(body)}.",
+                f"IOPaint was switched to a model that it does not have, {name}.",
                 "Have the operator switch it to one that it has, or start it again.",
                 provider_code="KeyError",
             )

@@ -29,7 +29,6 @@ CONSTANTS: Final = {
     "inpainting_mask_invert": 0,
     "mask_blur": 8,
 }
-SHOWN_NAMES: Final = 8
 REMEMBERED_JOBS: Final = 1000
 
 
@@ -53,12 +52,18 @@ class _Checkpoint(api.Answer):
     title: api.Text
     model_name: api.Text = ""
 
-    def is_called(self, name: str) -> bool:
-        return name.casefold() in (self.title.casefold(), self.model_name.casefold())
-
 
 class _Checkpoints(api.Answer):
     listed: tuple[_Checkpoint, ...]
+
+
+class _Sampler(api.Answer):
+    name: api.Text
+    aliases: tuple[str, ...] = ()
+
+
+class _Samplers(api.Answer):
+    listed: tuple[_Sampler, ...]
 
 
 class _State(api.Answer):
@@ -86,7 +91,6 @@ class _OwnProgress(api.Answer):
 
 class _Info(api.Answer):
     index_of_first_image: int = 0
-    all_seeds: tuple[Any, ...] = ()
     job_timestamp: api.Text = ""
 
 
@@ -140,15 +144,19 @@ class Sdapi(api.HeldOrders):
         order = held.order
         options: Options = self.read_options(order.options)
         capabilities = await self._capabilities(held.endpoint)
-        checkpoint = "" if capabilities is not None else await self._checkpoint(held.endpoint, options.model)
+        checkpoint, sampler = "", options.sampler
         if capabilities is not None:
             self._check_jobs(capabilities, options)
+        else:
+            checkpoint = await self._checkpoint(held.endpoint, options.model)
+            sampler = sampler and await self._sampler(held.endpoint, sampler)
         working = api.WorkingCanvas.of(held.frame, min_pixels=PIXELS[0], max_pixels=PIXELS[1], multiple=MULTIPLE)
         canvas = await self._canvases.draw(order, working)
         notes = [*self.size_notes(working, held.frame), *canvas.notes]
         call = self.build_submit(order)
         body: dict[str, Any] = {
             **(call.json or {}),
+            **({"sampler_name": sampler} if sampler else {}),
             "width": working.padded_width,
             "height": working.padded_height,
             "init_images": [base64.b64encode(canvas.picture).decode()],
@@ -170,8 +178,8 @@ class Sdapi(api.HeldOrders):
             if await self._was_stopped(held, info):
                 message = f"The drawing was stopped on the {self.title}, so what it answered is half-drawn."
                 return self.failed(order.key, api.ProviderUnavailableError(message))
-        painted = api.Painted(self._images(drawn, info, options.variants), notes=tuple(notes))
-        return await self.finished(order.key, order.client, painted, working)
+        painted = api.Painted(self._images(drawn, info), notes=tuple(notes))
+        return await self.finished(order.key, order.client, painted, working, options.variants)
 
     async def inspected(self) -> api.Inspection:
         endpoint = self._endpoint()
@@ -186,7 +194,7 @@ class Sdapi(api.HeldOrders):
             return api.Inspection(error.message, error.advice)
         plain = "" if _is_made_for_inpainting(checkpoint) else ", which is not made for inpainting by its name"
         others = [one.model_name or one.title for one in listed if one.title != checkpoint]
-        has = f" It also has {_named(others)}." if others else ""
+        has = f" It also has {api.named(others)}." if others else ""
         return api.Inspection(f"The {self.title} draws with {checkpoint}{plain}.{has}")
 
     async def _checkpoints(self, endpoint: api.Endpoint) -> tuple[_Checkpoint, ...]:
@@ -217,13 +225,21 @@ class Sdapi(api.HeldOrders):
             )
         if asked is None:
             return listed[0].title
-        found = next((one.title for one in listed if one.is_called(asked)), None)
-        if found is None:
-            names = _named([one.model_name or one.title for one in listed])
-            raise api.InvalidRequestError(
-                f"The {self.title} has no checkpoint {asked!r}.", f"It has {names}. Give one as model."
-            )
-        return found
+        if any(one.title == asked for one in listed):
+            return asked
+        name = self.known_name("model", asked, [one.model_name or one.title for one in listed])
+        return next(one.title for one in listed if name in (one.model_name, one.title))
+
+    async def _sampler(self, endpoint: api.Endpoint, asked: str) -> str:
+        """The sampler as the program writes its name.
+
+        Raises:
+            InvalidRequestError: it does not have it.
+        """
+        listed = self.read_as(_Samplers, {"listed": await self.asked(endpoint, "/sdapi/v1/samplers")}).listed
+        names = [one.name for one in listed]
+        # Those that go by another name too are known by it.
+        return asked if any(asked in one.aliases for one in listed) else self.known_name("sampler", asked, names)
 
     async def _read(self, endpoint: api.Endpoint, path: str) -> Any:
         return await self._client.read(endpoint, api.ApiCall("GET", path))
@@ -340,22 +356,16 @@ class Sdapi(api.HeldOrders):
         except (ValueError, RecursionError, api.UnexpectedResponseError):
             return _Info()
 
-    def _images(self, drawn: _Drawn, info: _Info, variants: int) -> tuple[bytes, ...]:
-        """The images that were ordered: a grid may stand before them, masks and other maps after them."""
+    def _images(self, drawn: _Drawn, info: _Info) -> tuple[bytes, ...]:
+        """The images that were ordered, and masks and other maps after them; without the grid that may stand first."""
         first = info.index_of_first_image if 0 <= info.index_of_first_image < len(drawn.images) else 0
-        return tuple(self.decoded(text) for text in drawn.images[first : first + variants])
+        return tuple(self.decoded(text) for text in drawn.images[first:])
 
     def parse_images(self, body: Any) -> api.Painted:
         drawn = self.read_as(_Drawn, body)
-        info = self._info(drawn)
-        return api.Painted(self._images(drawn, info, max(1, len(info.all_seeds))))
+        return api.Painted(self._images(drawn, self._info(drawn)))
 
 
 def _is_made_for_inpainting(checkpoint: str) -> bool:
     """Whether a checkpoint's name says so."""
     return re.search("inpaint|fill", checkpoint.casefold()) is not None
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_NAMES} others" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more

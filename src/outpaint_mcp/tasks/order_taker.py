@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 
+import anyio
+
 from outpaint_mcp.domain.errors import BudgetExceededError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, OrderState, Record
@@ -73,9 +75,10 @@ class OrderTaker:
         """
 
         async def read() -> tuple[Order, tuple[str, ...], tuple[str, ...]]:
-            if request.provider == AUTO:
-                for provider in self._providers.values():
-                    await provider.locate()
+            async with anyio.create_task_group() as looking:
+                for name, provider in self._providers.items():
+                    if request.provider in (AUTO, name):
+                        looking.start_soon(provider.locate)
             named, told = await self._sources.named(request, client)
             self._resolver.check(named)
             order, notes = self._resolver.resolve(named, await self._sources.find(named, client))

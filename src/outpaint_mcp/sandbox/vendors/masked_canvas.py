@@ -6,6 +6,7 @@ from typing import Self
 
 from anyio import to_thread
 from PIL import Image, ImageFilter
+from PIL.PngImagePlugin import PngInfo
 
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.sandbox.image_specs import ImageSpec, Placed
@@ -86,8 +87,11 @@ def _png(image: Image.Image) -> bytes:
     return encoded(image, "PNG")
 
 
-def encoded(image: Image.Image, file_format: str) -> bytes:
-    """The image as a file of a format, by Pillow's name of it."""
+def encoded(image: Image.Image, file_format: str, parameters: str = "") -> bytes:
+    """The image as a file of a format, by Pillow's name of it; a PNG with `parameters` as a text, if there are any."""
     buffer = io.BytesIO()
-    image.convert("RGB" if file_format == "JPEG" else image.mode).save(buffer, file_format)
+    texts = PngInfo()
+    if parameters:
+        texts.add_text("parameters", parameters)
+    image.convert("RGB" if file_format == "JPEG" else image.mode).save(buffer, file_format, pnginfo=texts)
     return buffer.getvalue()

@@ -126,6 +126,10 @@ class Sdapi(Vendor):
         right = f"Basic {base64.b64encode(login.encode()).decode()}"
         return not login or (header is not None and hmac.compare_digest(header.encode(), right.encode()))
 
+    def restart(self) -> None:
+        self.tasks.clear()
+        self._state = State()
+
     # Answers
 
     def rejection(self, rejected: RejectedError) -> Response:
@@ -288,7 +292,7 @@ class Sdapi(Vendor):
         # A grid is an image as large as all of them.
         has_grid = bool(settings.sdapi_options.get("return_grid", True)) and count > 1 and self._server != "sd.cpp"
         file_format = {"jpg": "JPEG", "webp": "WEBP"}.get(str(settings.sdapi_options.get("samples_format")), "PNG")
-        files = [await to_thread.run_sync(encoded, one, file_format) for one in drawn]
+        files = [await to_thread.run_sync(encoded, one, file_format, order.prompt) for one in drawn]
         if has_grid:
             files.insert(0, await self._grid(specs))
         info = {
