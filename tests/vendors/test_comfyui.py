@@ -13,7 +13,7 @@ from PIL import Image
 
 import outpaint_mcp.providers as api
 from outpaint_mcp.domain.task import Task
-from outpaint_mcp.sandbox import SandboxSettings
+from outpaint_mcp.sandbox import ManualClock, SandboxSettings
 from outpaint_mcp.sandbox.painters import PlainPainter
 from outpaint_mcp.sandbox.vendors.comfyui import ComfyUI
 
@@ -205,6 +205,15 @@ async def test_in_the_operators_graph_the_marked_nodes_are_set_and_those_that_ca
         assert (await at.order("comfyui")).id != plain.id, "another graph is another order"
 
 
+async def test_the_workflow_of_the_documentation_works(tmp_path: Path) -> None:
+    documented = Path(__file__).parents[2] / "docs" / "comfyui-workflow.json"
+    async with service_at_sandbox(tmp_path, workflow=documented) as at:
+        options = {"negative_prompt": "text", "model": "512-inpainting-ema.safetensors", "steps": 3}
+        task = await at.order("comfyui", prompt="a lake", provider_options=options)
+        assert task.status is api.Status.SUCCEEDED, task.failure
+        assert [graph(at)[one]["inputs"]["text"] for one in ("13", "14")] == ["a lake", "text"]
+
+
 def titled(node_id: str, title: str) -> dict[str, Any]:
     return {node_id: {**own()[node_id], "_meta": {"title": title}}}
 
@@ -277,11 +286,11 @@ async def ended(at: ServiceAtSandbox, task: Task) -> Task:
 
 
 async def test_an_order_that_somebody_interrupts_is_cancelled_and_costs_nothing(tmp_path: Path) -> None:
-    settings = SandboxSettings(seconds_per_state=0.5, painter=PlainPainter())
+    clock = ManualClock()
+    settings = SandboxSettings(clock=clock, painter=PlainPainter())
     async with service_at_sandbox(tmp_path, settings=settings) as at:
         task = await running_order(at)
-        while (await at.service.get_task(task.id)).status is not api.Status.RUNNING:
-            pass
+        clock.advance(settings.seconds_per_state * 1.5)
         async with httpx2.AsyncClient() as somebody:
             await somebody.post(f"{at.base_url}/comfyui/interrupt")
         task = await ended(at, task)
@@ -367,8 +376,8 @@ async def test_the_steps_of_the_samplers_are_the_percentage(tmp_path: Path) -> N
             await anyio.sleep(0.02)
     assert task.status is api.Status.SUCCEEDED
     # Ten steps in all; not each is seen.
-    steps = {percent for percent in seen if percent}
-    assert len(steps) >= 3
+    steps = {percent for percent in seen if percent and percent < 100}
+    assert steps
     assert all(percent % 10 == 0 or percent == 99 for percent in steps), steps
 
 

@@ -290,4 +290,5 @@ def build_vendor(
 
 def _is_near_by_name(host: str) -> bool:
     """Whether a host is known to be near without looking its name up (RFC 6761)."""
-    return is_private(host) or host == "localhost" or host.endswith(".localhost")
+    # As a destination, the unspecified address is this machine.
+    return is_private(host) or host in ("localhost", "0.0.0.0", "::") or host.endswith(".localhost")  # noqa: S104

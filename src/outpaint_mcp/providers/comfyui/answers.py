@@ -103,8 +103,13 @@ class Ended:
 
 
 def ended_of(entry: Mapping[str, Any]) -> Ended | None:
-    """What an entry of the history says; None if it says nothing that is known."""
+    """What an entry of the history says; None if it says nothing that is known.
+
+    Before it has ended a prompt has no entry.
+    """
     status = entry.get("status")
+    if status is None and entry.get("outputs"):
+        return Ended("success", paths=_paths(entry))
     status = status if isinstance(status, dict) else {}
     messages = {one[0]: one[1] for one in status.get("messages") or () if _is_message(one)}
     if "execution_interrupted" in messages:
