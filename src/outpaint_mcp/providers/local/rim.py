@@ -9,6 +9,7 @@ import numpy as np
 from outpaint_mcp.providers.local.subject import OpenSides, Pixels
 
 _DEEPEST: Final = 0.02  # of the short side
+_PLACES: Final = 256  # at least, that are looked at along a side
 _MOST: Final = 0.7  # of the places along a side
 _STEP: Final = 1.5  # grey levels from one row to the next
 _STEEPER: Final = 4.0  # times as much as behind the rim, where a gradient may lie
@@ -37,7 +38,7 @@ def _views(plane: Pixels) -> dict[str, Pixels]:
 def _depth(view: Pixels, short: int) -> int:
     """How many rows the rim has. `view` has its rows from the border inward."""
     most = max(2, round(_DEEPEST * short))
-    rows = view[: 3 * most].astype(np.float32)
+    rows = view[: 3 * most, :: max(1, view.shape[1] // _PLACES)].astype(np.float32)
     down, up = np.quantile(np.diff(rows, axis=0), (_MOST, 1 - _MOST), axis=1)
     steps = np.maximum(up, -down).max(-1)  # that most places have in one direction
     if len(steps) < 2 * most:
