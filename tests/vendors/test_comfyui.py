@@ -299,6 +299,15 @@ async def test_an_order_that_somebody_interrupts_is_cancelled_and_costs_nothing(
     assert not task.images
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_an_order_whose_answer_is_lost_is_looked_up_and_drawn_once(accepted: bool, tmp_path: Path) -> None:
+    async with service_at_sandbox(tmp_path) as at:
+        at.fault("comfyui", "submit", "drop", accepted=accepted)
+        task = await at.order("comfyui")
+        assert task.status is api.Status.SUCCEEDED, task.failure
+        assert at.sandbox.order_count("comfyui", "outpaint") == 1
+
+
 async def test_an_engine_that_restarts_has_lost_the_order_and_a_repeat_is_free(tmp_path: Path) -> None:
     async with service_at_sandbox(tmp_path, settings=SLOW) as at:
         task = await running_order(at)
