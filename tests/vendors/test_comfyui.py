@@ -15,6 +15,7 @@ import outpaint_mcp.providers as api
 from outpaint_mcp.domain.task import Task
 from outpaint_mcp.sandbox import ManualClock, SandboxSettings
 from outpaint_mcp.sandbox.painters import PlainPainter
+from outpaint_mcp.sandbox.vendors import comfyui_graph
 from outpaint_mcp.sandbox.vendors.comfyui import ComfyUI
 
 from ..providers.easel import file_at
@@ -245,7 +246,15 @@ async def test_a_graph_that_can_be_understood_in_two_ways_is_refused_with_its_no
         assert not at.sandbox.requests("comfyui")
 
 
-async def test_a_graph_that_the_engine_cannot_run_or_that_costs_money_is_refused(tmp_path: Path) -> None:
+async def test_a_graph_with_nodes_that_cost_money_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(comfyui_graph.nodes()["VAEDecode"], "api_node", True)
+    async with service_at_sandbox(tmp_path, workflow=workflow(tmp_path, own())) as at:
+        with pytest.raises(api.ConfigurationError, match="cost money: VAEDecode"):
+            await at.order("comfyui")
+        assert not at.bodies("comfyui", "outpaint")
+
+
+async def test_a_graph_that_the_engine_cannot_run_is_refused(tmp_path: Path) -> None:
     foreign = own(**{"17": {**own()["17"], "class_type": "GlamourDecode"}})
     async with service_at_sandbox(tmp_path, workflow=workflow(tmp_path, foreign)) as at:
         with pytest.raises(api.ConfigurationError, match=r"lacks nodes of the workflow mine.json: GlamourDecode"):
