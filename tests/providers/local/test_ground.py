@@ -209,6 +209,16 @@ def test_beside_a_band_that_crosses_the_border_the_ground_keeps_its_colour(
     assert known.error(blur=2)[known.around(away).astype(bool)].max() < 15
 
 
+def test_a_wall_and_a_table_keep_their_colours_at_both_sides_of_the_edge() -> None:
+    def table(y: Plane, _x: Plane) -> Plane:
+        return _mixed((232, 228, 222), (178, 132, 92), np.clip(y - 60 + 0.5, 0, 1)[..., None])
+
+    known = Known.cut(table, 360, 260, 1.5, 2)
+    y = np.arange(known.canvas.height)[:, None] - known.canvas.height / 2 + 0 * known.truth[..., 0]
+    away = known.around(np.abs(y - 60) > 10).astype(bool)
+    assert known.error(blur=4)[away].max() < 5
+
+
 def test_the_wood_at_one_side_is_no_grain_of_the_sky_at_the_next() -> None:
     with Image.open(EXAMPLES / "meadow.jpg") as meadow:
         pixels = np.asarray(meadow)

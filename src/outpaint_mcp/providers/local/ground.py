@@ -34,7 +34,8 @@ _THUMBNAIL: Final = 96  # pixels
 _STRIP: Final = 0.05  # of the short side: how deep the ground is looked at
 # Of the short side: what is less wide than twice this is an object on the ground. Lines of text are close together.
 _OBJECT: Final = {Kind.PHOTOGRAPH: 0.035, Kind.DRAWING: 0.035, Kind.TEXT: 0.09}
-_BETWEEN_LINES: Final = 0.16  # of the short side: up to here it belongs to the line, farther away it is ground
+_BETWEEN_LINES: Final = 0.16  # of the short side: farther from a line only what is like it and level belongs to it
+_LEVEL: Final = 0.05  # the slope of a level line at most
 _PLAIN_SHARE: Final = {Kind.PHOTOGRAPH: 0.8, Kind.DRAWING: 0.55, Kind.TEXT: 0.55}
 _STEP: Final = 5.0  # grey levels: a sharp step along the border
 _ROUGHER: Final = 1.5  # times the noise there: what a step of the ground has to be more than
@@ -119,9 +120,7 @@ class Ground:
         strip = max(4, round(_STRIP * self.short))
         strips = [_view(pixels, name)[:strip] for name in sides.names()]
         self.flat = kind is not Kind.PHOTOGRAPH and not any(map(is_graded, strips))
-        whole = pixels
-        if kind is Kind.TEXT:
-            pixels = without_strokes(pixels)
+        whole, pixels = pixels, without_strokes(pixels) if kind is Kind.TEXT else pixels
         small = shrink(pixels, *size).astype(np.float32)
         self.surface = self._surface(small, sides, {})
         flat = small - _on(self.surface, small) if self.surface.trust == 1 else small
@@ -329,8 +328,9 @@ def _study(
     fine = 0.5 * float(min(bends))  # noise that no stripes feign
     apart = step_sizes(small[0]) > max(_STEP, 4 * fine)
     led = slopes(small, apart, studied, fine)
-    slope = led.slope
-    lined = np.where(widened(apart, max(2, round(_BETWEEN_LINES * studied))), led.straight, 0)
+    beside = widened(apart, max(2, round(_BETWEEN_LINES * studied)))
+    beside |= (np.abs(outermost - without(outermost, ~beside)).max(-1) < _STEP) & (np.abs(led.slope) < _LEVEL)
+    lined = np.where(beside, led.straight, 0)
     # Beside an object that the border cuts, or in a short gap, nobody knows what the ground is.
     rough = running_mean(np.minimum(off, 30).mean(0), radius)
     cut = widened(steps > np.maximum(_STEP, _ROUGHER * rough), wide)
@@ -351,7 +351,7 @@ def _study(
     else:
         plain = np.ones_like(calm)
     plain = running_mean(plain.astype(np.float32), max(1, round(0.012 * studied)))
-    slope = np.where(led.straight > 0, slope, 0)
+    slope = np.where(led.straight > 0, led.slope, 0)
 
     # What the ground steps away to and back from, and what does not cross the whole image, is an object.
     outlines = runs(cut)
