@@ -1,6 +1,7 @@
 """Plain, graded and striped grounds go on exactly, and nothing that lies on them is repeated: drawn pictures, of which
 it is known what lies beyond their border."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,12 @@ def test_no_stroke_of_a_page_of_text_is_repeated(size: int, paper: int, ink: int
     text = Known(known.truth, 0, known.canvas, page(240, 300, size, paper, ink, margin))
     strokes = text.error()[..., 0] > 0.25 * abs(paper - ink)
     assert strokes.mean() < 0.001
+
+
+def test_the_page_around_text_of_a_jpeg_goes_on_without_streaks() -> None:
+    known, file = Known.cut(plain(238, 238, 238), 400, 300, 1.5), io.BytesIO()
+    Image.fromarray(page(400, 300, 14, 238, 10, -20)).save(file, "JPEG", quality=75)
+    assert Known(known.truth, 0, known.canvas, np.asarray(Image.open(file))).error().mean() < 7
 
 
 @pytest.mark.parametrize(("gap", "ground", "box"), [(3, 236, 255), (7, 240, 90), (12, 40, 70)])

@@ -255,7 +255,7 @@ class Ground:
             there = self._surface_at(np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1))
             fall = np.maximum(np.exp(-(((distance + other) / (_FALL * self.short)) ** 2)), lined)[..., None]
             colours += np.float32(self.surface.trust) * (here + (colours - there) * fall - colours)
-        if self.surface.trust < 1 and side.trend.any() and not self.flat:
+        if self.surface.trust < 1 and side.trend.any() and not self.flat and self.kind is not Kind.TEXT:
             reach = np.float32(_TREND * self.short)
             grown = reach * (1 - np.exp(-distance / reach)) * (1 - lined)
             colours += np.float32(1 - self.surface.trust) * grown[..., None] * side.trend[first]

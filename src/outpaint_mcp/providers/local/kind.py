@@ -15,6 +15,7 @@ _SEEN_SIDE: Final = 700  # pixels of the longer side on which strokes are looked
 _WIDEST_STROKE: Final = 9  # pixels of these
 _INK: Final = 45  # grey levels between a stroke and its ground
 _FAINT_INK: Final = 10  # the same of what is set aside as a stroke's blurred edge
+_PAPER: Final = 40  # of 255: how much of a cell is written on at most, if the rest is to tell the page's colour
 _LONG: Final = 0.12  # of the short side: a longer straight stroke is a rule, and no letter's
 _GENTLE, _GRADED = 2, 0.01  # levels of such a step, and from what share of the places on they are a gradient
 _CALM: Final = 5  # grey levels by which a smooth ground differs from its blurred self
@@ -94,7 +95,22 @@ def without_strokes(pixels: Pixels) -> Pixels:
         rules = _along(_along(drawn, np.minimum, long, axis), np.maximum, long, axis)
         strokes &= rules == 0
     strokes = _extreme(strokes.astype(np.uint8), np.maximum, 3) > 0
-    return np.where(strokes[..., None], ground, pixels)
+    # Near strokes a JPEG's page is too light in places and too dark in others: only its mean is that of the page.
+    cells = max(1, pixels.shape[1] // (2 * wide)), max(1, pixels.shape[0] // (2 * wide))
+    paper = _resized((~strokes * np.uint8(255))[..., None], cells, Image.Resampling.BOX).astype(np.float32)
+    seen = _resized(np.where(strokes[..., None], 0, pixels), cells, Image.Resampling.BOX)
+    known = paper >= _PAPER
+    means = np.where(
+        known, seen * np.float32(255) / np.maximum(paper, 1), _resized(ground, cells, Image.Resampling.BOX)
+    )
+    size = pixels.shape[1], pixels.shape[0]
+    means = _resized(means.clip(0, 255).round().astype(np.uint8), size, Image.Resampling.BILINEAR)
+    return np.where(strokes[..., None], means, pixels)
+
+
+def _resized(pixels: Pixels, size: tuple[int, int], by: Image.Resampling) -> Pixels:
+    planes = [np.asarray(Image.fromarray(plane).resize(size, by)) for plane in np.moveaxis(pixels, 2, 0)]
+    return np.stack(planes, 2)
 
 
 def _closed(plane: NDArray[np.uint8], dark: bool, size: int) -> NDArray[np.uint8]:
