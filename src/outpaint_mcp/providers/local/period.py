@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from outpaint_mcp.providers.local.lines import running_mean
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.subject import Floats, Pixels, shrink
 
@@ -33,6 +34,7 @@ _WAY: Final = np.arange(1, 16) / 16
 _TILES: Final = 8  # of the short side, each copied under one shift
 _FOR_ALL: Final = 12  # shifts that tell what is not of the pattern
 _MOSTLY: Final = 0.4  # of them, under which a place that is not of it is unlike
+_THICK: Final = 0.01  # of the short side: half of how thick such a place is at least
 _COVERING, _APART = 0.55, 0.15  # of the reach: how far these shifts go, and lie apart
 _SMALLEST_TILE: Final = 16  # pixels
 _TRIED: Final = 12  # shifts for each
@@ -328,6 +330,9 @@ def _foreign(small: Floats, periods: Numbers) -> tuple[float, Flags]:
         for part in (here, there):
             unlike[part] += difference > _FAR_OFF / 3 + float(difference.mean())
             seen[part] += 1
-    foreign: Flags = unlike > _MOSTLY * np.maximum(seen, 1)
+    # An object has an area; what is thin is a pattern's own edge that lies a part of a pixel off.
+    thick = max(2, round(_THICK * min(height, width)))
+    share = (unlike > _MOSTLY * np.maximum(seen, 1)).astype(np.float32)
+    foreign: Flags = running_mean(running_mean(share, thick).swapaxes(0, 1), thick).swapaxes(0, 1) > 0.5
     noises = [difference[~(foreign[here] | foreign[there])] for here, there, difference in compared]
     return min((float(noise.mean()) for noise in noises if len(noise)), default=0.0), foreign
