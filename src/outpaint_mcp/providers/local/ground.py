@@ -134,6 +134,8 @@ class Ground:
                 self.sides[name] = replace(side, cut=True)
         if any(float(side.plain.mean()) < 0.95 for side in self.sides.values()):
             self.surface = self._surface(small, sides, {name: side.plain for name, side in self.sides.items()})
+        # How much the membrane lies on the surface as it is at the border: on one that fits badly as little as beyond.
+        self.base = np.float32(np.clip(4 * self.surface.trust - 1, self.surface.trust, 1))
         self.membrane = self._membrane() if kind is Kind.PHOTOGRAPH else None
 
     def _surface(self, small: Floats, sides: OpenSides, plain: dict[str, Floats]) -> Surface:
@@ -149,7 +151,7 @@ class Ground:
             at = (end, along) if name in ("top", "bottom") else (along, end)
             wide = round(_BLENDED / 2 * side.length)
             known = np.minimum(side.plain, running_mean(running_mean(side.plain, wide), wide))
-            beside = side.colour - (self._surface_at(*at) if self.surface.trust else 0)
+            beside = side.colour - self.base * self._surface_at(*at)
             lines[name] = without(beside, side.lined > 0.5), known
         return Membrane.stretched(self.height, self.width, self.canvas, lines)
 
@@ -213,13 +215,11 @@ class Ground:
         if float(known.max()) <= _UNSEEN:
             return None
         if self.surface.trust:
-            trust, near = (
-                np.float32(self.surface.trust),
-                (np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)),
-            )
+            trust = np.float32(self.surface.trust)
+            near = np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)
             away = np.maximum(np.hypot(y - near[0], x - near[1]), 1)
             colours *= 1 - trust * (1 - np.exp(-((away / (_FALL * self.short)) ** 2)))[..., None]
-            colours += trust * self._surface_at(y, x) + (1 - trust) * self._surface_at(*near)
+            colours += trust * self._surface_at(y, x) + (self.base - trust) * self._surface_at(*near)
         for one in found:
             colours += one.lined[..., None] * (one.colours - colours)
         return colours + _mixed_grain(found), _opacity(known)
