@@ -38,10 +38,12 @@ class Surface:
     curved: bool = False
 
     def at(self, y: Floats, x: Floats) -> Floats:
-        """The colours at these places, whose shapes are broadcast."""
+        """The colours at these places, whose shapes are broadcast; of one place for all where they do not differ."""
         y, x = np.broadcast_arrays(y, x)
         coefficients = self.coefficients.astype(np.float32)
-        if self.centre is None:
+        if self.centre is None and len(coefficients) == 1:
+            colours = coefficients.reshape(*[1] * y.ndim, -1)
+        elif self.centre is None:
             colours = _polynomial(y, x, len(coefficients)) @ coefficients
         else:
             colours = _radial(y, x, self.centre, len(coefficients)) @ coefficients
