@@ -26,7 +26,8 @@ class Claims(Database):
     def __init__(self, path: Path, owner: str, *, migrations: Sequence[Migration], busy_seconds: float) -> None:
         super().__init__(path, migrations=migrations, busy_seconds=busy_seconds)
         self._owner = owner
-        # What this process is at work on, and what it has asked for in vain: id, when, and when it is due again.
+        # What this process is at work on, changed in the turn of the transaction that claims it: nobody else here can
+        # claim it then. And what it has asked for in vain: id, when, and when it is due again.
         self._held: set[str] = set()
         self._asked: dict[str, tuple[str, float, float]] = {}
 
@@ -45,20 +46,25 @@ class Claims(Database):
         """Claim one task, due or not.
 
         Returns:
-            The task, with when it was due before it was claimed; None if there is none, or another process sees to it.
+            The task, with when it was due before it was claimed; None if there is none, or somebody else sees to it,
+            here or in another process.
         """
 
         def work(db: "sqlite3.Connection") -> Record | None:
             with transaction(db):
                 self._check_version(db)
-                is_ours, due_at = due.claim(db, task_id, self._owner, now)
+                is_ours, due_at = self._claimed(db, task_id, now)
                 record = reading.load(db, task_id) if is_ours else None
-                return None if record is None else replace(record, due_at=due_at)
-
-        record = await self._run(work)
-        if record is not None:
+            if record is None:
+                return None
             self._held.add(task_id)
-        return record
+            return replace(record, due_at=due_at)
+
+        return await self._run(work)
+
+    def _claimed(self, db: "sqlite3.Connection", task_id: str, now: float) -> tuple[bool, float | None]:
+        """As `due.claim`, unless somebody here is at work on the task."""
+        return (False, None) if task_id in self._held else due.claim(db, task_id, self._owner, now)
 
     async def take_due(self, room: Callable[[str], int], *, now: float) -> tuple[list[DueTask], float | None]:
         """Claim the tasks that are due: this process's and nobody's, and those of others that are late.
@@ -79,15 +85,13 @@ class Claims(Database):
                     self._check_version(db)
                     due.reschedule(db, self._owner, asked.values())
                     taken = due.take(db, self._owner, now, room, self._held - asked.keys())
+                for task_id, one in asked.items():
+                    if self._asked.get(task_id) is one:
+                        self.let_go(task_id)
+                self._held.update(one.task_id for one in taken)
             return taken, due.next_at(db, now, room)
 
-        taken, next_at = await self._run(work, in_place=True)
-        for task_id, one in asked.items():
-            if self._asked.get(task_id) is one:
-                del self._asked[task_id]
-                self._held.discard(task_id)
-        self._held.update(one.task_id for one in taken)
-        return taken, next_at
+        return await self._run(work, in_place=True)
 
     def nothing_new(self, task_id: str, *, asked_at: float, due_at: float) -> None:
         """Note that a claimed task was asked for in vain, and when it is due again.

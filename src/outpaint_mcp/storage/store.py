@@ -63,21 +63,21 @@ class Store(Claims):
 
         Returns:
             The record that stands, and whether this process may send its first order: True for a new record, and for
-            one that was never sent unless another process is about to. It is claimed then.
+            one that was never sent unless somebody is about to, here or elsewhere. It is claimed then.
 
         Raises:
             BudgetExceededError: a daily limit does not allow it. Nothing was written.
             ConfigurationError: the store cannot be written.
         """
 
-        def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
+        def claimed(db: "sqlite3.Connection") -> tuple[Record, bool]:
             with transaction(db):
                 self._check_version(db)
                 found = self._standing(db, record, now, repeat=repeat)
                 if found is not None:
                     state = found.steps[0].state if found.steps else OrderState.ACCEPTED
                     # Never sent: unless another process is about to, it is ours to send, on its reservation.
-                    return found, state is OrderState.INTENDED and due.claim(db, found.task.id, self._owner, now)[0]
+                    return found, state is OrderState.INTENDED and self._claimed(db, found.task.id, now)[0]
                 made = replace(record, due_at=now + due.HELD_SECONDS)
                 if count_orders:
                     used = self._used(db, record.client, now) if limits != DailyLimits() else limits
@@ -86,10 +86,13 @@ class Store(Claims):
                 self._insert(db, made, now)
                 return made, True
 
-        standing, may_send = await self._run(work, durable=True, in_place=True)
-        if may_send:
-            self._held.add(standing.task.id)
-        return standing, may_send
+        def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
+            standing, may_send = claimed(db)
+            if may_send:
+                self._held.add(standing.task.id)
+            return standing, may_send
+
+        return await self._run(work, durable=True, in_place=True)
 
     def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
         found = repeats.standing(

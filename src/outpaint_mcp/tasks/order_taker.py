@@ -150,6 +150,7 @@ class OrderTaker:
         record, may_send = await claim()
         if may_send and self._ledger.age(record) >= UNSENT_SECONDS:
             # Intended long ago and never sent: it is released, and this is an order of today.
+            self._ledger.store.let_go(record.task.id)
             await self._lifecycle.advance(record.task.id)
             return await claim()
         return record, may_send

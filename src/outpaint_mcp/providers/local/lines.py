@@ -109,7 +109,8 @@ def _errors(view: Floats, window: Ints, slope: Numbers, tried: Numbers, depth: i
     """The mean difference of the rows to the first one, slopes tried x places, each added to the slope so far."""
     rows = np.unique(np.linspace(1, depth, min(depth, _ROWS)).round().astype(np.intp))
     first = view[0, np.clip(window, 0, view.shape[1] - 1)]
-    moved = (slope[None] + tried[:, None])[..., None]
+    moved = (slope[None] + tried[:, None])[..., None].astype(np.float32)
+    window = window.astype(np.float32)
     total, count = np.zeros(moved.shape[:2]), np.full(moved.shape[:2], 1e-6)
     for row in rows:
         line, inside = _at(view, row, window + moved * row)

@@ -237,22 +237,43 @@ def _mismatch(plane: Floats, counted: Flags) -> Floats:
     height, width = plane.shape
     reach_y, reach_x = int(_REACH * height), int(_REACH * width)
     size = tuple(-(-side // 64) * 64 for side in (height + reach_y, width + reach_x))  # transformed fast
-    ones, values = counted.astype(np.float32), plane * counted
-    spectra = [np.fft.rfft2(one, size) for one in (ones, values, values**2)]
+    values = plane * counted
     y, x = np.arange(reach_y + 1), np.arange(-reach_x, reach_x + 1)
+    spectrum = np.fft.rfft2(values, size)
 
     def summed(spectrum: Numbers) -> Numbers:
         return np.fft.irfft2(spectrum, size)[np.ix_(y, x)]
 
-    count, product = summed(np.abs(spectra[0]) ** 2), summed(np.abs(spectra[1]) ** 2)
-    # Of each two places both what is here and what is there: twice the real part.
-    total, squares = (summed(2 * (one * spectra[0].conj()).real) for one in spectra[1:])
+    product = summed(np.abs(spectrum) ** 2)
+    if counted.all():
+        count, total, squares = (
+            np.outer(height - y, width - np.abs(x)),
+            *(_sums_of_overlaps(one, y, x) for one in (values, values**2)),
+        )
+    else:
+        ones = np.fft.rfft2(counted.astype(np.float32), size)
+        count = summed(np.abs(ones) ** 2)
+        # Of each two places both what is here and what is there: twice the real part.
+        total, squares = (summed(2 * (one * ones.conj()).real) for one in (spectrum, np.fft.rfft2(values**2, size)))
     count = np.maximum(2 * count, 1e-9)
     variance = np.maximum(squares / count - (total / count) ** 2, 1e-9)
     mismatch = (squares - 2 * product) / count / variance
     overlap = np.outer(height - y, width - np.abs(x))
     mismatch[(variance < _VARIED * plane.var()) | (count < _COUNTED * overlap)] = 2
     found: Floats = mismatch.astype(np.float32)
+    return found
+
+
+def _sums_of_overlaps(plane: Floats, y: Numbers, x: Numbers) -> Numbers:
+    """What the plane and its shifted copy hold together where they overlap, under each shift of `y` down and `x` to
+    the right."""
+    height, width = plane.shape
+    sums = np.pad(plane.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+    # By how much each loses on the left and on the right, `x` or the opposite of it.
+    left, right = np.maximum(x, 0), np.maximum(-x, 0)
+    here = sums[height - y][:, width - left] - sums[height - y][:, right]
+    below = sums[-1] - sums[y]
+    found: Numbers = here + below[:, width - right] - below[:, left]
     return found
 
 
