@@ -179,6 +179,29 @@ async def test_a_claim_of_a_clock_that_was_set_back_since_is_none(tmp_path: Path
     await two.aclose()
 
 
+async def test_a_task_that_is_just_released_is_not_claimed_and_lost_again(tmp_path: Path) -> None:
+    one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
+    made, _ = await claim(one, record("a", owner="one"))
+    assert await taken(two, NOW + CLAIM_SECONDS + 1) == [made.task.id]
+    owned: list[Record | None] = []
+
+    async def own() -> None:
+        owned.append(await two.own(made.task.id, now=NOW + CLAIM_SECONDS + 1))
+
+    async with anyio.create_task_group() as calls, two._limiter:
+        # Both wait for the one connection, in this order.
+        calls.start_soon(own)
+        await anyio.wait_all_tasks_blocked()
+        calls.start_soon(two.release, made.task.id, NOW + 600)
+        await anyio.wait_all_tasks_blocked()
+    if owned == [None]:
+        await own()
+    assert owned[-1] is not None
+    assert await two.mark_sent(made.task.id, 0, now=NOW + CLAIM_SECONDS + 2), "whoever has claimed it may send it"
+    await one.aclose()
+    await two.aclose()
+
+
 async def test_no_provider_gets_more_than_there_is_room_for_and_what_is_left_is_due_still(tmp_path: Path) -> None:
     one, two = Store(tmp_path / "store.db", "one"), Store(tmp_path / "store.db", "two")
     for number in range(5):

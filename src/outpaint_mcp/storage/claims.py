@@ -126,8 +126,9 @@ class Claims(Database):
         def work(db: "sqlite3.Connection") -> None:
             with transaction(db):
                 due.release(db, self._owner, task_id, due_at)
+            # Not before: whoever claims it then would lose his claim to this.
+            self.let_go(task_id)
 
-        self.let_go(task_id)
         await self._run(work)
 
     async def wake(self, task_id: str, at: float, *, called_back: bool = False) -> None:

@@ -111,11 +111,15 @@ class Ledger:
         self.publish(record, record.due_at)
 
     async def add_copies(self, task_id: str, copies: Mapping[int, StoredImage]) -> None:
-        """Write down what was copied for a reader, unless another process sees to the task."""
+        """Write down what was copied for a reader, unless somebody else sees to the task."""
         record = await self.store.own(task_id, now=self.clock.now())
         if record is not None:
             record = with_copies(record, copies)
-            await self.store.save(record, durable=False)
+            try:
+                await self.store.save(record, durable=False)
+            except ConfigurationError:
+                self.store.let_go(task_id)
+                raise
             self.publish(record, record.due_at)
 
     def publish(self, record: Record, due_at: float | None) -> None:

@@ -81,7 +81,13 @@ class TaskLifecycle:
         if flight is not None and flight.placing is not None:
             return None
         record = await self._ledger.store.own(task_id, now=self._clock.now())
-        return None if record is None else await self._claimed(task_id, record, None)
+        if record is None:
+            return None
+        try:
+            return await self._claimed(task_id, record, None)
+        except Exception:
+            self._ledger.store.let_go(task_id)
+            raise
 
     async def advance_due(self, due: DueTask) -> None:
         """Do the next thing for a task that is due: send a later step's order, poll the order, give it up."""
@@ -110,13 +116,10 @@ class TaskLifecycle:
         self, task_id: str, record: Record | None, answer: TaskUpdate | OutpaintError | None
     ) -> float | None:
         """Do the next thing for a task that this process has claimed; returns when the one after is due."""
-        try:
-            due_at = None if record is None else await self._next(record, answer)
-            if self._ledger.store.is_held(task_id):
-                # There was nothing to write down.
-                await self._ledger.store.release(task_id, due_at)
-        finally:
-            self._ledger.store.let_go(task_id)
+        due_at = None if record is None else await self._next(record, answer)
+        if self._ledger.store.is_held(task_id):
+            # There was nothing to write down.
+            await self._ledger.store.release(task_id, due_at)
         return due_at
 
     async def _next(self, record: Record, answer: TaskUpdate | OutpaintError | None) -> float | None:

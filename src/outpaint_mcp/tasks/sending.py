@@ -160,13 +160,13 @@ class OrderSender:
         try:
             await self.send(record, 0)
         except OutpaintError as error:
+            self._ledger.store.let_go(task_id)
             flight.refusal = error.again()
             self._group().start_soon(self._forget_refusal, task_id)
         finally:
             if flight.placing is not None:
                 flight.placing.set()
                 flight.placing = None
-            self._ledger.store.let_go(task_id)
             self._ledger.forget_if_done(task_id)
 
     async def _forget_refusal(self, task_id: str) -> None:
