@@ -29,7 +29,7 @@ from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 from outpaint_mcp.web import uvicorn_server
@@ -67,7 +67,7 @@ async def running(folder: Path, legnext: Legnext, *, callbacks: bool) -> AsyncIt
         listener = uvicorn_server.listening("127.0.0.1", 0) if callbacks else None
         public_url = None if listener is None else uvicorn_server.base_url_of(listener)
         service = Service(
-            store=Store(folder / "store.db", "benchmark"),
+            store=SqliteStore(folder / "store.db", "benchmark"),
             images=ImageLibrary(folder, roots=(), allow_private=True),
             providers={legnext.name: legnext},
             options=ServiceOptions(auto=(legnext.name,), public_url=public_url),

@@ -18,8 +18,8 @@ from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import OrderState, Record, StepRecord
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.images.library import ImageLibrary
-from outpaint_mcp.storage.sqlite import transaction
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.database import transaction
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.service import Service
 from outpaint_mcp.web.metrics import Metrics
@@ -43,7 +43,7 @@ def made(number: int, at: float) -> Record:
     return Record(task, f"token:client-{number % 500}", f"{number:064}", None, (step,))
 
 
-async def fill(store: Store, tasks: int) -> None:
+async def fill(store: SqliteStore, tasks: int) -> None:
     """By the store's own statements; one transaction for many, or waiting for the disk would take hours."""
     now = time.time()
     for first in range(0, tasks, BATCH):
@@ -59,7 +59,7 @@ async def fill(store: Store, tasks: int) -> None:
 
 
 async def measure(folder: Path, tasks: int) -> None:
-    store = Store(folder / "store.db", "benchmark")
+    store = SqliteStore(folder / "store.db", "benchmark")
     began = time.monotonic()
     await fill(store, tasks)
     print(f"{tasks:,} tasks in {time.monotonic() - began:.0f} s, {(folder / 'store.db').stat().st_size / 1e6:,.0f} MB")

@@ -46,7 +46,7 @@ from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.sandbox import PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.scheduler import TICK_SECONDS, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
@@ -55,7 +55,7 @@ WINDOW_SECONDS = 5.0
 GRID = seed_id("legnext", grid=True)
 
 
-class WatchedStore(Store):
+class WatchedStore(SqliteStore):
     """A store that tells whether a thread is at work in it."""
 
     busy = 0

@@ -7,7 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import psycopg
 import pytest
+from tests.postgres_server import PostgresServer, is_missing, running_postgres
+
+from outpaint_mcp.storage.postgres.admin import upgrade_database
 
 NOBODY = 65534
 # What is started in the background of a shell ignores it, and so would every process that a test interrupts.
@@ -39,3 +44,21 @@ def folder_of_an_ordinary_user() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.setresuid(*before)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server with the database ``prepared``, which has the store's tables."""
+    if is_missing():
+        pytest.skip("needs PostgreSQL's server")
+    with running_postgres() as server:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE prepared")
+        anyio.run(upgrade_database, server.url("prepared"))
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> str:
+    """An empty store in PostgreSQL, of this test alone."""
+    return postgres_server.new_database(template="prepared")

@@ -17,7 +17,7 @@ from outpaint_mcp.domain.task import Cost, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.service import Service
@@ -215,14 +215,14 @@ def service_over(
     *providers: Provider,
     clock: MovedClock,
     owner: str = "one",
-    store: Store | None = None,
+    store: SqliteStore | None = None,
     jitter: Callable[[], float] = lambda: 0.5,
     callbacks: Callbacks | None = None,
     images: ImageLibrary | None = None,
     **options: Any,
 ) -> Service:
     return Service(
-        store=store or Store(folder / "store.db", owner),
+        store=store or SqliteStore(folder / "store.db", owner),
         images=images or ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),

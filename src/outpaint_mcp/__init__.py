@@ -8,14 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outpaint_mcp.bootstrap import Front, create_server, open_service
+    from outpaint_mcp.bootstrap import create_server, open_service
+    from outpaint_mcp.domain.front import Front
     from outpaint_mcp.settings import Settings
 
 __all__ = ["Front", "Settings", "__version__", "create_server", "open_service"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Front": "outpaint_mcp.bootstrap",
+    "Front": "outpaint_mcp.domain.front",
     "Settings": "outpaint_mcp.settings",
     "create_server": "outpaint_mcp.bootstrap",
     "open_service": "outpaint_mcp.bootstrap",

@@ -10,13 +10,13 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.domain.front import Front
 
 if TYPE_CHECKING:
     from mcp.server import Server
@@ -31,26 +31,6 @@ if TYPE_CHECKING:
     from outpaint_mcp.web.app import HttpApp
     from outpaint_mcp.web.auth import OAuth
     from outpaint_mcp.web.metrics import Metrics
-
-
-class Front(Enum):
-    """Where requests come from, which decides what they may do."""
-
-    STDIO = "stdio"
-    """A host on this machine: paths in the operator's file roots, tasks made elsewhere can be imported."""
-    TERMINAL = "terminal"
-    """The person who owns this process: any path."""
-    HTTP = "http"
-    """Clients that may be on other machines: no path, and tasks made elsewhere are strangers'."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether clients share it, of which one may be hostile."""
-        return self is Front.HTTP
-
-    def max_waiting(self, settings: "Settings") -> int | None:
-        """How many images of one client may wait; None is any number."""
-        return settings.max_waits if self.is_shared else None
 
 
 def configured(**given: Any) -> "Settings":
@@ -85,7 +65,7 @@ def build_providers(
     from outpaint_mcp.providers.local.workers import Workers
     from outpaint_mcp.providers.registry import provider_classes
     from outpaint_mcp.providers.self_hosted import Tools, build_vendor
-    from outpaint_mcp.settings import child_environment, read_vendor_settings
+    from outpaint_mcp.settings import child_environment, read_vendor_settings, reveal
 
     classes = provider_classes()
     wanted = settings.providers or ()
@@ -96,7 +76,7 @@ def build_providers(
             f"Name only providers that are: {', '.join(classes)}.",
         )
     # What decodes strangers' bytes gets no keys.
-    model, waiting, keyless = settings.inpaint_model, front.max_waiting(settings), child_environment()
+    model, waiting, keyless = settings.inpaint_model, _max_waiting(settings, front), child_environment()
     workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
     canvases = Canvases(settings.data_dir, workers)
     built: dict[str, Provider] = {}
@@ -106,9 +86,10 @@ def build_providers(
             built[name] = found(settings.data_dir, workers)
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name, found.key_env, keys)
-            key = vendor.api_key.get_secret_value() if vendor.api_key else None
             tools = Tools(client, images.keep_answer, canvases)
-            built[name] = build_vendor(found, tools, key=key, base_url=vendor.base_url, workflow=vendor.workflow)
+            built[name] = build_vendor(
+                found, tools, key=reveal(vendor.api_key), base_url=vendor.base_url, workflow=vendor.workflow
+            )
         else:
             built[name] = found()
     return built
@@ -177,6 +158,11 @@ def create_server(settings: "Settings | None" = None, *, front: Front = Front.ST
     )
 
 
+def _max_waiting(settings: "Settings", front: Front) -> int | None:
+    """How many images of one client may wait; None is any number."""
+    return settings.max_waits if front.is_shared else None
+
+
 def _given(settings: "Settings | None") -> "Settings":
     from outpaint_mcp.settings import read_settings
 
@@ -201,10 +187,10 @@ def build_service(
     from outpaint_mcp.domain.events import TaskEvents
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.http_client import HttpClient
-    from outpaint_mcp.settings import child_environment, read_vendor_settings
+    from outpaint_mcp.settings import child_environment, read_vendor_settings, reveal
     from outpaint_mcp.storage.data_folder import IMAGE_LINKS_KEY, STORE
     from outpaint_mcp.storage.key_file import read_key
-    from outpaint_mcp.storage.store import Store
+    from outpaint_mcp.storage.opening import open_store
     from outpaint_mcp.tasks.image_links import ImageLinks
     from outpaint_mcp.tasks.options import ServiceOptions
     from outpaint_mcp.tasks.scheduler import Scheduler
@@ -216,14 +202,20 @@ def build_service(
         roots=_file_roots(settings, front),
         allow_private=settings.allow_private_urls,
         shared=front.is_shared,
-        max_waiting=front.max_waiting(settings),
+        max_waiting=_max_waiting(settings, front),
         environment=child_environment(),
     )
     providers = build_providers(settings, client, images, front, keys or {})
     prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
     events = events or TaskEvents()
+    store, clock = open_store(
+        settings.data_dir / STORE,
+        f"{os.getpid()}-{secrets.token_hex(8)}",
+        database_url=reveal(settings.database_url),
+        seal_key=reveal(settings.seal_key),
+    )
     service = Service(
-        store=Store(settings.data_dir / STORE, f"{os.getpid()}-{secrets.token_hex(8)}"),
+        store=store,
         images=images,
         providers=providers,
         options=ServiceOptions(
@@ -242,9 +234,10 @@ def build_service(
             public_url=public_url,
         ),
         events=events,
+        clock=clock,
         links=None if images_url is None else ImageLinks(images_url, read_key(settings.data_dir / IMAGE_LINKS_KEY)),
     )
-    return service, Scheduler(service, events, observer=observer), client
+    return service, Scheduler(service, events, clock=clock, observer=observer), client
 
 
 def _file_roots(settings: "Settings", front: Front) -> tuple[Path, ...]:

@@ -28,6 +28,17 @@ class Settings(BaseSettings):
         default_factory=_data_dir,
         description="The folder of the store and the images; by default the platform's folder for a user's data.",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="The PostgreSQL database of the store, as a URI of libpq's, for servers on several machines; by "
+        "default the store is a file in the data folder. Needs the extra `platform` and `OUTPAINT_SEAL_KEY`.",
+        examples=["postgresql://outpaint@db.example.com/outpaint"],
+    )
+    seal_key: SecretStr | None = Field(
+        default=None,
+        description="With a database: the key under which a client's webhook and an image's whole URL are stored, the "
+        "same for every server (`outpaint-mcp db key`); after a comma, older ones that are still read.",
+    )
     providers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
         description="The providers that `auto` tries, in this order, separated by commas. Setting it also lets `auto` "
@@ -200,6 +211,13 @@ class Settings(BaseSettings):
                     break
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _of_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("a URI that begins with postgresql://")
+        return value
+
     @field_validator("keep_tasks_days")
     @classmethod
     def _a_day_or_all(cls, value: float) -> float:
@@ -219,6 +237,11 @@ class Settings(BaseSettings):
         if value is not None and not (all(map(math.isfinite, value)) and value[0] >= 0 and value[1] >= 0.01):
             raise ValueError("two finite numbers: the first not negative, the interval at least 0.01")
         return value
+
+
+def reveal(secret: SecretStr | None) -> str | None:
+    """What a secret setting holds."""
+    return None if secret is None else secret.get_secret_value()
 
 
 def _is_text(value: object) -> bool:

@@ -30,7 +30,7 @@ from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 from outpaint_mcp.web.admission import Admission
 from outpaint_mcp.web.app import HttpApp, HttpOptions, hosts_of, origins_of
@@ -110,7 +110,7 @@ async def with_names(
     @contextlib.asynccontextmanager
     async def opened() -> AsyncIterator[Service]:
         service = Service(
-            store=Store(folder / "store.db", "test"),
+            store=SqliteStore(folder / "store.db", "test"),
             images=ImageLibrary(
                 folder, roots=(), allow_private=allow_private, resolver=names, fetch_timeout=fetch_timeout
             ),

@@ -318,27 +318,29 @@ async def test_the_store_says_how_many_tasks_are_open(tmp_path: Path) -> None:
         task = await service.outpaint(request, wait_seconds=45)
     assert task.status.is_final
     store = settings.data_dir / "store.db"
-    (found,) = await check_store(store, time.time())
+    (found,) = await check_store(settings, time.time())
     assert (found.level, found.message) == (Level.OK, "It opens; tasks: 1, open: 0.")
 
     with sqlite3.connect(store) as db:
         db.execute("UPDATE tasks SET status = 'unknown'")
     db.close()
-    (found,) = await check_store(store, time.time())
+    (found,) = await check_store(settings, time.time())
     assert found.level is Level.WARNING
     assert "unknown: 1" in found.message
 
 
 @pytest.mark.parametrize("newer", [True, False])
 async def test_a_store_that_is_newer_or_none_is_a_problem(tmp_path: Path, newer: bool) -> None:
-    path = tmp_path / "store.db"
+    settings = settings_for(tmp_path)
+    path = settings.data_dir / "store.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if newer:
         with sqlite3.connect(path) as db:
             db.execute("PRAGMA user_version = 99")
         db.close()
     else:
         path.write_bytes(b"no database, whatever its name says" * 100)
-    (found,) = await check_store(path, time.time())
+    (found,) = await check_store(settings, time.time())
     assert found.level is Level.PROBLEM
     assert ("newer" in found.message) is newer
 

@@ -30,7 +30,7 @@ from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.self_hosted import Tools, build_vendor
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
@@ -66,7 +66,7 @@ class SetClock(SystemClock):
         return super().now() + self.ahead
 
 
-class MortalStore(Store):
+class MortalStore(SqliteStore):
     boundaries: Boundaries
 
     pause: float

@@ -23,7 +23,7 @@ from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import REUSE_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from ..images.test_library import serving as serving_files
 from ..server.test_repeats import Stamping
@@ -65,7 +65,7 @@ async def vanish(folder: Path, seconds: float) -> None:
 
 async def records_in(folder: Path) -> list[Record]:
     """Every task that was ordered, the oldest first: the clocks of the processes say anything."""
-    store = Store(folder / "store.db", "reader")
+    store = SqliteStore(folder / "store.db", "reader")
     try:
         found = {record.task.id: record for record in await store.recent("local", 100)}
     finally:

@@ -15,7 +15,7 @@ from outpaint_mcp.domain.errors import OrderUnconfirmedError
 from outpaint_mcp.providers.http_client import Timeouts
 from outpaint_mcp.providers.legnext import Legnext
 from outpaint_mcp.providers.synchronous import LONGEST_PAUSE
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from ..counting import MovedClock, running, service_over
 from ..serving import picture
@@ -283,7 +283,7 @@ UPLOADED = httpx2.Response(200, json={"at": "https://easel.example/up/1"})
 async def test_a_task_succeeds_with_its_image_on_disk_and_its_copy_recorded(tmp_path: Path, clock: MovedClock) -> None:
     shelf = Shelf(tmp_path)
     provider, queue = easel(shelf.keep, UPLOADED, painted(), one=UploadingEasel)
-    store = Store(tmp_path / "store.db", "one")
+    store = SqliteStore(tmp_path / "store.db", "one")
     async with running(service_over(tmp_path, provider, clock=clock, store=store), clock) as service:
         task = await service.outpaint(request(tmp_path))
         assert (task.status, task.remote_id) == (api.Status.SUCCEEDED, f"{task.id}-0")

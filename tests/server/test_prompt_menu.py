@@ -9,7 +9,8 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, TextContent
 
-from outpaint_mcp.bootstrap import Front, create_server
+from outpaint_mcp.bootstrap import create_server
+from outpaint_mcp.domain.front import Front
 
 from ..serving import ERAS, connected, picture, settings_for
 from .test_app import text_of

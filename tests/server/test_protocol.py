@@ -11,8 +11,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from outpaint_mcp import __version__
-from outpaint_mcp.bootstrap import Front, create_server
+from outpaint_mcp.bootstrap import create_server
 from outpaint_mcp.domain.errors import InternalError
+from outpaint_mcp.domain.front import Front
 from outpaint_mcp.server.app import INSTRUCTIONS, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 

@@ -19,8 +19,8 @@ from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
 from outpaint_mcp.server.app import build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.tools import ResultShape
-from outpaint_mcp.storage.schema import MIGRATIONS, rehash
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.schema import MIGRATIONS, rehash
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import SINGLE, MovedClock, raising, running, service_over
@@ -200,7 +200,7 @@ async def test_an_order_that_an_earlier_version_stored_under_another_identity_is
         )
         db.execute(older, (order["prompt"],))
     db.close()
-    updated = Store(tmp_path / "store.db", "two", migrations=(*MIGRATIONS, rehash))
+    updated = SqliteStore(tmp_path / "store.db", "two", migrations=(*MIGRATIONS, rehash))
     async with client_of(service_over(tmp_path, vendor, clock=clock, store=updated), clock) as client:
         again = (await client.call_tool("outpaint", {**order, "wait_seconds": 0})).structured_content
     assert again["id"] == first["id"]

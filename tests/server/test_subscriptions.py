@@ -29,7 +29,7 @@ from outpaint_mcp.server.app import RATE_LIMITED, build_server
 from outpaint_mcp.server.lazy_service import LazyService
 from outpaint_mcp.server.rate_limits import RateLimits
 from outpaint_mcp.server.subscriptions import SEND_SECONDS, WATCHED, TaskSubscriptions
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from ..serving import connected, picture, server_for, settings_for
 from ..storage.claim_many import record
@@ -113,7 +113,7 @@ async def test_a_change_that_another_process_makes_is_heard_too(tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
 async def test_an_older_client_watches_an_unknown_task_on_that_another_process_still_polls(tmp_path: Path) -> None:
     heard = Heard()
-    other = Store(tmp_path / "data" / "store.db", "other")
+    other = SqliteStore(tmp_path / "data" / "store.db", "other")
     made = record("order", owner="other")
     now = time.time()
     await other.claim(made, now=now, repeat=False, limits=DailyLimits(), count_orders=False)

@@ -1,4 +1,4 @@
-"""Claims orders in a process of its own. Arguments: the store's file, this process's name, what to claim.
+"""Claims orders in a process of its own. Arguments: the store's file or URL, this process's name, what to claim.
 
 ``same N``: N orders that every process claims too; prints how many it may send. ``caps N ORDERS``: N orders of its own
 in parallel under a cap of so many orders; prints how many were let through.
@@ -15,8 +15,12 @@ from outpaint_mcp.domain.errors import BudgetExceededError
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import Record, StepRecord
 from outpaint_mcp.domain.task import Status, Task
+from outpaint_mcp.storage.postgres.seal import Seal
+from outpaint_mcp.storage.postgres.store import PostgresStore
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.storage.store import Store
 
+SEAL_KEY = "c2VhbHMgbm90aGluZyBidXQgd2hhdCB0ZXN0cyBzZWE="
 NOW = 1_800_000_000.0
 
 
@@ -32,8 +36,15 @@ def record(identity: str, *, owner: str) -> Record:
     return Record(task, "local", identity, None, (StepRecord(0, StepName.OUTPAINT, usd=0.1),), due_at=NOW + 600)
 
 
-async def main(path: Path, owner: str, what: str, count: int, cap: int | None) -> None:
-    store = Store(path, owner)
+def open_store(place: str, owner: str) -> Store:
+    """The store in a file, or in the database of a URL."""
+    if "://" in place:
+        return PostgresStore(place, owner, Seal(SEAL_KEY))
+    return SqliteStore(Path(place), owner)
+
+
+async def main(place: str, owner: str, what: str, count: int, cap: int | None) -> None:
+    store = open_store(place, owner)
     sent = 0
 
     async def claim(number: int) -> None:
@@ -57,5 +68,5 @@ async def main(path: Path, owner: str, what: str, count: int, cap: int | None) -
 
 
 if __name__ == "__main__":
-    path, owner, what, count, *cap = sys.argv[1:]
-    anyio.run(main, Path(path), owner, what, int(count), int(cap[0]) if cap else None)
+    place, owner, what, count, *cap = sys.argv[1:]
+    anyio.run(main, place, owner, what, int(count), int(cap[0]) if cap else None)

@@ -16,7 +16,7 @@ from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
 from outpaint_mcp.domain.record import Counts, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import day_of
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from .claim_many import NOW, record
 
@@ -37,7 +37,7 @@ def counted_anew(path: Path, day: str) -> Counts:
     return Counts(dict(orders), dict(tasks), used)
 
 
-async def same(store: Store, path: Path, *times: float) -> None:
+async def same(store: SqliteStore, path: Path, *times: float) -> None:
     for now in times or (NOW, NOW + DAY):
         found, wanted = await store.counts(now), counted_anew(path, day_of(now))
         assert (found.orders, found.tasks, found.used.keys()) == (wanted.orders, wanted.tasks, wanted.used.keys())
@@ -65,7 +65,7 @@ async def test_the_counters_are_a_full_count_after_any_operations_and_what_was_r
     tmp_path: Path, seed: int
 ) -> None:
     chance, path = random.Random(seed), tmp_path / "store.db"  # noqa: S311
-    store = Store(path, "one")
+    store = SqliteStore(path, "one")
     made: list[Record] = []
     for number in range(60):
         limits = DailyLimits(orders=chance.choice([None, 5]))
@@ -103,14 +103,14 @@ async def test_the_counters_are_a_full_count_after_any_operations_and_what_was_r
 
 async def test_what_an_older_store_holds_is_counted_when_it_is_opened(tmp_path: Path) -> None:
     path = Path(shutil.copy(Path(__file__).with_name("version_1.db"), tmp_path / "store.db"))
-    store = Store(path, "two")
+    store = SqliteStore(path, "two")
     await same(store, path, datetime(2027, 1, 15, tzinfo=UTC).timestamp())
     await store.aclose()
 
 
 async def test_counting_waits_for_no_writer(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    store = Store(path, "one", busy_seconds=60)
+    store = SqliteStore(path, "one", busy_seconds=60)
     await store.check()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -11,14 +11,14 @@ import pytest
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.scheduler import Scheduler
 
 from ..counting import CountingProvider, MovedClock, service_over
 from .claim_many import record
 
 
-class TracedStore(Store):
+class TracedStore(SqliteStore):
     """Notes every statement that SQLite runs for it."""
 
     def __init__(self, path: Path, owner: str) -> None:
@@ -62,7 +62,7 @@ async def test_nothing_is_run_while_nothing_is_open_until_another_process_writes
 
         service.events.subscribe(heard.append)
         service.events.watched.update(["op-two-theirs"])
-        other = Store(tmp_path / "store.db", "two")
+        other = SqliteStore(tmp_path / "store.db", "two")
         theirs = record("theirs", owner="two")
         await other.claim(theirs, now=clock.now(), repeat=False, limits=DailyLimits(), count_orders=True)
         for _ in range(20):

@@ -16,7 +16,7 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status, Task
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
@@ -38,7 +38,7 @@ from .claim_many import NOW, record
 FULL = "The store store.db cannot be used: database or disk is full."
 
 
-class FillingStore(Store):
+class FillingStore(SqliteStore):
     """A store on a disk that is full while `full` is set."""
 
     full = False
@@ -262,12 +262,12 @@ async def test_a_question_asked_under_the_same_key_needs_no_second_note_on_the_d
 
 
 async def test_a_store_that_was_never_used_closes_without_making_a_file(tmp_path: Path) -> None:
-    await Store(tmp_path / "store.db", "one").aclose()
+    await SqliteStore(tmp_path / "store.db", "one").aclose()
     assert [path async for path in anyio.Path(tmp_path).iterdir()] == []
 
 
 async def test_a_task_that_is_taken_in_twice_stands_once(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store.db", "one")
+    store = SqliteStore(tmp_path / "store.db", "one")
     made = record("a", owner="one")
     made = Record(made.task.model_copy(update={"remote_id": "r"}), "local", None, None, made.steps)
     made = Record(made.task, "local", None, None, tuple(_named(made, "r")))
@@ -292,7 +292,7 @@ async def test_no_order_is_placed_into_a_store_that_was_deleted_or_replaced_unde
         first = await service.outpaint(request())
         folder.rename(tmp_path / "gone")
         if replaced:
-            await Store(folder / "store.db", "another").get("op-x")
+            await SqliteStore(folder / "store.db", "another").get("op-x")
         with pytest.raises(ConfigurationError, match="deleted or replaced"):
             await service.outpaint(request(zoom=1.9))
         assert (await service.get_task(first.id)).id == first.id, "what is known is still told"

@@ -13,8 +13,8 @@ from outpaint_mcp.domain.errors import BudgetExceededError, ConfigurationError
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import CLAIM_SECONDS, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage.schema import MIGRATIONS
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.schema import MIGRATIONS
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from .claim_many import NOW, record
 
@@ -60,7 +60,7 @@ COLUMNS += [("due", column) for column in DUE_COLUMNS]
 async def test_an_unreadable_row_breaks_no_other(tmp_path: Path, table: str, column: str, value: str | bytes) -> None:
     path = tmp_path / "store.db"
     limits = DailyLimits()
-    first = Store(path, "one")
+    first = SqliteStore(path, "one")
     for name in ("bad", "good"):
         await first.claim(record(name, owner="one"), now=NOW, repeat=False, limits=limits, count_orders=True)
         await first.mark_sent(f"op-one-{name}", 0, now=NOW)
@@ -70,7 +70,7 @@ async def test_an_unreadable_row_breaks_no_other(tmp_path: Path, table: str, col
         db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = 'op-one-bad'", (value,))  # noqa: S608
     db.close()
 
-    store = Store(path, "two")
+    store = SqliteStore(path, "two")
     try:
         assert "op-one-good" in {one.task.id for one in await store.recent("local", 9)}
         assert "op-one-good" in {event.task_id for event in await store.events(["op-one-bad", "op-one-good"])}
@@ -116,7 +116,7 @@ async def test_what_cannot_be_read_lets_no_order_exceed_a_limit(
     tmp_path: Path, table: str, column: str, value: str | bytes | float
 ) -> None:
     path, limits = tmp_path / "store.db", DailyLimits(usd=0.25)
-    store = Store(path, "one")
+    store = SqliteStore(path, "one")
     try:
         for name in ("bad", "good"):
             await store.claim(record(name, owner="one"), now=NOW, repeat=False, limits=limits, count_orders=True)
@@ -139,7 +139,7 @@ async def test_an_order_that_cannot_be_read_is_not_placed_again_when_its_url_giv
     tmp_path: Path, plan: str | bytes
 ) -> None:
     path, none = tmp_path / "store.db", DailyLimits()
-    store = Store(path, "one")
+    store = SqliteStore(path, "one")
 
     async def claim(made: Record, repeat: bool = False) -> tuple[Record, bool]:
         return await store.claim(made, now=NOW, repeat=repeat, limits=none, count_orders=True)
@@ -161,7 +161,7 @@ async def test_an_order_that_cannot_be_read_is_not_placed_again_when_its_url_giv
 
 async def test_a_row_that_cannot_be_read_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "store.db"
-    store = Store(path, "one")
+    store = SqliteStore(path, "one")
     try:
         for name in ("bad", "worse"):
             await store.claim(record(name, owner="one"), now=NOW, repeat=False, limits=DailyLimits(), count_orders=True)
@@ -197,7 +197,7 @@ async def test_an_older_store_with_an_unreadable_row_is_migrated(tmp_path: Path,
     older.execute("PRAGMA user_version = 2")
     older.commit()
     older.close()
-    store = Store(path, "one")
+    store = SqliteStore(path, "one")
     await store.check()
     await store.aclose()
     with sqlite3.connect(path) as db:

@@ -22,8 +22,8 @@ from outpaint_mcp.domain.task import Status
 from outpaint_mcp.providers.apiframe import Apiframe
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.legnext import Legnext
-from outpaint_mcp.storage.schema import MIGRATIONS
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.schema import MIGRATIONS
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import MovedClock, running, service_over, take_due
@@ -137,7 +137,7 @@ async def test_a_process_of_that_version_that_still_runs_can_place_no_order_afte
 async def test_a_process_that_was_open_before_the_next_update_orders_nothing(folder: Path, clock: MovedClock) -> None:
     vendors = Vendors()
     async with running(service_at(folder, clock, vendors), clock) as service:
-        newer = Store(folder / "store.db", "newer", migrations=(*MIGRATIONS, "CREATE TABLE more (id TEXT)"))
+        newer = SqliteStore(folder / "store.db", "newer", migrations=(*MIGRATIONS, "CREATE TABLE more (id TEXT)"))
         await newer.check()
         with pytest.raises(ConfigurationError, match=r"newer outpaint-mcp .*restart it"):
             await service.outpaint(OutpaintRequest(task_id="grid-1", provider="legnext", image_index=4, zoom=2.0))
@@ -154,7 +154,7 @@ async def test_an_order_that_was_never_sent_is_sent_by_the_same_call(folder: Pat
 
 
 async def test_the_frame_of_an_older_order_is_worked_out(folder: Path) -> None:
-    store = Store(folder / "store.db", "new")
+    store = SqliteStore(folder / "store.db", "new")
     record = await store.get(IMAGE)
     await store.aclose()
     assert record is not None

@@ -24,7 +24,7 @@ from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Cost, Status, Task, TaskUpdate
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import (
@@ -50,7 +50,7 @@ def clock() -> MovedClock:
     return MovedClock()
 
 
-class HeldStore(Store):
+class HeldStore(SqliteStore):
     """A store whose process can be stopped just before it notes that an order is about to leave."""
 
     def __init__(self, path: Path, owner: str) -> None:
@@ -350,7 +350,7 @@ async def test_a_service_that_ends_while_it_orders_waits_for_the_answer_and_writ
 
             tasks.start_soon(answer)
         tasks.cancel_scope.cancel()
-    two = Store(tmp_path / "store.db", "two")
+    two = SqliteStore(tmp_path / "store.db", "two")
     record = await two.get(task.id)
     await two.aclose()
     assert record is not None
@@ -521,7 +521,7 @@ async def test_a_process_that_hangs_until_its_order_was_given_up_sends_nothing_a
     assert [order.zoom for order in vendor.orders] == [1.2, 1.3], "and both steps' reservations were given back"
 
 
-class HeldTakeOver(Store):
+class HeldTakeOver(SqliteStore):
     """A store whose process can be stopped between reading a task and taking it over."""
 
     def __init__(self, path: Path, owner: str) -> None:
@@ -561,7 +561,7 @@ async def test_an_order_that_is_sent_while_another_process_gives_it_up_is_not_lo
 async def test_a_clock_that_is_set_ahead_while_an_order_is_written_down_only_makes_it_be_written_down_again(
     tmp_path: Path, clock: MovedClock
 ) -> None:
-    class Ahead(Store):
+    class Ahead(SqliteStore):
         async def claim(self, record: Record, **rest: Any) -> tuple[Record, bool]:
             claimed = await super().claim(record, **rest)
             clock.ahead = UNSENT_SECONDS + 1

@@ -19,7 +19,7 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.task import Cost, Status, TaskUpdate
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import OnProgress, Service
 
 from ..counting import (
@@ -144,7 +144,7 @@ async def test_a_lost_order_that_a_process_left_behind_is_not_sent_days_later(
     vendor = IdempotentProvider()
     if answer_is_lost:
         losing(vendor)
-    store = Store(tmp_path / "store.db", "one")
+    store = SqliteStore(tmp_path / "store.db", "one")
     async with running(service_over(tmp_path, vendor, store=store, clock=clock), clock) as service:
         task = await service.outpaint(request())
         if not answer_is_lost:
@@ -180,7 +180,7 @@ async def test_an_order_whose_key_stands_for_another_body_is_not_asked_for_again
     assert lost.next.startswith(NOT_KNOWN)
 
 
-class Dying(Store):
+class Dying(SqliteStore):
     """The store of a process that ends before it notes that an order is about to leave."""
 
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:

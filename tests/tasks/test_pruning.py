@@ -11,7 +11,7 @@ from outpaint_mcp.bootstrap import open_service
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from ..counting import START, CountingProvider, MovedClock, service_over
 from ..serving import picture, settings_for
@@ -20,7 +20,7 @@ from ..storage.claim_many import record
 DAY = 86_400.0
 
 
-async def put(store: Store, name: str, status: Status, days_ago: float, *, identity: str | None = None) -> str:
+async def put(store: SqliteStore, name: str, status: Status, days_ago: float, *, identity: str | None = None) -> str:
     """A task that was ordered, and ended if its status is final, so many days ago."""
     at = datetime.fromtimestamp(START - days_ago * DAY, UTC)
     made = replace(record(name, owner="one"), identity=identity or name)
@@ -37,7 +37,7 @@ async def put(store: Store, name: str, status: Status, days_ago: float, *, ident
 
 @pytest.mark.parametrize("days", [0, 1, 365])
 async def test_final_tasks_are_deleted_after_their_time_and_no_others(tmp_path: Path, days: float) -> None:
-    clock, store = MovedClock(), Store(tmp_path / "store.db", "one")
+    clock, store = MovedClock(), SqliteStore(tmp_path / "store.db", "one")
     old = [
         await put(store, f"{status}{number}", status, days_ago=max(days, 1) + 0.1)
         for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)

@@ -13,7 +13,7 @@ from outpaint_mcp.domain.request import SourceKind
 from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.poll_times import AWAITING_CALLBACK_FACTOR
 from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
@@ -226,7 +226,7 @@ async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_
 async def followed(folder: Path, *providers: Provider) -> AsyncIterator[Service]:
     """A service on real time, whose tasks are followed closely."""
     service = Service(
-        store=Store(folder / "store.db", "one"),
+        store=SqliteStore(folder / "store.db", "one"),
         images=ImageLibrary(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), poll=(0.05, 0.05)),

@@ -49,10 +49,10 @@ from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.vtrix import Vtrix
 from outpaint_mcp.sandbox import SEEDS, Fault, PlainPainter, Sandbox, SandboxSettings, environment, image_store, seed_id
 from outpaint_mcp.sandbox.tasks import Order as VendorsOrder
-from outpaint_mcp.storage import reading
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite import reading
+from outpaint_mcp.storage.sqlite.store import LOOK_SECONDS, SqliteStore
 from outpaint_mcp.tasks.options import ServiceOptions
-from outpaint_mcp.tasks.scheduler import LOOK_SECONDS, Scheduler
+from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class Life:
             await anyio.lowlevel.checkpoint()
 
 
-class MortalStore(Store):
+class MortalStore(SqliteStore):
     """A store without a thread, which can be left as a killed process leaves it. `log` gets what is written."""
 
     def __init__(self, path: Path, life: Life, log: Log) -> None:

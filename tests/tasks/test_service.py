@@ -29,7 +29,7 @@ from outpaint_mcp.domain.task import Cost, ResultImage, Status, Task, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
 from ..counting import SINGLE, CountingProvider, MovedClock, raising, running, service_over
@@ -540,7 +540,7 @@ async def test_a_service_that_stops_sends_waiters_home_takes_no_orders_and_still
     assert len(vendor.orders) == 1
 
 
-class HeldClaims(Store):
+class HeldClaims(SqliteStore):
     """A store that is slow to write an intent down."""
 
     reached: anyio.Event

@@ -18,7 +18,7 @@ from mcp_types import BlobResourceContents, Implementation, ResourceLink
 
 from outpaint_mcp.sandbox import seed_id
 from outpaint_mcp.storage.key_file import read_key
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.image_links import ImageLinks
 from outpaint_mcp.tasks.view import view
 from outpaint_mcp.web.token_file import add_token
@@ -191,7 +191,7 @@ async def test_a_vendors_image_is_given_out_from_here_besides_and_alone_once_its
         assert image["copy_url"] in text_of(result)
         assert (await got(image["copy_url"])).content == await bytes_of(client, image)
         base_url = server.base_url
-    store = Store(tmp_path / "data" / "store.db", "test")
+    store = SqliteStore(tmp_path / "data" / "store.db", "test")
     record = await store.get(task["id"])
     await store.aclose()
     assert record is not None

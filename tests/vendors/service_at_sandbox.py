@@ -19,7 +19,7 @@ from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.providers.self_hosted import Tools, build_vendor
 from outpaint_mcp.sandbox import VENDORS as SANDBOX_VENDORS
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, environment, seed_id, serving
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
@@ -99,7 +99,7 @@ async def service_at_sandbox(
         providers["local"] = LocalProvider(folder)
         defaults: dict[str, Any] = {"auto": tuple(providers), "poll": (0.02, 0.02)}
         service = Service(
-            store=Store(folder / "store.db", "test"),
+            store=SqliteStore(folder / "store.db", "test"),
             images=images,
             providers=providers,
             options=ServiceOptions(**{**defaults, **options}),

@@ -19,7 +19,7 @@ import outpaint_mcp.providers as api
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.task import Task
 from outpaint_mcp.images.library import ImageLibrary
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.image_copies import COPY_AGAIN_SECONDS
 
 from ..counting import CountingProvider, MovedClock, running, service_over
@@ -264,7 +264,7 @@ async def test_a_synchronous_vendors_answer_is_on_disk_before_the_original_is_pa
                 store.backup(copy)
             (task,) = await service.recent()
             go.touch()
-    later = service_over(tmp_path, provider, clock=clock, store=Store(left, "two"))
+    later = service_over(tmp_path, provider, clock=clock, store=SqliteStore(left, "two"))
     await clock.move(60)
     async with running(later, clock):
         await clock.move(10)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 
-from outpaint_mcp.bootstrap import Front, configured, open_service
+from outpaint_mcp.bootstrap import configured, open_service
 from outpaint_mcp.cli.options import add_model_options, given_arguments
 from outpaint_mcp.cli.output import FORMATS, default_output, format_of, write_image
 from outpaint_mcp.domain import values
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidImageError, InvalidRequestError, OutpaintError
+from outpaint_mcp.domain.front import Front
 from outpaint_mcp.domain.references import TaskReference
 from outpaint_mcp.domain.task import Status, Task
 from outpaint_mcp.images.sources import scheme_of

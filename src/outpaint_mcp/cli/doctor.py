@@ -24,7 +24,8 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from outpaint_mcp.cli.findings import Finding, Level, problem, warning
+from outpaint_mcp.cli.database import check_database
+from outpaint_mcp.cli.findings import Finding, Level, exit_code, problem, warning
 from outpaint_mcp.cli.online_checks import check_accounts, check_engines
 from outpaint_mcp.cli.settings_checks import (
     check_file_roots,
@@ -38,9 +39,9 @@ from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
-from outpaint_mcp.settings import Settings, VendorSettings
+from outpaint_mcp.settings import Settings, VendorSettings, reveal
 from outpaint_mcp.storage.data_folder import STORE, is_ours_alone, open_to_others, ours_in
-from outpaint_mcp.storage.store import Store
+from outpaint_mcp.storage.opening import open_store
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ async def examine(installation: Installation) -> list[Finding]:
     found += check_stdout(printed)
     if not isinstance(settings, ConfigurationError):
         found += check_folder(settings.data_dir)
-        found += await check_store(settings.data_dir / STORE, installation.now)
+        found += await check_store(settings, installation.now)
         found += check_file_roots(settings.file_roots)
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)
@@ -246,12 +247,16 @@ def _who_else(folder: Path) -> list[Finding]:
     return found
 
 
-async def check_store(path: Path, now: float) -> list[Finding]:
-    """Whether the store opens, and how many of its tasks are unfinished. One that does not exist is not created."""
-    if not await anyio.Path(path).exists():
+async def check_store(settings: Settings, now: float) -> list[Finding]:
+    """Whether the store opens, and how many of its tasks are unfinished. A file that does not exist is not created."""
+    path, url = settings.data_dir / STORE, reveal(settings.database_url)
+    if url is None and not await anyio.Path(path).exists():
         return [Finding("store", Level.OK, "None yet; it is created with the first order.")]
-    store = Store(path, f"doctor-{os.getpid()}")
     try:
+        store, _ = open_store(path, f"doctor-{os.getpid()}", database_url=url, seal_key=reveal(settings.seal_key))
+        found = [] if url is None else await check_database(url)
+        if exit_code(found):
+            return found
         counts = await store.counts(now)
         await store.aclose()
     except OutpaintError as error:
@@ -265,8 +270,8 @@ async def check_store(path: Path, now: float) -> list[Finding]:
     if unknown:
         message = f"It opens; {total}, unknown: {unknown} (the vendor may or may not have taken the order)."
         advice = "See outpaint-mcp tasks, and the vendor's site, before ordering the same again."
-        return [warning("store", message, advice)]
-    return [Finding("store", Level.OK, f"It opens; {total}.")]
+        return [*found, warning("store", message, advice)]
+    return [*found, Finding("store", Level.OK, f"It opens; {total}.")]
 
 
 async def check_inpaint_model(model: Path, environment: Mapping[str, str]) -> list[Finding]:

@@ -33,18 +33,22 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return 2 if any(finding.level is Level.PROBLEM for finding in findings) else 0
 
 
-def as_text(findings: Sequence[Finding], *, asked: bool = False) -> str:
-    """One line per finding, with what to do below it, and a summary. `asked` says whether vendors were contacted."""
+def as_lines(findings: Sequence[Finding]) -> str:
+    """One line per finding, with what to do below it."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.level.value:8} {finding.name}: {finding.message}")
         if finding.advice:
             lines.append(f"{'':8} -> {finding.advice}")
+    return "\n".join(lines)
+
+
+def as_text(findings: Sequence[Finding], *, asked: bool = False) -> str:
+    """As `as_lines`, with a summary. `asked` says whether vendors were contacted."""
     counts = {level: sum(finding.level is level for finding in findings) for level in (Level.PROBLEM, Level.WARNING)}
     names = [f"{count} {level.value}{'' if count == 1 else 's'}" for level, count in counts.items() if count]
-    return "\n".join(
-        [*lines, "", f"{', '.join(names) or 'All is well'}. {CONTACTED if asked else NO_VENDOR_CONTACTED}"]
-    )
+    summary = f"{', '.join(names) or 'All is well'}. {CONTACTED if asked else NO_VENDOR_CONTACTED}"
+    return f"{as_lines(findings)}\n\n{summary}"
 
 
 def as_json(findings: Sequence[Finding], *, asked: bool = False) -> str:

@@ -27,6 +27,7 @@ from outpaint_mcp.cli.commands import (
     show_task,
     tell_line,
 )
+from outpaint_mcp.cli.database import add_database_commands
 from outpaint_mcp.cli.options import number, whole_number
 from outpaint_mcp.cli.output import output_path
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, OutpaintError
@@ -119,6 +120,8 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
             one.add_argument("--another", action="store_true", help="even if the name has one already")
         one.add_argument("--file", type=Path, help="the file of tokens (default: OUTPAINT_TOKENS_FILE)")
         one.set_defaults(run=_token, action=action)
+
+    add_database_commands(commands.add_parser("db", help="look after the PostgreSQL database of OUTPAINT_DATABASE_URL"))
 
     order = commands.add_parser("outpaint", help="extend an image and write the result")
     if "outpaint" in arguments:

@@ -8,6 +8,7 @@ from typing import Final
 from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.order import Order, StepName
+from outpaint_mcp.domain.request import Webhook
 from outpaint_mcp.domain.task import Cost, Status, StoredImage, Task
 
 CLAIM_SECONDS: Final = 10.0
@@ -80,6 +81,18 @@ class DueTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a task's orders are sent with and may be stored nowhere in clear.
+
+    `webhook` is the client's, `image_url` the input image's whole URL. A store that one machine has leaves them out:
+    they are in the memory of the process that took the order then.
+    """
+
+    webhook: Webhook | None = field(default=None, repr=False)
+    image_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A task and what only the program needs of it.
 
@@ -87,7 +100,8 @@ class Record:
     a task that was imported: nobody ordered it here. `reference`, `is_grid`, `zooms` describe the result as a parent.
     `due_at` is when the task is to be advanced next, in seconds since the epoch; None when there is nothing to do.
     `copies` are the cached copies of its images, by index. `ordered_at` is when it was ordered, on the clock that
-    nobody sets; None of what was imported, and of older tasks.
+    nobody sets; None of what was imported, and of older tasks. `secrets` are None where there are none, or none are
+    kept.
 
     Of an open task's polls, whichever process made them: `last_answer` is the last one that said something new, and
     None if the next is to be written down whatever it says; `failures` counts those in a row that got no answer;
@@ -108,6 +122,7 @@ class Record:
     last_answer: LastAnswer | None = None
     failures: int = 0
     calls_back: bool = False
+    secrets: Secrets | None = None
 
 
 @dataclass(frozen=True, slots=True)

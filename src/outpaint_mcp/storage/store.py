@@ -1,58 +1,27 @@
-"""Tasks, their orders and what counts to the daily limits, on disk. It knows no provider and no clock.
+"""What a store of tasks does: the protocol that every database keeps.
 
-Several processes may share one file: whatever must hold between them is one conditional statement or one
-``BEGIN IMMEDIATE`` transaction. An open task is advanced by the process that has claimed it (`due`). An order goes
-through the states of `OrderState`, and each change that money hangs on is on disk (``synchronous=FULL``) before the
-next thing happens.
+It is the authority for the daily limits and for every order that is placed: an order (a row of ``orders``) goes through
+the states of `OrderState`, and each change that money hangs on is durable before the next thing happens.
+
+All times are in seconds since the epoch. Every method raises ConfigurationError if the store cannot be used.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Collection
+from typing import Protocol
 
+from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import Counts, OrderState, Record
+from outpaint_mcp.domain.record import Counts, DueTask, Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage import copies, counters, due, pruning, reading, repeats
-from outpaint_mcp.storage.claims import Claims
-from outpaint_mcp.storage.rows import (
-    DAY_SECONDS,
-    day_of,
-    finished_at,
-    new_step_row,
-    order_json,
-    step_values,
-    task_json,
-    unreadable,
-)
-from outpaint_mcp.storage.schema import MIGRATIONS
-from outpaint_mcp.storage.sqlite import Migration, transaction
-
-if TYPE_CHECKING:
-    import sqlite3
-
-T = TypeVar("T")
 
 
-class Store(Claims):
-    """The store in one SQLite file; made on first use.
+class Store(Protocol):
+    """The tasks of all clients, shared by every process that opens the same one."""
 
-    Args:
-        path: the file; its folder is made with it.
-        owner: this process's name among those that share the file.
-        migrations: the schema, as the steps from each version to the next.
-        busy_seconds: how long to wait for another process that is writing.
-    """
-
-    def __init__(
-        self, path: Path, owner: str, *, migrations: Sequence[Migration] = MIGRATIONS, busy_seconds: float = 5.0
-    ) -> None:
-        super().__init__(path, owner, migrations=migrations, busy_seconds=busy_seconds)
-        self._skipped = reading.Skipped()
-        self._looked: tuple[object, ...] | None = None
+    async def aclose(self) -> None:
+        """Leave every task of this process to the others, and let go of the database."""
 
     # Placing orders
 
@@ -67,92 +36,8 @@ class Store(Claims):
 
         Raises:
             BudgetExceededError: a daily limit does not allow it. Nothing was written.
-            ConfigurationError: the store cannot be written.
         """
-
-        def claimed(db: "sqlite3.Connection") -> tuple[Record, bool]:
-            with transaction(db):
-                self._check_version(db)
-                found = self._standing(db, record, now, repeat=repeat)
-                if found is not None:
-                    state = found.steps[0].state if found.steps else OrderState.ACCEPTED
-                    # Never sent: unless another process is about to, it is ours to send, on its reservation.
-                    return found, state is OrderState.INTENDED and self._claimed(db, found.task.id, now)[0]
-                made = replace(record, due_at=now + due.HELD_SECONDS)
-                if count_orders:
-                    used = self._used(db, record.client, now) if limits != DailyLimits() else limits
-                    limits.check([step.usd for step in record.steps], used=used, provider=record.task.provider)
-                    made = replace(made, steps=tuple(replace(step, reserved=True) for step in record.steps))
-                self._insert(db, made, now)
-                return made, True
-
-        def work(db: "sqlite3.Connection") -> tuple[Record, bool]:
-            standing, may_send = claimed(db)
-            if may_send:
-                self._held.add(standing.task.id)
-            return standing, may_send
-
-        return await self._run(work, durable=True, in_place=True)
-
-    def _standing(self, db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> Record | None:
-        found = repeats.standing(
-            db, record.client, repeats.identities(db, record, now, repeat=repeat), now, repeat=repeat
-        )
-        if found is None:
-            return None
-        standing = reading.load(db, found)
-        if standing is not None and standing.client != record.client:
-            # An identity is of one client's order: the stored client is damaged.
-            raise unreadable(found)
-        return standing
-
-    def _used(self, db: "sqlite3.Connection", client: str, now: float) -> DailyLimits:
-        # What cannot be read counts as much as it can: a day that is none to every day, what is not known to be given
-        # back as reserved, an amount that is none as more than any limit. Day and client stand in the task too; where
-        # one of them is damaged, the other one counts.
-        midnight = now - now % DAY_SECONDS
-        usd, count = db.execute(
-            "SELECT COALESCE(SUM(CASE WHEN typeof(usd) IN ('text', 'blob') OR usd < 0 THEN 9e999 ELSE usd END), 0),"
-            " COUNT(*) FROM (SELECT * FROM orders WHERE caller = ?2 AND day = ?1"
-            " UNION ALL SELECT * FROM orders WHERE caller = ?2 AND day < '1'"
-            " UNION ALL SELECT * FROM orders WHERE caller = ?2 AND day > '9999-12-31'"
-            " UNION ALL SELECT orders.* FROM tasks JOIN orders ON task_id = id WHERE tasks.caller = ?2"
-            " AND created_at >= ?3 AND created_at < ?4 AND NOT (orders.caller = ?2 AND"
-            " (day = ?1 OR day < '1' OR day > '9999-12-31'))) WHERE reserved IS NOT 0",
-            (day_of(now), client, midnight, midnight + DAY_SECONDS),
-        ).fetchone()
-        return DailyLimits(usd, count)
-
-    def _insert(self, db: "sqlite3.Connection", record: Record, now: float) -> None:
-        task = record.task
-        db.execute(
-            "INSERT INTO tasks (id, caller, provider, order_hash, source_hash, status, task, plan, reference, is_grid,"
-            " created_at, finished_at, boot, uptime, zooms, change)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-            (
-                task.id,
-                record.client,
-                task.provider,
-                record.identity,
-                record.order and record.order.source_hash(record.client),
-                task.status.value,
-                task_json(record),
-                order_json(record),
-                record.reference,
-                record.is_grid,
-                task.created_at.timestamp(),
-                finished_at(record),
-                record.ordered_at and record.ordered_at.boot,
-                record.ordered_at and record.ordered_at.seconds,
-                record.zooms,
-            ),
-        )
-        db.executemany(
-            "INSERT INTO orders (task_id, position, name, provider, caller, identity, day, state, status, remote_id,"
-            " usd, reserved, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [new_step_row(record, step, day_of(now)) for step in record.steps],
-        )
-        due.put(db, record, self._owner)
+        ...
 
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
         """Note that the order's request is about to leave; the claim counts from `now` on.
@@ -160,23 +45,58 @@ class Store(Claims):
         Returns:
             False if it was sent before or the task is no longer this process's: then it must not be sent.
         """
-
-        def work(db: "sqlite3.Connection") -> bool:
-            with transaction(db):
-                marked = db.execute(
-                    "UPDATE orders SET state = 'sent' WHERE task_id = ?1 AND position = ?2 AND state = 'intended'"
-                    " AND EXISTS (SELECT 1 FROM due WHERE task_id = ?1 AND claim = ?3)",
-                    (task_id, position, self._owner),
-                )
-                due.hold(db, self._owner, (task_id,), now)
-                return marked.rowcount == 1
-
-        is_ours = await self._run(work, durable=True, in_place=True)
-        if not is_ours:
-            self.let_go(task_id)
-        return is_ours
+        ...
 
     # Following tasks
+
+    async def own(self, task_id: str, *, now: float) -> Record | None:
+        """Claim one task, due or not.
+
+        Returns:
+            The task, with when it was due before it was claimed; None if there is none, or somebody else sees to it,
+            here or in another process.
+        """
+        ...
+
+    async def take_due(self, room: Callable[[str], int], *, now: float) -> tuple[list[DueTask], float | None]:
+        """Claim the tasks that are due.
+
+        Args:
+            room: how many tasks of a provider may be taken.
+            now: when it is.
+
+        Returns:
+            The tasks, and when to look again; None if nothing is open for which there was room.
+        """
+        ...
+
+    def nothing_new(self, task_id: str, *, asked_at: float, due_at: float) -> None:
+        """Note that a claimed task was asked for in vain, and when it is due again.
+
+        The next `take_due` writes it down, together with what else there is by then.
+        """
+
+    async def hold(self, *, now: float) -> None:
+        """Say that this process is still at work on what it has claimed."""
+
+    def is_held(self, task_id: str) -> bool:
+        """Whether this process is at work on a task that it has claimed."""
+        ...
+
+    def let_go(self, task_id: str) -> None:
+        """No longer say that this process is at work on a task: it comes due by itself."""
+
+    async def release(self, task_id: str, due_at: float | None) -> None:
+        """Leave a claimed task to whoever comes first when it is due; None: there is nothing more to do for it."""
+
+    async def wake(self, task_id: str, at: float, *, called_back: bool = False) -> None:
+        """Have an open task advanced at a time if it is due later.
+
+        `called_back`: the provider has called, and is not waited for any longer.
+        """
+
+    async def wake_all(self, *, now: float) -> None:
+        """Have every open task advanced now, since the clock was set."""
 
     async def save(self, record: Record, *, durable: bool = True, force: bool = False, go_on: bool = False) -> bool:
         """Write a task that this process has claimed back, with its orders and images, and when it is due next.
@@ -191,78 +111,32 @@ class Store(Claims):
         Returns:
             False if the task is no longer this process's; then nothing was written.
         """
-
-        def work(db: "sqlite3.Connection") -> bool:
-            task = record.task
-            with transaction(db):
-                written = db.execute(
-                    "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
-                    " zooms = ?6 WHERE id = ?7 AND (EXISTS (SELECT 1 FROM due WHERE task_id = ?7 AND claim = ?8) OR (?9"
-                    " AND EXISTS (SELECT 1 FROM orders WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
-                    (
-                        task.status.value,
-                        task_json(record),
-                        record.reference,
-                        record.is_grid,
-                        finished_at(record),
-                        record.zooms,
-                        task.id,
-                        self._owner,
-                        force,
-                    ),
-                )
-                if written.rowcount != 1:
-                    return False
-                db.executemany(
-                    "UPDATE orders SET state = ?, status = ?, remote_id = ?, usd = ?, reserved = ?, cost = ?"
-                    " WHERE task_id = ? AND position = ?",
-                    [(*step_values(step), task.id, step.position) for step in record.steps],
-                )
-                due.put(db, record, self._owner)
-                copies.keep(db, record)
-                return True
-
-        written = await self._run(work, durable=durable)
-        if not go_on:
-            self.let_go(record.task.id)
-        return written
+        ...
 
     async def import_task(self, record: Record, *, now: float) -> Record:
         """Keep a task that was made elsewhere; if the client has it already, the one that stands is returned."""
-
-        def work(db: "sqlite3.Connection") -> Record:
-            with transaction(db):
-                self._check_version(db)
-                remote_id = record.task.remote_id
-                found = reading.find_remote(db, record.task.provider, remote_id or "", record.client, last=True)
-                if found is None:
-                    self._insert(db, record, now)
-                    copies.keep(db, record)
-                    return record
-                return found
-
-        return await self._run(work)
+        ...
 
     async def prune(self, *, finished_before: float) -> None:
         """Delete the final tasks that nothing depends on any more.
 
-        Args:
-            finished_before: in seconds since the epoch. No earlier than yesterday: today's count to the limits.
+        `finished_before`: no later than yesterday's end: today's count to the limits.
         """
-
-        def work(db: "sqlite3.Connection") -> int:
-            with transaction(db):
-                return pruning.prune(db, finished_before)
-
-        while await self._run(work) == pruning.AT_ONCE:
-            pass
 
     # Looking
 
+    async def heard(self, clock: Clock) -> Collection[str] | None:
+        """Wait until other processes may have changed tasks.
+
+        Returns:
+            The tasks that they have changed; None if it may be any. The first call returns at once: what is changed
+            after it is not missed.
+        """
+        ...
+
     async def stands(self, order: Order, client: str, *, now: float, repeat: bool) -> bool:
         """Whether a task answers for this order made again; `claim` then gives it."""
-        identities = {order.identity(client)}
-        return await self._look_up(lambda db: repeats.standing(db, client, identities, now, repeat=repeat) is not None)
+        ...
 
     async def images_of(self, url_hash: str, *, now: float, repeat: bool) -> list[InputImage]:
         """The images that a client's URL has given to its orders that may still stand, newest first.
@@ -270,14 +144,15 @@ class Store(Claims):
         Raises:
             ConfigurationError: an order that answers for one of this URL made again cannot be read.
         """
-        return await self._look_up(lambda db: repeats.images_of(db, url_hash, now, repeat=repeat))
+        ...
 
     async def owner_of(self, client: str, sha256: str) -> tuple[str, int] | None:
         """The client's newest task with an image of this hash, and which image that is; it may take a while."""
-        return await self._run(lambda db: copies.owner_of(db, client, sha256))
+        ...
 
     async def get(self, task_id: str) -> Record | None:
-        return await self._look_up(lambda db: reading.load(db, task_id))
+        """The record of a task; None if there is none."""
+        ...
 
     async def find_remote(
         self, provider: str, remote_id: str, client: str | None = None, *, last: bool = False
@@ -290,36 +165,27 @@ class Store(Claims):
             client: whose task; anybody's if None.
             last: only if it is the id of the task's last order, whose images are the task's.
         """
-        return await self._look_up(lambda db: reading.find_remote(db, provider, remote_id, client, last=last))
+        ...
 
     async def recent(self, client: str, limit: int) -> list[Record]:
         """The client's newest tasks, newest first."""
-
-        return await self._run(lambda db: reading.recent(db, client, limit, self._skipped))
+        ...
 
     async def ids(self, client: str, prefix: str, limit: int, status: Status | None = None) -> list[str]:
         """The ids of the client's tasks that begin with a prefix, newest first; of one status if it is given."""
-        return await self._look_up(lambda db: reading.ids(db, client, prefix, limit, status))
-
-    def was_written(self) -> bool:
-        """Whether any process may have written to the file since this was last asked. Runs no query."""
-        state = self._state()
-        is_new = state is None or state != self._looked
-        self._looked = state
-        return is_new
+        ...
 
     async def events(self, ids: Collection[str]) -> list[TaskEvent]:
         """How these tasks stand, whoever wrote them."""
-        return await self._look_up(lambda db: reading.events(db, ids, self._skipped))
+        ...
 
     async def check(self) -> None:
         """Raises ConfigurationError if the store cannot be used."""
-        await self._run(lambda db: db.execute("SELECT 1 FROM tasks LIMIT 1").fetchone())
 
     async def counts(self, now: float) -> Counts:
-        """How much there is of what; `now` names the day, in seconds since the epoch."""
-        return await self._look_up(lambda db: counters.counts(db, day_of(now)))
+        """How much there is of what; `now` names the day."""
+        ...
 
     async def open_sources(self) -> set[str]:
         """The hashes of the images that open tasks are made from."""
-        return await self._run(lambda db: reading.open_sources(db, self._skipped))
+        ...

@@ -32,6 +32,12 @@ class DueTasks:
         self._events = events
         self._seen: dict[str, TaskEvent] = {}
         self._missing: set[str] = set()
+        self._to_look_at = float("inf")
+
+    @property
+    def neglected_seconds(self) -> float:
+        """For how long it has been time to look for due tasks, and nobody did."""
+        return max(0.0, self._clock.monotonic() - self._to_look_at)
 
     async def take(self, room: Callable[[str], int]) -> tuple[list[DueTask], float | None]:
         """Claim the tasks that are due, of each provider as many as there is `room` for.
@@ -48,7 +54,11 @@ class DueTasks:
                 logger.warning("there are open tasks of the provider %s, which is not installed", provider)
             return 0
 
-        return await self._store.take_due(room_here, now=self._clock.now())
+        self._to_look_at = min(self._to_look_at, self._clock.monotonic())
+        now = self._clock.now()
+        taken, next_at = await self._store.take_due(room_here, now=now)
+        self._to_look_at = float("inf") if next_at is None else self._clock.monotonic() + next_at - now
+        return taken, next_at
 
     async def advance(self, due: DueTask) -> None:
         """Do the next thing for a task that was taken."""
@@ -62,18 +72,13 @@ class DueTasks:
         """Have every open task advanced now, since the clock was set."""
         await self._store.wake_all(now=self._clock.now())
 
-    async def look_around(self) -> bool:
-        """Publish how the tasks stand that somebody watches here, if any process may have written to the store.
-
-        Returns:
-            Whether one may have.
-        """
-        if not self._store.was_written():
-            return False
+    async def look_around(self) -> None:
+        """Wait until other processes may have changed tasks, and publish how those stand that somebody watches here."""
+        changed = await self._store.heard(self._clock)
         watched = self._events.watched
         self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
-        for event in await self._store.events(watched) if watched else ():
+        asked = [task_id for task_id in watched if changed is None or task_id in changed]
+        for event in await self._store.events(asked) if asked else ():
             if self._seen.get(event.task_id) != event:
                 self._seen[event.task_id] = event
                 self._events.publish(event)
-        return True

@@ -13,7 +13,7 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
-from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record, Secrets
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_copies import ImageCopies
@@ -180,8 +180,8 @@ class TaskLifecycle:
         asked_at = self._clock.now()
         before = record = replace(without_note(record, POLL_FAILED), failures=0)
         step = record.steps[position]
-        flight = self._ledger.known_flight(record.task.id)
-        secrets = () if flight is None else flight.secrets
+        flight, kept = self._ledger.known_flight(record.task.id), record.secrets or Secrets()
+        secrets = (() if flight is None else flight.secrets) + (kept.webhook.secrets if kept.webhook else ())
         known = replace(redacted(answer, secrets), remote_id=step.remote_id)
         record = updated(record, position, known, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:

@@ -15,8 +15,8 @@ from outpaint_mcp.tasks.service import Service
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-"""How often it looks for what other processes changed."""
+AGAIN_SECONDS = 0.5
+"""When it looks again for what other processes changed, after the store could not be used."""
 HOLD_SECONDS = CLAIM_SECONDS / 5
 """How often it says what it is still at work on."""
 TIDY_SECONDS = 6 * 3600.0
@@ -172,8 +172,10 @@ class Scheduler:
 
     async def _look_around(self) -> None:
         while True:
-            with contextlib.suppress(OutpaintError):
-                if await self._service.due_tasks.look_around():
-                    # Another process may have left a task, or woken one.
-                    self._woken.set()
-            await self._clock.sleep(LOOK_SECONDS)
+            try:
+                await self._service.due_tasks.look_around()
+            except OutpaintError:
+                await self._clock.sleep(AGAIN_SECONDS)
+            else:
+                # Another process may have left a task, or woken one.
+                self._woken.set()

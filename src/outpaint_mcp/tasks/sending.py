@@ -22,7 +22,7 @@ from outpaint_mcp.domain.errors import (
     ProviderUnavailableError,
 )
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
-from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record, Secrets
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
@@ -274,17 +274,17 @@ class OrderSender:
         order = record.order
         if order is None:
             raise TypeError("a task that was imported is not ordered")
-        flight = self._ledger.flight(record.task.id)
+        flight, secrets = self._ledger.flight(record.task.id), record.secrets or Secrets()
         step = record.steps[position].name
         source = order.source
         if position > 0:
             upscaled = record.steps[position - 1].remote_id or ""
             source = Parent(upscaled, record.reference, is_grid=False)
         elif isinstance(source, InputImage):
-            source = flight.image or source
+            source = flight.image or replace(source, url=secrets.image_url)
         webhook = None
         if step is StepName.OUTPAINT:
-            webhook = flight.webhook
+            webhook = flight.webhook or secrets.webhook
             if webhook is None and order.wants_webhook:
                 record = with_note(
                     record, "The webhook was lost when the server restarted: this order went without it."

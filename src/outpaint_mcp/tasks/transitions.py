@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from outpaint_mcp.domain.clock import Uptime
 from outpaint_mcp.domain.errors import OutpaintError, ProviderUnavailableError, RateLimitedError
-from outpaint_mcp.domain.order import Order
-from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, StepRecord
+from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, Secrets, StepRecord
 from outpaint_mcp.domain.redaction import hide
 from outpaint_mcp.domain.task import Cost, Failure, Image, ResultImage, Status, StoredImage, Task, TaskUpdate
 from outpaint_mcp.providers.base import Provider
@@ -52,8 +52,17 @@ def new_record(
         StepRecord(position, name, usd=usd)
         for position, (name, usd) in enumerate(zip(order.steps, prices, strict=True))
     )
-    due_at = now.timestamp() + UNSENT_SECONDS
-    return Record(task, client, order.identity(client), order, steps, due_at=due_at, ordered_at=uptime)
+    kept = Secrets(order.webhook, order.source.url if isinstance(order.source, InputImage) else None)
+    return Record(
+        task,
+        client,
+        order.identity(client),
+        order,
+        steps,
+        due_at=now.timestamp() + UNSENT_SECONDS,
+        ordered_at=uptime,
+        secrets=None if kept == Secrets() else kept,
+    )
 
 
 def failure_of(error: OutpaintError) -> Failure:

@@ -63,6 +63,9 @@ SSE_FLUSH_SECONDS = 0.3
 """How long it then leaves for answers over SSE to be sent."""
 
 _NOT_OPEN: Final = NotReadyError("The server is not open yet, or stops.", "Call again in 5 seconds.")
+NEGLECTED_SECONDS: Final = 60.0
+"""For how long nobody need look for due tasks until the server is unhealthy: the database may be away for a while."""
+_STUCK: Final = NotReadyError("The server no longer follows its tasks.", "Have the operator look at its log.")
 _STOPPING: Final = NotReadyError("The server is stopping.", "Call again in a minute.")
 _NOT_ALLOWED: Final = {
     421: ConfigurationError(
@@ -320,6 +323,9 @@ class HttpApp:
                 self._streams.discard(write)
 
     async def _healthz(self, _: Request) -> Response:
+        """Whether it is better to start the server anew: due tasks have not been looked for though it was time."""
+        if self._open and (await self._lazy.get()).due_tasks.neglected_seconds > NEGLECTED_SECONDS:
+            return refusal(503, _STUCK)
         return PlainTextResponse("ok")
 
     async def _readyz(self, _: Request) -> Response:

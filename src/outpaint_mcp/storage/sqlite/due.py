@@ -6,12 +6,11 @@ what the vendor was told with the order; once it is late, anybody's.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from outpaint_mcp.domain.clock import Uptime
-from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, LastAnswer, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, Record
+from outpaint_mcp.storage.rows import DUE_COLUMNS, last_answer_of, time_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,9 +21,6 @@ LATE_SECONDS: Final = CLAIM_SECONDS - HELD_SECONDS
 """How late a task must be until another process may take it over."""
 AGAIN_SECONDS: Final = 0.5
 """When to look again for a task that is due, and another process's until it is late."""
-
-COLUMNS: Final = "answer, remote_id, due.reference, step, asked_at, due.boot, until, calls_back"
-"""What `last_answer_of` and `DueTask` are read from."""
 
 _FREE: Final = "(claim IS NULL OR claim = :me OR due_at <= :late OR due_at > :latest)"
 _PROVIDERS: Final = (
@@ -116,7 +112,7 @@ def claim(db: "sqlite3.Connection", task_id: str, owner: str, now: float) -> tup
         f"UPDATE due SET claim = :me, due_at = :until, wake_at = NULL WHERE task_id = :id AND {_FREE}",  # noqa: S608
         {**_times(owner, now), "id": task_id},
     )
-    return taken.rowcount == 1, _number(row[0], now)
+    return taken.rowcount == 1, time_of(row[0], now)
 
 
 def take(
@@ -140,12 +136,12 @@ def take(
         if (free := room(provider)) <= 0:
             continue
         rows = db.execute(
-            f"SELECT task_id, due_at, {COLUMNS} FROM due WHERE provider = :provider"  # noqa: S608
+            f"SELECT task_id, due_at, {DUE_COLUMNS} FROM due WHERE provider = :provider"  # noqa: S608
             f" AND (due_at <= :now OR due_at > :latest) AND {_FREE} ORDER BY due_at LIMIT :most",
             {**_times(owner, now), "provider": provider, "most": free + len(held)},
         ).fetchall()
         found = [
-            DueTask(row[0], provider, _number(row[1], now), last_answer_of(row[2:9]), bool(row[9]))
+            DueTask(row[0], provider, time_of(row[1], now), last_answer_of(row[2:9]), bool(row[9]))
             for row in rows
             if row[0] not in held
         ]
@@ -173,7 +169,7 @@ def is_any_due(db: "sqlite3.Connection", owner: str, now: float, room: Callable[
 def next_at(db: "sqlite3.Connection", now: float, room: Callable[[str], int]) -> float | None:
     """When the next task is due of those for which there is room, in seconds since the epoch; None if there is none."""
     times = [
-        _number(db.execute("SELECT MIN(due_at) FROM due WHERE provider = ?", (provider,)).fetchone()[0], now)
+        time_of(db.execute("SELECT MIN(due_at) FROM due WHERE provider = ?", (provider,)).fetchone()[0], now)
         for (provider,) in db.execute(_PROVIDERS).fetchall()
         if room(provider) > 0
     ]
@@ -233,30 +229,3 @@ def wake(db: "sqlite3.Connection", task_id: str, at: float, *, called_back: bool
 def wake_all(db: "sqlite3.Connection", now: float) -> None:
     """Have every open task advanced now: the clock was set, and what was agreed by it means nothing."""
     db.execute("UPDATE due SET due_at = ?1 WHERE due_at > ?1", (now,))
-
-
-def last_answer_of(row: "tuple[Any, ...]") -> LastAnswer | None:
-    """What `COLUMNS` hold of the last answer; None if it is not known, or cannot be read."""
-    digest, remote_id, reference, step, asked_at, boot, until = row[:7]
-    texts = (digest, remote_id, step, boot)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(at, float) for at in (asked_at, until)):
-        return None
-    if not isinstance(reference, str | None) or step not in tuple(StepName):
-        return None
-    return LastAnswer(remote_id, reference, StepName(step), digest, asked_at, Uptime(boot, until))
-
-
-def following_of(row: "tuple[Any, ...]") -> Mapping[str, Any]:
-    """The fields of a `Record` that are read from `due_at`, `failures` and `COLUMNS`."""
-    due_at, failures = row[:2]
-    return {
-        "due_at": None if due_at is None else _number(due_at, 0.0),
-        "failures": failures if isinstance(failures, int) else 0,
-        "last_answer": last_answer_of(row[2:9]),
-        "calls_back": bool(row[9]),
-    }
-
-
-def _number(at: Any, now: float) -> float:
-    """A stored time; one that cannot be read has come."""
-    return float(at) if isinstance(at, int | float) else now

@@ -9,9 +9,9 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.order import Order
-from outpaint_mcp.storage import counters, due
 from outpaint_mcp.storage.rows import UNREADABLE
-from outpaint_mcp.storage.sqlite import Migration
+from outpaint_mcp.storage.sqlite import counters, due
+from outpaint_mcp.storage.sqlite.database import Migration
 
 if TYPE_CHECKING:
     import sqlite3

@@ -1,14 +1,12 @@
 """Which task answers for an order that is made again. Reads rows inside the store's transactions."""
 
-import contextlib
 import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from outpaint_mcp.domain.errors import InvalidRequestError
-from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import REUSE_SECONDS, Record
-from outpaint_mcp.storage.rows import UNREADABLE, unreadable
+from outpaint_mcp.storage import rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,7 +43,7 @@ def images_of(db: "sqlite3.Connection", url_hash: str, now: float, *, repeat: bo
     Raises:
         ConfigurationError: an order that answers for one of this URL made again cannot be read: it may be the same.
     """
-    rows = db.execute(
+    found = db.execute(
         "SELECT id, plan, provider, status IN ('queued', 'running'), status = 'succeeded' AND finished_at <= ?2"
         " FROM tasks WHERE source_hash = ?1"
         " AND status NOT IN ('failed', 'cancelled') AND rowid >= (SELECT MIN(rowid) FROM tasks WHERE"
@@ -53,26 +51,11 @@ def images_of(db: "sqlite3.Connection", url_hash: str, now: float, *, repeat: bo
         " OR status = 'succeeded' AND finished_at > ?2)) ORDER BY rowid DESC",
         (url_hash, now - REUSE_SECONDS),
     )
-    found: dict[str, InputImage] = {}
-    for task_id, plan, provider, is_open, is_over in rows:
-        try:
-            source = Order.from_stored(json.loads(plan), provider=provider).source
-        except UNREADABLE as error:
-            if is_open or not (repeat or is_over):
-                raise unreadable(task_id) from error
-            continue
-        if isinstance(source, InputImage):
-            found.setdefault(source.sha256, source)
-    return list(found.values())
+    return rows.images_of(found, repeat=repeat)
 
 
 def identities(db: "sqlite3.Connection", record: Record, now: float, *, repeat: bool) -> set[str]:
     """The identities of a record's order: of its own image, and of every other one that its URL has given."""
-    order, client = record.order, record.client
-    found = set() if record.identity is None else {record.identity}
-    if order is not None and (url_hash := order.source_hash(client)) is not None:
-        for image in images_of(db, url_hash, now, repeat=repeat):
-            # An image of another shape that cannot be extended so was never ordered so.
-            with contextlib.suppress(InvalidRequestError):
-                found.add(order.of_image(image).identity(client))
-    return found
+    url_hash = None if record.order is None else record.order.source_hash(record.client)
+    images = [] if url_hash is None else images_of(db, url_hash, now, repeat=repeat)
+    return rows.identities_of(record, images)

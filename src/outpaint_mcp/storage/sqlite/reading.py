@@ -1,7 +1,6 @@
 """Finding tasks. Reads rows inside the store's transactions. A row that cannot be read is skipped."""
 
 import json
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -9,24 +8,19 @@ from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Status
-from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, UNREADABLE, record_of, unreadable
+from outpaint_mcp.storage.rows import (
+    STEP_COLUMNS,
+    TASK_COLUMNS,
+    UNREADABLE,
+    Skipped,
+    events_of,
+    record_of,
+    sources_of,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-
-logger = logging.getLogger(__name__)
-
-
-class Skipped:
-    """The rows that were skipped since they cannot be read; each is logged once."""
-
-    def __init__(self) -> None:
-        self._logged: set[str] = set()
-
-    def note(self, what: str) -> None:
-        if what not in self._logged:
-            self._logged.add(what)
-            logger.warning("%s", what)
 
 
 def load(db: "sqlite3.Connection", task_id: str) -> Record | None:
@@ -99,21 +93,9 @@ def events(db: "sqlite3.Connection", ids: Iterable[str], skipped: Skipped) -> li
         " JOIN tasks ON tasks.id = value LEFT JOIN due ON task_id = tasks.id",
         (json.dumps(list(ids)),),
     )
-    found = []
-    for task_id, client, provider, word, is_over in rows:
-        try:
-            found.append(TaskEvent(task_id, client, provider, Status(word), is_over=bool(is_over)))
-        except ValueError:
-            skipped.note(f"The status of the task {task_id} cannot be read.")
-    return found
+    return events_of(rows, skipped)
 
 
 def open_sources(db: "sqlite3.Connection", skipped: Skipped) -> set[str]:
     """The hashes of the images that open tasks are made from."""
-    found = set()
-    for task_id, plan in db.execute("SELECT id, plan FROM tasks WHERE id IN (SELECT task_id FROM due)"):
-        try:
-            found.add(json.loads(plan).get("source", {}).get("sha256"))
-        except UNREADABLE:
-            skipped.note(f"The order of the task {task_id} cannot be read.")
-    return {sha256 for sha256 in found if isinstance(sha256, str)}
+    return sources_of(db.execute("SELECT id, plan FROM tasks WHERE id IN (SELECT task_id FROM due)"), skipped)
