@@ -6,6 +6,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -31,6 +32,7 @@ class PostgresServer:
         self._folder = folder
         self._data = folder / "data"
         self._numbers = count()
+        self._turn = threading.Lock()
         # It refuses to run as root.
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         if self._user is not None:
@@ -52,9 +54,15 @@ class PostgresServer:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off -c max_connections=200"
         self._call("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "server.log", "-o", options, "start")
 
-    def stop(self, how: str = "immediate") -> None:
-        """`immediate` is a crash: nothing is finished, and the next start recovers."""
-        self._call("pg_ctl", "-D", self._data, "-w", "-m", how, "stop")
+    def stop(self) -> None:
+        """As a crash: nothing is finished, and the next start recovers."""
+        self._call("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
+
+    def crash(self) -> None:
+        """Stop, and start again."""
+        with self._turn:
+            self.stop()
+            self.start()
 
     def url(self, database: str) -> str:
         return f"postgresql://outpaint@/{database}?host={self._folder}"

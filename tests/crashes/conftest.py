@@ -30,6 +30,7 @@ class Processes:
         folder: Path,
         base_url: str,
         *,
+        store: str = "",
         die_at: str | int = 0,
         vendor: str = "apimart",
         image: str = "",
@@ -39,12 +40,15 @@ class Processes:
     ) -> tuple[list[str], dict[str, Any] | None]:
         """Place an order, in a process of its own, with the vendor of a sandbox; see `order_once.place`.
 
+        `store` is by default a file in the folder.
+
         Returns:
             The boundaries that were passed, and the task, or the code of the refusal; None if the process was killed.
         """
         variables = environment(base_url)
         arguments = {
             "folder": str(folder),
+            "store": store or str(folder / "store.db"),
             "vendor": vendor,
             "key": VENDORS[vendor].key,
             "url": variables[f"{vendor.upper()}_BASE_URL"],

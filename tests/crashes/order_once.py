@@ -8,17 +8,17 @@ is its argument, and forks for each connection, so that all is imported once. A 
 
 import json
 import os
-import random
+import secrets
 import signal
 import socket
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from outpaint_mcp.domain.clock import SystemClock
+from outpaint_mcp.domain.clock import Clock, SystemClock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
@@ -30,6 +30,8 @@ from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
 from outpaint_mcp.providers.self_hosted import Tools, build_vendor
+from outpaint_mcp.storage.postgres.seal import Seal
+from outpaint_mcp.storage.postgres.store import PostgresStore
 from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
@@ -37,6 +39,7 @@ from outpaint_mcp.tasks.service import Service
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # it is run as a file
 from tests.providers.canvases import PlainCanvases
+from tests.storage.claim_many import SEAL_KEY
 
 
 class Boundaries:
@@ -66,9 +69,16 @@ class SetClock(SystemClock):
         return super().now() + self.ahead
 
 
-class MortalStore(SqliteStore):
-    boundaries: Boundaries
+if TYPE_CHECKING:
+    Money = SqliteStore
+else:
+    Money = object
 
+
+class MortalMoney(Money):
+    """The boundaries of a store; before the store among its bases."""
+
+    boundaries: Boundaries
     pause: float
 
     async def claim(self, record: Record, **rest: Any) -> tuple[Record, bool]:
@@ -89,6 +99,24 @@ class MortalStore(SqliteStore):
         saved = await super().save(record, **rest)
         self.boundaries.cross(f"after save {record.task.status.value}")
         return saved
+
+
+class MortalFile(MortalMoney, SqliteStore):
+    pass
+
+
+class MortalDatabase(MortalMoney, PostgresStore):  # type: ignore[misc]
+    pass
+
+
+def open_mortal(place: str) -> tuple[MortalFile | MortalDatabase, Clock | None]:
+    """The store in a file or in the database of a URL, and the clock that goes with it if it has one."""
+    owner = f"{os.getpid()}-{secrets.token_hex(4)}"
+    if "://" not in place:
+        return MortalFile(Path(place), owner), None
+    database: Any = MortalDatabase
+    store = database(place, owner, Seal(SEAL_KEY))
+    return store, store.clock
 
 
 class Mortal(HttpProvider):
@@ -137,6 +165,7 @@ class MortalPictures(ImageLibrary):
 async def place(
     *,
     folder: str,
+    store: str,
     vendor: str,
     key: str,
     url: str,
@@ -150,6 +179,7 @@ async def place(
 
     Args:
         folder: the data folder.
+        store: the store's file, or its database's URL.
         vendor: its name.
         key: for its API.
         url: where its API is.
@@ -161,20 +191,22 @@ async def place(
     """
     set_clock = SetClock(clock[0])
     boundaries = Boundaries(die_at, set_clock, clock[1])
-    MortalStore.pause = pause
-    MortalStore.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
+    MortalMoney.pause = pause
+    MortalMoney.boundaries = Mortal.boundaries = MortalPictures.boundaries = boundaries
     data = Path(folder)
+    opened, its_clock = open_mortal(store)
+    service_clock = its_clock or set_clock
     images = MortalPictures(data, roots=(data,), allow_private=True)
     async with HttpClient() as client:
         tools = Tools(client, images.keep_answer, PlainCanvases())
         service = Service(
-            store=MortalStore(data / "store.db", f"{os.getpid()}-{random.random()}"),  # noqa: S311 (a name)
+            store=opened,
             images=images,
             providers={vendor: build_vendor(VENDORS[vendor], tools, key=key or None, base_url=url)},
             options=ServiceOptions(auto=(vendor,), poll=(0.05, 0.05), daily_limits=LIMITS, prices={vendor: PRICE}),
-            clock=set_clock,
+            clock=service_clock,
         )
-        async with service.running(), Scheduler(service, service.events, clock=set_clock).running():
+        async with service.running(), Scheduler(service, service.events, clock=service_clock).running():
             order = OutpaintRequest(task_id=task_id, provider=vendor, image_index=2, zoom=1.5)
             if image:
                 order = OutpaintRequest(image=image, provider=vendor, zoom=1.5, prompt="a lake")

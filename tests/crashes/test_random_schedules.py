@@ -1,8 +1,9 @@
 """Random schedules with real processes: killed at any boundary, two at once, and a vendor that goes wrong meanwhile.
 
-The clocks of the processes jump, the data folder vanishes for a moment, a vendor (Vtrix) reports a cost of 0 until a
-task is done, and the own image that it extends has other bytes at each request. Each schedule comes from a seed, so
-that the same one can be played again; the moments at which processes meet cannot.
+The store is a file, or a PostgreSQL database. The clocks of the processes jump, the data folder vanishes for a moment
+or the database crashes and starts again, a vendor (Vtrix) reports a cost of 0 until a task is done, and the own image
+that it extends has other bytes at each request. Each schedule comes from a seed, so that the same one can be played
+again; the moments at which processes meet cannot.
 """
 
 import contextlib
@@ -17,16 +18,18 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import psycopg
 import pytest
 
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import REUSE_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
-from outpaint_mcp.storage.sqlite.store import SqliteStore
 
 from ..images.test_library import serving as serving_files
+from ..postgres_server import PostgresServer
 from ..server.test_repeats import Stamping
+from ..storage.claim_many import open_store
 from .conftest import Processes
 from .order_once import LIMITS, PRICE
 
@@ -63,16 +66,20 @@ async def vanish(folder: Path, seconds: float) -> None:
             return
 
 
-async def records_in(folder: Path) -> list[Record]:
+async def records_in(place: str) -> list[Record]:
     """Every task that was ordered, the oldest first: the clocks of the processes say anything."""
-    store = SqliteStore(folder / "store.db", "reader")
+    store = open_store(place, "reader")
     try:
         found = {record.task.id: record for record in await store.recent("local", 100)}
     finally:
         await store.aclose()
-    with contextlib.closing(sqlite3.connect(folder / "store.db")) as db:
-        ids = [row[0] for row in db.execute("SELECT id FROM tasks ORDER BY rowid")]
-    return [found[task_id] for task_id in ids if found[task_id].identity is not None]
+    if "://" in place:
+        with psycopg.connect(place) as connection:
+            rows = connection.execute("SELECT id FROM tasks ORDER BY seq").fetchall()
+    else:
+        with contextlib.closing(sqlite3.connect(place)) as db:
+            rows = db.execute("SELECT id FROM tasks ORDER BY rowid").fetchall()
+    return [found[row[0]] for row in rows if found[row[0]].identity is not None]
 
 
 def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
@@ -102,9 +109,10 @@ def check(sandbox: Sandbox, vendor: str, records: list[Record]) -> None:
         assert over, f"nobody said repeat, and {newer.id} is a second task of the same order"
 
 
-async def play(processes: Processes, seed: int, folder: Path) -> None:
+async def play(processes: Processes, seed: int, folder: Path, server: PostgresServer | None) -> None:
     chance = random.Random(seed)  # noqa: S311 (a schedule)
     vendor = ("apimart", "apiframe", "vtrix")[seed % 3]
+    stored = str(folder / "store.db") if server is None else server.new_database("prepared")
     sandbox = Sandbox(SandboxSettings(seconds_per_state=0.05, painter=PlainPainter()))
     try:
         with serving_files(Stamping()) as files:
@@ -122,12 +130,17 @@ async def play(processes: Processes, seed: int, folder: Path) -> None:
 
                     async def on_boundary(passed: Sequence[str], away: float = away) -> None:
                         if away and passed[-1] == "after claim" and passed.count("after claim") == 1:
-                            await vanish(folder, away)
+                            if server is None:
+                                await vanish(folder, away)
+                            else:
+                                await anyio.to_thread.run_sync(server.crash)
 
                     clocks = (0,) if meets else chance.choice([CLOCKS, (0,)])
 
                     async def place(die_at: int, clock: tuple[int, int], keeps: bool, **rest: Any) -> None:
-                        passed, told = await processes.place(folder, base_url, die_at=die_at, clock=clock, **rest)
+                        passed, told = await processes.place(
+                            folder, base_url, store=stored, die_at=die_at, clock=clock, **rest
+                        )
                         if told is not None and keeps:
                             sent = sum(name.startswith("before start") for name in passed)
                             marked = sum(name.startswith("after mark_sent") for name in passed)
@@ -142,10 +155,10 @@ async def play(processes: Processes, seed: int, folder: Path) -> None:
                                 place, vendor=vendor, image=image, on_boundary=on_boundary, pause=PAUSE * (count - 1)
                             )
                             running.start_soon(one, die_at, clock, clocks == (0,) and not away)
-                    check(sandbox, vendor, await records_in(folder))
+                    check(sandbox, vendor, await records_in(stored))
                 sandbox.faults.clear()
-                _, told = await processes.place(folder, base_url, vendor=vendor, image=image)
-                records = await records_in(folder)
+                _, told = await processes.place(folder, base_url, store=stored, vendor=vendor, image=image)
+                records = await records_in(stored)
                 check(sandbox, vendor, records)
     finally:
         sandbox.close()
@@ -157,11 +170,17 @@ async def play(processes: Processes, seed: int, folder: Path) -> None:
         assert record.task.status.is_final or record.task.status is Status.UNKNOWN, record.task.status
 
 
+@pytest.fixture
+def server(request: pytest.FixtureRequest, group: int) -> PostgresServer | None:
+    """The database's server of every other group; None of those whose store is a file."""
+    return request.getfixturevalue("postgres_server") if group % 2 else None
+
+
 @pytest.mark.parametrize("group", range(GROUPS))
 async def test_no_schedule_of_processes_makes_an_order_be_paid_twice_or_lost(
-    tmp_path: Path, processes: Processes, group: int
+    tmp_path: Path, processes: Processes, group: int, server: PostgresServer | None
 ) -> None:
     async with anyio.create_task_group() as schedules:
         for number in range(SCHEDULES):
             seed = group * SCHEDULES + number
-            schedules.start_soon(play, processes, seed, tmp_path / str(seed), name=f"schedule {seed}")
+            schedules.start_soon(play, processes, seed, tmp_path / str(seed), server, name=f"schedule {seed}")

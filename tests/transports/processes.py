@@ -28,7 +28,7 @@ from mcp_types import CallToolResult, TextContent, TextResourceContents
 from outpaint_mcp.sandbox import Fault, ManualClock, Order, PlainPainter, Sandbox, SandboxSettings, environment, serving
 from outpaint_mcp.sandbox import seed_id as seed_id
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 """How long a process may take until it serves; about one second on an idle machine."""
 STOP_SECONDS = 15.0
 """How long a process may take from a signal to its end."""

@@ -18,7 +18,12 @@ from outpaint_mcp.domain.task import Status
 
 
 class Store(Protocol):
-    """The tasks of all clients, shared by every process that opens the same one."""
+    """The tasks of all clients, shared by every process that opens the same one.
+
+    `keeps_secrets` says whether it keeps what orders are sent with (`Secrets`), so that any process can send them.
+    """
+
+    keeps_secrets: bool
 
     async def aclose(self) -> None:
         """Leave every task of this process to the others, and let go of the database."""

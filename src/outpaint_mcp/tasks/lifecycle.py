@@ -136,7 +136,7 @@ class TaskLifecycle:
         step = record.steps[position]
         match step.state:
             case OrderState.INTENDED if position == 0:
-                return await self._sender.release_unsent(record)
+                return await self._sender.send_unsent(record)
             case OrderState.INTENDED:
                 return await self._sender.send(record, position)
             case OrderState.SENT | OrderState.UNCONFIRMED if self._sender.may_send_again(record):

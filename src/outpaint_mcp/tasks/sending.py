@@ -354,9 +354,21 @@ class OrderSender:
         except OutpaintError:
             return None
 
-    async def release_unsent(self, record: Record) -> float | None:
-        """An order that was never sent waits for the same call for a while, then is given up."""
+    async def send_unsent(self, record: Record) -> float | None:
+        """Send a first order that was never sent, of a process that is gone; returns when the task is due next.
+
+        Where what it is sent with is not kept, it waits for the same call, which brings that again. What has waited too
+        long is given up.
+        """
         waits = UNSENT_SECONDS - self._ledger.age(record)
+        if waits > 0 and self._ledger.store.keeps_secrets:
+            try:
+                return await self.send(record, 0)
+            except OutpaintError:
+                if self._ledger.store.is_held(record.task.id):
+                    # Nothing could be written down.
+                    raise
+                return None
         if waits > 0:
             return self._clock.now() + waits
         record = replace(record, steps=tuple(replace(step, reserved=False) for step in record.steps))

@@ -53,6 +53,8 @@ class PostgresStore(Claims):
         seal: keeps what only this program may read.
     """
 
+    keeps_secrets = True
+
     def __init__(self, url: str, owner: str, seal: Seal) -> None:
         super().__init__(url, owner, seal)
         self._skipped = Skipped()

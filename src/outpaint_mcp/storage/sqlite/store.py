@@ -51,6 +51,8 @@ class SqliteStore(Claims):
         busy_seconds: how long to wait for another process that is writing.
     """
 
+    keeps_secrets = False
+
     def __init__(
         self, path: Path, owner: str, *, migrations: Sequence[Migration] = MIGRATIONS, busy_seconds: float = 5.0
     ) -> None:
