@@ -18,6 +18,7 @@ from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation, Zoom
 from outpaint_mcp.storage.sqlite.store import SqliteStore
+from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.service import Service
@@ -215,7 +216,7 @@ def service_over(
     *providers: Provider,
     clock: MovedClock,
     owner: str = "one",
-    store: SqliteStore | None = None,
+    store: Store | None = None,
     jitter: Callable[[], float] = lambda: 0.5,
     callbacks: Callbacks | None = None,
     images: ImageLibrary | None = None,
