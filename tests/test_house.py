@@ -39,7 +39,7 @@ def test_a_module_says_what_it_is_and_why_it_is_long(path: Path) -> None:
 @pytest.mark.parametrize("folder", sorted(path for path in (ROOT / "tests").iterdir() if path.is_dir()), ids=str)
 def test_the_tests_mirror_the_source(folder: Path) -> None:
     # What is about no folder of the source: whole programs, real clients, attackers, every vendor end to end.
-    across = {"attacks", "browser", "conformance", "crashes", "frameworks", "transports", "vendors"}
+    across = {"attacks", "browser", "conformance", "crashes", "frameworks", "replicas", "transports", "vendors"}
     across |= {"node", "snapshots", "__pycache__"}
     assert folder.name in across or (PACKAGE / folder.name).is_dir()
 

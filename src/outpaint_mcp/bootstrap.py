@@ -206,7 +206,7 @@ def build_service(
         environment=child_environment(),
     )
     providers = build_providers(settings, client, images, front, keys or {})
-    prices = {name: read_vendor_settings(name).usd_per_order for name in providers}
+    vendors = {name: read_vendor_settings(name) for name in providers}
     events = events or TaskEvents()
     store, clock = open_store(
         settings.data_dir / STORE,
@@ -225,7 +225,8 @@ def build_service(
             paths_allowed=front is not Front.HTTP,
             confirm_above_usd=settings.confirm_above_usd,
             daily_limits=DailyLimits(settings.max_usd_per_day, settings.max_orders_per_day),
-            prices={name: price for name, price in prices.items() if price is not None},
+            prices={name: one.usd_per_order for name, one in vendors.items() if one.usd_per_order is not None},
+            max_in_flight={name: one.max_in_flight for name, one in vendors.items() if one.max_in_flight is not None},
             poll=settings.poll_seconds,
             task_timeout=settings.task_timeout,
             keep_images_days=settings.keep_images_days,

@@ -249,8 +249,8 @@ def _is_text(value: object) -> bool:
 
 
 class VendorSettings(BaseSettings):
-    """The settings of one provider: ``<NAME>_API_KEY``, ``<NAME>_BASE_URL``, ``<NAME>_USD_PER_ORDER``; of an engine
-    that takes one, ``<NAME>_WORKFLOW``.
+    """The settings of one provider: ``<NAME>_API_KEY``, ``<NAME>_BASE_URL``, ``<NAME>_USD_PER_ORDER``,
+    ``<NAME>_MAX_IN_FLIGHT``; of an engine that takes one, ``<NAME>_WORKFLOW``.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
@@ -260,6 +260,7 @@ class VendorSettings(BaseSettings):
         default=None, pattern=r"^https?://[^\s/?#]+[^\s?#]*$", examples=["https://api.example.com"]
     )
     usd_per_order: float | None = Field(default=None, ge=0, examples=["0.05"])
+    max_in_flight: int | None = Field(default=None, ge=1, examples=["4"])
     workflow: Path | None = None
 
     @field_validator("base_url")

@@ -312,3 +312,41 @@ async def test_what_a_text_of_a_vendor_holds_never_keeps_an_answer_from_being_st
     assert found is not None
     assert found.steps[0].state is OrderState.ACCEPTED
     assert found.steps[0].remote_id in ("r\0-\U0001f600", "r\ufffd-\U0001f600")
+
+
+async def test_no_more_tasks_run_at_a_provider_than_there_are_places_and_who_waits_longest_is_next(
+    opened: Open,
+) -> None:
+    stores = [opened(f"{number}") for number in range(2)]
+    made = []
+    for number in range(6):
+        task, _ = await claim(stores[number % 2], record(f"{number}", owner="one"), now=NOW + number)
+        made.append(task)
+    placed: list[str] = []
+
+    async def take(number: int) -> None:
+        if await stores[number % 2].take_place(made[number].task.id, most=2, now=NOW + 10 + number):
+            placed.append(made[number].task.id)
+
+    async with anyio.create_task_group() as calls:
+        for number in range(6):
+            calls.start_soon(take, number)
+    assert len(placed) == 2
+    waiting = [one for one in made if one.task.id not in placed]
+    for number, one in enumerate(made):
+        if one in waiting:
+            await stores[number % 2].save(replace(one, due_at=NOW + 600))
+            found = await stores[0].get(one.task.id)
+            assert found is not None
+            assert found.waits
+    done = next((number, one) for number, one in enumerate(made) if one.task.id == placed[0])
+    await stores[done[0] % 2].mark_sent(placed[0], 0, now=NOW + 30)
+    over = done[1].task.model_copy(update={"status": Status.FAILED})
+    await stores[done[0] % 2].save(replace(done[1], task=over, due_at=None))
+    due = {one: store for store in stores for one in await taken(store, NOW + 30) if one not in placed}
+    assert list(due) == [waiting[0].task.id], "who waits longest"
+    (store,) = due.values()
+    assert await store.take_place(waiting[0].task.id, most=2, now=NOW + 31)
+    found = await store.get(waiting[0].task.id)
+    assert found is not None
+    assert not found.waits

@@ -105,7 +105,8 @@ class Record:
 
     Of an open task's polls, whichever process made them: `last_answer` is the last one that said something new, and
     None if the next is to be written down whatever it says; `failures` counts those in a row that got no answer;
-    `calls_back` says that they may be rare, since the provider was told to call back.
+    `calls_back` says that they may be rare, since the provider was told to call back. `waits` says that the first order
+    waits for a place at the provider (`Store.take_place`).
     """
 
     task: Task
@@ -122,6 +123,7 @@ class Record:
     last_answer: LastAnswer | None = None
     failures: int = 0
     calls_back: bool = False
+    waits: bool = False
     secrets: Secrets | None = None
 
 

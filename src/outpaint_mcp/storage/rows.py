@@ -21,7 +21,7 @@ DUE_COLUMNS: Final = "answer, remote_id, due.reference, step, asked_at, due.boot
 """Of `due`, what `last_answer_of` and `DueTask` are read from."""
 TASK_COLUMNS: Final = (
     "task, caller, order_hash, plan, tasks.reference, is_grid, tasks.provider, tasks.boot, uptime, zooms,"
-    f" due.due_at, failures, {DUE_COLUMNS}"
+    f" due.due_at, failures, {DUE_COLUMNS}, waits_since"
 )
 """Of `tasks` and what `due` has of it."""
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
@@ -153,13 +153,14 @@ def last_answer_of(row: tuple[Any, ...]) -> LastAnswer | None:
 
 
 def _following_of(row: tuple[Any, ...]) -> Mapping[str, Any]:
-    """The fields of a `Record` that are read from `due_at`, `failures` and `DUE_COLUMNS`."""
+    """The fields of a `Record` that are read from `due_at`, `failures`, `DUE_COLUMNS` and `waits_since`."""
     due_at, failures = row[:2]
     return {
         "due_at": None if due_at is None else time_of(due_at, 0.0),
         "failures": failures if isinstance(failures, int) else 0,
         "last_answer": last_answer_of(row[2:9]),
         "calls_back": bool(row[9]),
+        "waits": row[10] is not None,
     }
 
 

@@ -44,6 +44,21 @@ class Store(Protocol):
         """
         ...
 
+    async def take_place(self, task_id: str, *, most: int, now: float) -> bool:
+        """Take a place for a claimed task among those of its provider that run there, unless it has one.
+
+        It is free again when the task is final. Whoever waits longest has it next, and is due then.
+
+        Args:
+            task_id: the task.
+            most: how many places there are.
+            now: when it is.
+
+        Returns:
+            False if none is free, or others wait longer; the task waits then.
+        """
+        ...
+
     async def mark_sent(self, task_id: str, position: int, *, now: float) -> bool:
         """Note that the order's request is about to leave; the claim counts from `now` on.
 

@@ -11,6 +11,8 @@ class ServiceOptions:
     """How the operator wants it. Times in seconds.
 
     `poll` is (first, interval) in place of every provider's own. `prices` replaces providers' prices in USD per order.
+    `max_in_flight` is how many tasks of a provider may run there at a time, over all processes; the others may have any
+    number.
     `auto` names the providers that `auto` tries; `may_leave` says whether it may hand out images that have no URL.
     `import_tasks` says whether a provider's own id that is not known here is fetched and imported.
     `paths_allowed`: clients share this machine's files: `image` may be a path, and an image's URL a ``file:`` one.
@@ -26,6 +28,7 @@ class ServiceOptions:
     confirm_above_usd: float | None = None
     daily_limits: DailyLimits = field(default_factory=DailyLimits)
     prices: Mapping[str, float] = field(default_factory=dict)
+    max_in_flight: Mapping[str, int] = field(default_factory=dict)
     poll: tuple[float, float] | None = None
     task_timeout: float = 1800.0
     keep_images_days: float = 30.0

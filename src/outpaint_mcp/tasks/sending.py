@@ -26,10 +26,10 @@ from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
-from outpaint_mcp.providers.request_checks import check_file_size
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.checks import no_zoom
 from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.leaving import as_it_may_leave
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.transitions import (
@@ -40,6 +40,7 @@ from outpaint_mcp.tasks.transitions import (
     with_note,
     with_step,
     with_task,
+    without_note,
 )
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ differ and for requests that hang.
 """
 REFUSAL_SECONDS: Final = 60.0
 """How long a refusal of an order is remembered for the calls that wait for it."""
+PLACE_SECONDS: Final = 30.0
+"""When an order that waits for a place at its provider is tried again, should nobody have said that there is one."""
+WAITING_NOTE: Final = "It waits for its turn: the operator limits how many tasks run at this provider at a time."
 
 
 class OrderSender:
@@ -66,6 +70,7 @@ class OrderSender:
         providers: by name.
         callbacks: our own webhooks.
         times: when tasks are polled.
+        max_in_flight: how many tasks of a provider may run there at a time, by its name; any number of the others.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class OrderSender:
         providers: Mapping[str, Provider],
         callbacks: Callbacks,
         times: PollTimes,
+        max_in_flight: Mapping[str, int],
     ) -> None:
         self._ledger = ledger
         self._images = images
@@ -84,6 +90,7 @@ class OrderSender:
         self._providers = providers
         self._callbacks = callbacks
         self._times = times
+        self._max_in_flight = max_in_flight
         self._clock: Clock = ledger.clock
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -197,11 +204,17 @@ class OrderSender:
             # What the upscaled image has was not known before.
             await self._settle_refused(record, position, no_zoom(provider))
             return None
+        if position == 0 and not again and (most := self._max_in_flight.get(provider.name)) is not None:
+            if not await self._ledger.store.take_place(task_id, most=most, now=self._clock.now()):
+                return await self._wait_for_place(record)
+            if record.waits:
+                # Its time begins now.
+                record = replace(without_note(record, WAITING_NOTE), ordered_at=self._clock.uptime())
         record, order = self._request_for(record, position, provider)
         if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
             return None
         try:
-            async with self._as_it_may_leave(order, provider) as (leaving, notes):
+            async with as_it_may_leave(self._images, order, provider) as (leaving, notes):
                 update = await provider.start(leaving)
         except OrderUnconfirmedError as error:
             return await self.settle_unconfirmed(record, position, error)
@@ -234,40 +247,11 @@ class OrderSender:
         await self._ledger.save(record, settling=True)
         return record.due_at
 
-    @contextlib.asynccontextmanager
-    async def _as_it_may_leave(self, order: Order, provider: Provider) -> AsyncIterator[tuple[Order, tuple[str, ...]]]:
-        """The order with the path of what the provider may read of the input image, and notes on that.
-
-        That is the file itself on this machine, a clean copy if a vendor is sent its bytes, and nothing if a vendor
-        fetches the image by its URL.
-
-        Raises:
-            OutpaintError: there can be no copy, or it is too large. Nothing was sent.
-        """
-        image, frame = order.source, order.frame
-        if not isinstance(image, InputImage) or image.kind not in provider.operations:
-            yield order, ()
-            return
-        operation = provider.operation_of(order)
-        if provider.self_hosted or not provider.leaves_machine:
-            path = self._images.source_path(image.sha256, image.mime_type)
-            sent = frame if frame is None else operation.sent_frame(frame)
-            yield replace(order, source=replace(image, path=str(path)), frame=sent), ()
-        elif operation.max_url is not None and not provider.uploads:
-            yield replace(order, source=replace(image, path="")), ()
-        else:
-            if order.image is None and operation.takes_url:
-                # Another task's image: its URL may be dead by now, our copy is not.
-                image = replace(image, url=None)
-            sent = None if frame is None else operation.sent_frame(frame)
-            scaled_there = operation.canvas is not None and operation.canvas.scales and image.url is not None
-            async with self._images.clean_copy(
-                image, client=order.client, frame=None if scaled_there else sent, masked=bool(operation.mask)
-            ) as (clean, notes):
-                check_file_size(provider.title, clean, operation.max_bytes)
-                if not operation.takes_url:
-                    clean = replace(clean, url=image.url)
-                yield replace(order, source=clean, frame=sent), notes
+    async def _wait_for_place(self, record: Record) -> float:
+        """Have a task wait until another one of its provider is final; returns when it is due in any case."""
+        due_at = self._clock.now() + PLACE_SECONDS
+        await self._ledger.save(replace(with_note(record, WAITING_NOTE), due_at=due_at))
+        return due_at
 
     def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
         """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""
@@ -355,13 +339,13 @@ class OrderSender:
             return None
 
     async def send_unsent(self, record: Record) -> float | None:
-        """Send a first order that was never sent, of a process that is gone; returns when the task is due next.
+        """Send a first order that waited for a place, or whose process is gone; returns when the task is due next.
 
         Where what it is sent with is not kept, it waits for the same call, which brings that again. What has waited too
         long is given up.
         """
         waits = UNSENT_SECONDS - self._ledger.age(record)
-        if waits > 0 and self._ledger.store.keeps_secrets:
+        if record.waits or (waits > 0 and self._ledger.store.keeps_secrets):
             try:
                 return await self.send(record, 0)
             except OutpaintError:

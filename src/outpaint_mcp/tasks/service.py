@@ -99,6 +99,7 @@ class Service:
             providers=providers,
             callbacks=self._callbacks,
             times=times,
+            max_in_flight=options.max_in_flight,
         )
         self._lifecycle = TaskLifecycle(
             ledger=self._ledger,

@@ -98,6 +98,24 @@ class Claims(Database, HeldTasks):
             return True, row[0]
         return (await db.execute(due.CLAIM_FINISHED, wanted)).rowcount == 1, None
 
+    async def take_place(self, task_id: str, *, most: int, now: float) -> bool:
+        wanted = self._of(id=task_id, most=most, now=now)
+
+        async def work(db: Connection) -> bool:
+            async with self._transaction(db):
+                row: Any = await (
+                    await db.execute("SELECT provider FROM due WHERE task_id = %s", (task_id,))
+                ).fetchone()
+                if row is None:
+                    return False
+                await self._lock(db, f"places {row[0]}")
+                taken = (await db.execute(due.TAKE_PLACE, wanted)).rowcount == 1
+                if not taken:
+                    await db.execute(due.WAIT, wanted)
+                return taken
+
+        return await self._run(work)
+
     async def take_due(self, room: Callable[[str], int], *, now: float) -> tuple[list[DueTask], float | None]:
         asked = dict(self._asked)
 
@@ -156,6 +174,8 @@ class Claims(Database, HeldTasks):
 
     async def _put(self, db: Connection, record: Record, claim: str | None) -> None:
         """Write down when a task is due, and what its polls need; at once if it was woken meanwhile."""
+        if record.due_at is None or record.task.status.is_final:
+            await db.execute(due.FREE_PLACE, {"id": record.task.id})
         if record.due_at is None:
             await db.execute("DELETE FROM due WHERE task_id = %s", (record.task.id,))
         else:

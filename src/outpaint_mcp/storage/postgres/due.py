@@ -97,6 +97,26 @@ WAKE_ALL: Final = """
 """
 
 
+TAKE_PLACE: Final = """
+    UPDATE due SET in_flight = true, waits_since = NULL WHERE task_id = %(id)s AND claim = %(me)s AND (in_flight
+        OR %(most)s > (SELECT COUNT(*) FROM due AS other WHERE other.provider = due.provider AND other.in_flight
+            AND other.task_id <> %(id)s)
+        + (SELECT COUNT(*) FROM due AS other WHERE other.provider = due.provider AND other.task_id <> %(id)s
+            AND other.waits_since < COALESCE(due.waits_since, %(now)s)))
+"""
+"""In the turn of the provider: see `Store.take_place`."""
+WAIT: Final = """
+    UPDATE due SET waits_since = COALESCE(waits_since, %(now)s) WHERE task_id = %(id)s AND claim = %(me)s
+"""
+FREE_PLACE: Final = """
+    WITH freed AS (UPDATE due SET in_flight = false WHERE task_id = %(id)s AND in_flight RETURNING provider),
+        next AS (SELECT task_id FROM due WHERE provider = (SELECT provider FROM freed) AND waits_since IS NOT NULL
+            ORDER BY waits_since LIMIT 1 FOR UPDATE)
+    UPDATE due SET due_at = CASE WHEN claim IS NULL THEN 0 ELSE due_at END,
+        wake_at = CASE WHEN claim IS NULL THEN NULL ELSE 0 END FROM next WHERE due.task_id = next.task_id
+"""
+"""The task no longer runs at its provider: whoever waits longest for that is due."""
+
 UNDO: Final = "UPDATE due SET due_at = %(now)s WHERE provider = ANY (%(providers)s) AND due_at > %(latest)s"
 """For what is due later than anything can be: it is of a clock that was set back since."""
 

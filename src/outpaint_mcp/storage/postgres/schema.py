@@ -99,9 +99,13 @@ MIGRATIONS: Final = (
             step text,
             asked_at double precision,
             boot text,
-            until double precision
+            until double precision,
+            in_flight boolean NOT NULL DEFAULT false,
+            waits_since double precision
         ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200);
         CREATE INDEX due_next ON due (provider, due_at);
+        CREATE INDEX due_in_flight ON due (provider) WHERE in_flight;
+        CREATE INDEX due_waiting ON due (provider, waits_since) WHERE waits_since IS NOT NULL;
         """,
         readable_from=1,
     ),

@@ -204,6 +204,8 @@ class PostgresStore(Claims):
             "is_grid": record.is_grid,
             "zooms": record.zooms,
             "finished_at": finished_at(record),
+            "boot": record.ordered_at and record.ordered_at.boot,
+            "uptime": record.ordered_at and record.ordered_at.seconds,
             "is_final": task.status.is_final,
             "force": force,
         }
@@ -218,6 +220,7 @@ class PostgresStore(Claims):
                         " AND state IN ('sent', 'unconfirmed'))) FOR UPDATE)"
                         " UPDATE tasks SET status = %(status)s, task = %(task)s, reference = %(reference)s,"
                         " is_grid = %(is_grid)s, zooms = %(zooms)s, finished_at = %(finished_at)s,"
+                        " boot = %(boot)s, uptime = %(uptime)s,"
                         " sealed = CASE WHEN %(is_final)s THEN NULL ELSE sealed END"
                         " FROM before WHERE tasks.id = before.id RETURNING before.status",
                         self._of(**values),

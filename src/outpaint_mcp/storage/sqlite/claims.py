@@ -57,6 +57,13 @@ class Claims(Database, HeldTasks):
         """As `due.claim`, unless somebody here is at work on the task."""
         return (False, None) if task_id in self._held else due.claim(db, task_id, self._owner, now)
 
+    async def take_place(self, task_id: str, *, most: int, now: float) -> bool:
+        def work(db: "sqlite3.Connection") -> bool:
+            with transaction(db):
+                return due.take_place(db, self._owner, task_id, most, now)
+
+        return await self._run(work)
+
     async def take_due(self, room: Callable[[str], int], *, now: float) -> tuple[list[DueTask], float | None]:
         asked = dict(self._asked)
 

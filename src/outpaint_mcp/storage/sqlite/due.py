@@ -54,6 +54,19 @@ def begin(db: "sqlite3.Connection") -> None:
     db.execute("DROP INDEX tasks_change")
 
 
+def begin_places(db: "sqlite3.Connection") -> None:
+    """Have it known which tasks run at their provider, and which wait for a place there."""
+    db.execute("ALTER TABLE due ADD COLUMN in_flight INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE due ADD COLUMN waits_since REAL")
+    db.execute(
+        "UPDATE due SET in_flight = 1 WHERE task_id IN (SELECT id FROM tasks JOIN orders ON id = task_id WHERE"
+        " position = 0 AND state IN ('sent', 'accepted', 'unconfirmed') AND tasks.status IN"
+        " ('queued', 'running', 'unknown'))"
+    )
+    db.execute("CREATE INDEX due_in_flight ON due (provider) WHERE in_flight")
+    db.execute("CREATE INDEX due_waiting ON due (provider, waits_since) WHERE waits_since IS NOT NULL")
+
+
 def _times(owner: str, now: float) -> dict[str, Any]:
     # What is further ahead than anything can be is of a clock that was set back since.
     return {
@@ -67,16 +80,18 @@ def _times(owner: str, now: float) -> dict[str, Any]:
 
 def put(db: "sqlite3.Connection", record: Record, owner: str) -> None:
     """Write down when a task is due, and what its polls need; at once if it was woken meanwhile."""
-    task_id = record.task.id
+    task_id, is_final = record.task.id, record.task.status.is_final
+    if is_final or record.due_at is None:
+        _free_place(db, task_id)
     if record.due_at is None:
         db.execute("DELETE FROM due WHERE task_id = ?", (task_id,))
         return
     last = record.last_answer
     db.execute(
         "INSERT OR REPLACE INTO due (task_id, provider, due_at, claim, failures, calls_back, answer, remote_id,"
-        " reference, step, asked_at, boot, until) SELECT ?1, ?2, MIN(?3, COALESCE(wake_at, 9e99)), ?4, ?5,"
-        " CASE WHEN wake_at IS NULL THEN ?6 ELSE 0 END, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
-        " FROM (SELECT 1) LEFT JOIN due ON task_id = ?1",
+        " reference, step, asked_at, boot, until, in_flight, waits_since) SELECT ?1, ?2,"
+        " MIN(?3, COALESCE(wake_at, 9e99)), ?4, ?5, CASE WHEN wake_at IS NULL THEN ?6 ELSE 0 END, ?7, ?8, ?9, ?10, ?11,"
+        " ?12, ?13, COALESCE(in_flight, 0), waits_since FROM (SELECT 1) LEFT JOIN due ON task_id = ?1",
         (
             task_id,
             record.task.provider,
@@ -93,6 +108,34 @@ def put(db: "sqlite3.Connection", record: Record, owner: str) -> None:
             last and last.until.seconds,
         ),
     )
+
+
+def _free_place(db: "sqlite3.Connection", task_id: str) -> None:
+    """The task no longer runs at its provider: whoever waits longest for that is due."""
+    freed = db.execute("UPDATE due SET in_flight = 0 WHERE task_id = ? AND in_flight", (task_id,))
+    if freed.rowcount == 1:
+        db.execute(
+            "UPDATE due SET due_at = 0, wake_at = 0 WHERE task_id = (SELECT next.task_id FROM due AS next JOIN due AS"
+            " freed ON freed.provider = next.provider WHERE freed.task_id = ? AND next.waits_since IS NOT NULL"
+            " ORDER BY next.waits_since LIMIT 1)",
+            (task_id,),
+        )
+
+
+def take_place(db: "sqlite3.Connection", owner: str, task_id: str, most: int, now: float) -> bool:
+    """Take a place for a task of this process; as `Store.take_place`."""
+    wanted = {"id": task_id, "me": owner, "most": most, "now": now}
+    taken = db.execute(
+        "UPDATE due SET in_flight = 1, waits_since = NULL WHERE task_id = :id AND claim = :me AND (in_flight OR :most >"
+        " (SELECT COUNT(*) FROM due AS other WHERE other.provider = due.provider AND other.task_id <> :id"
+        " AND (other.in_flight OR other.waits_since < COALESCE(due.waits_since, :now))))",
+        wanted,
+    )
+    if taken.rowcount != 1:
+        db.execute(
+            "UPDATE due SET waits_since = COALESCE(waits_since, :now) WHERE task_id = :id AND claim = :me", wanted
+        )
+    return taken.rowcount == 1
 
 
 def claim(db: "sqlite3.Connection", task_id: str, owner: str, now: float) -> tuple[bool, float | None]:

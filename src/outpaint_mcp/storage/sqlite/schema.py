@@ -131,5 +131,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     """,
     # When open tasks are due, in a table of its own.
     due.begin,
+    # For `<NAME>_MAX_IN_FLIGHT`.
+    due.begin_places,
 )
 """What takes a file from each schema version to the next."""

@@ -174,7 +174,8 @@ class SqliteStore(Claims):
             with transaction(db):
                 written = db.execute(
                     "UPDATE tasks SET status = ?1, task = ?2, reference = ?3, is_grid = ?4, finished_at = ?5,"
-                    " zooms = ?6 WHERE id = ?7 AND (EXISTS (SELECT 1 FROM due WHERE task_id = ?7 AND claim = ?8) OR (?9"
+                    " zooms = ?6, boot = ?10, uptime = ?11"
+                    " WHERE id = ?7 AND (EXISTS (SELECT 1 FROM due WHERE task_id = ?7 AND claim = ?8) OR (?9"
                     " AND EXISTS (SELECT 1 FROM orders WHERE task_id = ?7 AND state IN ('sent', 'unconfirmed'))))",
                     (
                         task.status.value,
@@ -186,6 +187,8 @@ class SqliteStore(Claims):
                         task.id,
                         self._owner,
                         force,
+                        record.ordered_at and record.ordered_at.boot,
+                        record.ordered_at and record.ordered_at.seconds,
                     ),
                 )
                 if written.rowcount != 1:
