@@ -203,7 +203,7 @@ def known_variables() -> set[str]:
         f"{name}_{suffix}" for name in ("<NAME>", *map(str.upper, provider_classes())) for suffix in OF_A_PROVIDER
     }
     names |= {one.key_env for one in provider_classes().values() if issubclass(one, HttpProvider)}
-    return names | {"OUTPAINT_UPDATE_SNAPSHOTS", "OUTPAINT_TEST_EVERYTHING"}
+    return names | {"OUTPAINT_UPDATE_SNAPSHOTS", "OUTPAINT_TEST_EVERYTHING", "OUTPAINT_TEST_SCHEDULES"}
 
 
 @every_page

@@ -66,12 +66,14 @@ class Chat:
 
     async def screenshot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        # The frame follows its content a moment later.
+        # The frame follows its content a moment later, and the content may grow meanwhile: both are looked at anew.
         await self.run(
-            "const wanted = await view.evaluate("
-            "() => Math.ceil(document.documentElement.getBoundingClientRect().height));"
-            "await page.waitForFunction((height) => document.querySelector('iframe').clientHeight === height, wanted);"
-            "await page.locator('iframe').screenshot({ path: args.path })",
+            "const frame = page.locator('iframe'); const until = Date.now() + 20000; let wanted, given;"
+            "const height = () => Math.ceil(document.documentElement.getBoundingClientRect().height);"
+            "do { wanted = await view.evaluate(height);"
+            " given = await frame.evaluate((it) => it.clientHeight);"
+            " if (Date.now() > until) throw new Error(`the frame is ${given} high, its content ${wanted}`);"
+            "} while (given !== wanted); await frame.screenshot({ path: args.path })",
             path=str(SCREENSHOTS / name),
         )
 
