@@ -37,8 +37,9 @@ from outpaint_mcp.cli.settings_checks import (
 )
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
 from outpaint_mcp.providers.base import Provider
+from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
+from outpaint_mcp.providers.local.workers import DrawJob, Workers
 from outpaint_mcp.settings import Settings, VendorSettings, reveal
 from outpaint_mcp.storage.data_folder import STORE, is_ours_alone, open_to_others, ours_in
 from outpaint_mcp.storage.opening import open_store

@@ -12,8 +12,9 @@ from outpaint_mcp.domain.errors import ConfigurationError, ProviderUnavailableEr
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.images.fair_queue import Place
+from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
+from outpaint_mcp.providers.local.workers import DrawJob, Workers
 
 
 @dataclass(frozen=True, slots=True)

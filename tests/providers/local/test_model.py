@@ -14,9 +14,10 @@ from PIL import Image
 
 from outpaint_mcp.cli.doctor import check_inpaint_model
 from outpaint_mcp.cli.findings import Level
+from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.model import Model
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers
+from outpaint_mcp.providers.local.workers import DrawJob, Workers
 from outpaint_mcp.settings import child_environment
 
 pytestmark = pytest.mark.anyio

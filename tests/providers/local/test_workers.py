@@ -20,9 +20,10 @@ from PIL import Image
 from outpaint_mcp.domain.errors import InvalidImageError
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.images.decode_worker import MAX_MEMORY
-from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.draw_error import DrawError
+from outpaint_mcp.providers.local.plan import MAX_DECODE_SECONDS, Canvas
 from outpaint_mcp.providers.local.worker import decoding
-from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS, DrawError, DrawJob, Workers, seed_of
+from outpaint_mcp.providers.local.workers import DrawJob, Workers, seed_of
 
 Landscape = Callable[..., NDArray[np.uint8]]
 WORKER = [sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker"]

@@ -4,34 +4,36 @@ plain ground, whether something is cut there, and how well the copied patches fi
 Three words and no number: more than that the residuals do not say.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from outpaint_mcp.domain.task import Confidence
 from outpaint_mcp.providers.local.complete import OffsetField
 from outpaint_mcp.providers.local.ground import Ground
 from outpaint_mcp.providers.local.subject import Floats
+
+if TYPE_CHECKING:
+    from outpaint_mcp.domain.task import Confidence  # at run time it would bring pydantic
 
 _PLAIN, _MOSTLY, _HARDLY = 0.85, 0.6, 0.3  # of a side that is plain ground
 _FITS, _MISFITS = 8.0, 13.0  # grey levels that nine of ten patches differ at most from what they should show
 _PART: Final = 8  # cells
 _SAME: Final = 0.4  # of the deviation within the parts
-_ORDER: Final[tuple[Confidence, ...]] = ("low", "medium", "high")
+_ORDER: "Final[tuple[Confidence, ...]]" = ("low", "medium", "high")
 
 
-def confidence_of(ground: Ground, field: OffsetField | None) -> dict[str, Confidence]:
+def confidence_of(ground: Ground, field: OffsetField | None) -> "dict[str, Confidence]":
     """The word for each side that grows. `field` is what was copied, None where nothing was."""
     return {name: _word(side.sure, side.cut, _misfit(field, name)) for name, side in ground.sides.items()}
 
 
-def worst(one: dict[str, Confidence], other: dict[str, Confidence]) -> dict[str, Confidence]:
+def worst(one: "dict[str, Confidence]", other: "dict[str, Confidence]") -> "dict[str, Confidence]":
     """The lower of two words for each side, of an image that is drawn in several steps."""
     both = one | other
     return {name: min(one.get(name, word), other.get(name, word), key=_ORDER.index) for name, word in both.items()}
 
 
-def remark(confidence: dict[str, Confidence]) -> str | None:
+def remark(confidence: "dict[str, Confidence]") -> str | None:
     """What a client should be told of it, in a sentence."""
     doubtful = [name for name, word in confidence.items() if word == "low"]
     if not doubtful:
@@ -43,7 +45,7 @@ def remark(confidence: dict[str, Confidence]) -> str | None:
     )
 
 
-def _word(sure: float, cut: bool, misfit: float | None) -> Confidence:
+def _word(sure: float, cut: bool, misfit: float | None) -> "Confidence":
     if cut:
         return "low"
     if misfit is None:

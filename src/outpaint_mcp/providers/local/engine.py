@@ -8,11 +8,10 @@ and canvases too large for one step.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import ceil, log
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from outpaint_mcp.domain.task import Confidence
 from outpaint_mcp.providers.local.complete import Flags, OffsetField, complete, open_sides
 from outpaint_mcp.providers.local.confidence import confidence_of, worst
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
@@ -33,6 +32,9 @@ from outpaint_mcp.providers.local.transparency import (
     without_hidden_colours,
 )
 
+if TYPE_CHECKING:
+    from outpaint_mcp.domain.task import Confidence  # at run time it would bring pydantic
+
 Quality = Literal["fast", "balanced", "best"]
 
 WORK_SIDE: Final[dict[str, int]] = {"fast": 256, "balanced": 384, "best": 640}  # cells of the canvas's longer side
@@ -49,7 +51,7 @@ def extend(
     quality: Quality,
     seed: int,
     progress: Callable[[float], None],
-    on_confidence: Callable[[dict[str, Confidence]], None] | None = None,
+    on_confidence: "Callable[[dict[str, Confidence]], None] | None" = None,
 ) -> Pixels:
     """Extend `pixels` (height x width x 3 or 4 channels, 8 bits, alpha last and not multiplied in) to `canvas`.
 
@@ -84,7 +86,7 @@ class _Pencil:
     work_side: int
     seed: int
     progress: Callable[[float], None]
-    confidence: dict[str, Confidence] = field(default_factory=dict)
+    confidence: "dict[str, Confidence]" = field(default_factory=dict)
 
 
 def _extend_with_alpha(pixels: Pixels, canvas: Canvas, pencil: _Pencil) -> Pixels:

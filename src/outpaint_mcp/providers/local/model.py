@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.subject import Pixels
-from outpaint_mcp.providers.local.workers import DrawError
 
 _LONGEST: Final = 2048  # pixels of the canvas's longer side that a model of any size is given
 _MULTIPLE: Final = 8  # of which the sides of such a canvas are

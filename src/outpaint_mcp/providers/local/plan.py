@@ -1,5 +1,5 @@
-"""Where the original lies on the larger canvas, as the engine's stages hand it on, and how large that may be: no image,
-no NumPy.
+"""Where the original lies on the larger canvas, as the engine's stages hand it on, how large that may be, and how long
+it may take to decode: no image, no NumPy.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from outpaint_mcp.domain.frame import Frame
 
 MAX_PIXELS: Final = 80_000_000
 """Of the canvas."""
+MAX_DECODE_SECONDS: Final = 10
+"""Of the processor's time, for one image."""
 # A JPEG could have 65,535; libjpeg writes no more than this.
 LARGEST_SIDE: Final[dict[str, int]] = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}
 """The most pixels on a side, by format."""

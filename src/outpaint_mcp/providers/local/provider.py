@@ -31,8 +31,9 @@ from outpaint_mcp.domain.task import Confidence, Cost, Failure, ResultImage, Sta
 from outpaint_mcp.images.fair_queue import Place
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
+from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.plan import LARGEST_SIDE, MAX_PIXELS, Canvas, fitted
-from outpaint_mcp.providers.local.workers import DrawError, DrawJob, Workers, seed_of
+from outpaint_mcp.providers.local.workers import DrawJob, Workers, seed_of
 
 Quality = Literal["fast", "balanced", "best"]
 Format = Literal["png", "jpeg", "webp"]

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from outpaint_mcp.images.decode_worker import MAX_MEMORY, NICENESS
-from outpaint_mcp.providers.local.workers import MAX_DECODE_SECONDS, DrawError
+from outpaint_mcp.providers.local.draw_error import DrawError
+from outpaint_mcp.providers.local.plan import MAX_DECODE_SECONDS
 
 if TYPE_CHECKING:
+    from outpaint_mcp.domain.task import Confidence
     from outpaint_mcp.providers.local.model import Model
     from outpaint_mcp.providers.local.plan import Canvas
     from outpaint_mcp.providers.local.subject import Pixels
@@ -118,7 +120,6 @@ def decoding() -> Iterator[None]:
 
 def _draw(job: dict[str, Any], say: Say) -> None:
     from outpaint_mcp.domain.errors import InvalidImageError
-    from outpaint_mcp.domain.task import Confidence
     from outpaint_mcp.images.containers import DEPTH
     from outpaint_mcp.images.decode import open_image
     from outpaint_mcp.providers.local.confidence import remark

@@ -17,22 +17,13 @@ from outpaint_mcp.domain.request import Side
 from outpaint_mcp.domain.task import Confidence
 from outpaint_mcp.images.child_processes import ChildEndedError, ChildProcesses, usable_cores
 from outpaint_mcp.images.fair_queue import FairQueue, Place
-from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.draw_error import DrawError
+from outpaint_mcp.providers.local.plan import MAX_DECODE_SECONDS, Canvas
 
 LAST_NICENESS: Final = 19
-MAX_DECODE_SECONDS: Final = 10
-"""Of the processor's time, for one image."""
 _TOO_SLOW: Final = -getattr(signal, "SIGXCPU", 0)
 _RESAVE: Final = "Give a smaller one, or save it anew as an ordinary JPEG or PNG."
 _COMMAND: Final = (sys.executable, "-P", "-m", "outpaint_mcp.providers.local.worker")
-
-
-class DrawError(Exception):
-    """A worker could not draw, through no fault of the image: `message` says why in one sentence."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
