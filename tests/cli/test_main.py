@@ -12,6 +12,7 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
+from outpaint_mcp.cli.main import main
 from outpaint_mcp.providers.registry import BUILT_IN
 
 from ..serving import picture
@@ -30,6 +31,27 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         check=False,
         timeout=120,
     )
+
+
+class Command:
+    """The command line in this process: of a refusal, one of its own shows nothing more, and takes a second."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in [name for name in os.environ if name.startswith("OUTPAINT_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("OUTPAINT_DATA_DIR", str(folder / "data"))
+        monkeypatch.chdir(folder)
+        self._captured = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """The exit code, and what it wrote to stdout and to stderr."""
+        code = main(arguments)
+        return (code, *self._captured.readouterr())
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(tmp_path, monkeypatch, capsys)
 
 
 def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Path) -> None:
@@ -79,13 +101,21 @@ def test_variants_are_written_with_numbers(tmp_path: Path) -> None:
         (["task", "op-unknown"], "unknown_task"),
     ],
 )
-def test_a_refusal_exits_with_2_and_says_its_code_on_stderr(tmp_path: Path, arguments: list[str], code: str) -> None:
+def test_a_refusal_returns_2_and_says_its_code_on_stderr(
+    tmp_path: Path, command: Command, arguments: list[str], code: str
+) -> None:
     picture(tmp_path)
     (tmp_path / "text.png").write_text("no picture")
-    done = run(tmp_path, *arguments)
+    returned, out, err = command(*arguments)
+    assert (returned, out) == (2, "")
+    assert err.startswith(f"[{code}] ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_refusal_ends_the_process_with_2(tmp_path: Path) -> None:
+    done = run(tmp_path, "task", "op-unknown")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"[{code}] ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("[unknown_task] ")
 
 
 def test_a_setting_that_cannot_be_read_is_named_with_what_it_must_be_and_its_value_is_not(tmp_path: Path) -> None:
@@ -244,12 +274,14 @@ DEEP = "[" * 3000
         (["serve", "--metrics-port", "0"], "[configuration] Over stdio there is no --metrics-port."),
     ],
 )
-def test_what_the_tool_would_refuse_is_refused_in_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_what_the_tool_would_refuse_is_refused_in_one_line(
+    tmp_path: Path, command: Command, arguments: list[str], said: str
+) -> None:
     picture(tmp_path)
-    done = run(tmp_path, *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(said)
-    assert done.stderr.count("\n") == 1
+    returned, out, err = command(*arguments)
+    assert (returned, out) == (2, "")
+    assert err.startswith(said)
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -275,13 +307,13 @@ def test_what_the_tool_would_refuse_is_refused_in_one_line(tmp_path: Path, argum
     ],
 )
 def test_a_flag_that_cannot_be_meant_is_named_with_what_it_takes(
-    tmp_path: Path, arguments: list[str], said: str
+    command: Command, arguments: list[str], said: str
 ) -> None:
-    done = run(tmp_path, *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("[invalid_request] The command line cannot be read: ")
-    assert f"{said}. See outpaint-mcp " in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    returned, out, err = command(*arguments)
+    assert (returned, out) == (2, "")
+    assert err.startswith("[invalid_request] The command line cannot be read: ")
+    assert f"{said}. See outpaint-mcp " in err
+    assert len(err.splitlines()) == 1
 
 
 NOWHERE = [
@@ -296,8 +328,9 @@ NOWHERE = [
 @pytest.mark.parametrize(
     ("command", "shown", "code", "said"),
     # Where there is no stdout, argparse shows its help on stderr.
-    [(command, *end) for command in ("providers", "tasks --json", "doctor") for end in NOWHERE]
-    + [("--help", *end) for end in NOWHERE if ">&-" not in end[0]],
+    # Each command writes in a way of its own, which one kind of end shows; one command has every kind.
+    [("tasks --json", *end) for end in NOWHERE]
+    + [("providers", *NOWHERE[1]), ("doctor", *NOWHERE[1]), ("--help", *NOWHERE[1]), ("--help", *NOWHERE[3])],
 )
 def test_a_stdout_that_takes_nothing_ends_a_command_quietly(
     tmp_path: Path, command: str, shown: str, code: int, said: str

@@ -34,6 +34,24 @@ KNOWN = (
 FRAMEWORKS = ("mcp", "fastmcp", "google-adk", "visual-agent", "", "claude", "my-inspector-of-images")
 
 
+def order_in(folder: Path) -> dict[str, Any]:
+    return {"image": str(folder / "picture.png"), "zoom": 1.2, "wait_seconds": 45}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the order carried out: placed again, it is answered by its task, and nothing is drawn."""
+    folder = tmp_path_factory.mktemp("drawn")
+    picture(folder)
+
+    async def draw() -> None:
+        async with connected(settings_for(folder)) as client:
+            assert (await client.call_tool("outpaint", order_in(folder))).structured_content["images"]
+
+    anyio.run(draw)
+    return folder
+
+
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize(
     ("setting", "name", "links"),
@@ -45,12 +63,11 @@ FRAMEWORKS = ("mcp", "fastmcp", "google-adk", "visual-agent", "", "claude", "my-
     ],
 )
 async def test_links_go_to_clients_that_are_known_to_bear_them(
-    tmp_path: Path, era: str, setting: Any, name: str, links: bool
+    drawn: Path, era: str, setting: Any, name: str, links: bool
 ) -> None:
-    server = server_for(settings_for(tmp_path), resource_links=setting)
+    server = server_for(settings_for(drawn), resource_links=setting)
     async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
-        asked = {"image": str(picture(tmp_path)), "zoom": 1.2, "wait_seconds": 45}
-        result = await client.call_tool("outpaint", asked)
+        result = await client.call_tool("outpaint", order_in(drawn))
     assert result.structured_content["images"][0]["resource_uri"], "the resource is always there"
     assert any(isinstance(block, ResourceLink) for block in result.content) is links
 
@@ -72,13 +89,12 @@ APPS_OF_ANOTHER_KIND = advertise("io.modelcontextprotocol/ui", {"mimeTypes": ["t
     ],
 )
 async def test_a_preview_goes_where_the_user_sees_it_and_has_no_view(
-    tmp_path: Path, era: str, name: str, extensions: list[ClientExtension], setting: Any, shown: bool
+    drawn: Path, era: str, name: str, extensions: list[ClientExtension], setting: Any, shown: bool
 ) -> None:
-    server = server_for(settings_for(tmp_path), preview=setting)
+    server = server_for(settings_for(drawn), preview=setting)
     client_info = Implementation(name=name, version="1")
     async with Client(server, mode=era, client_info=client_info, extensions=extensions) as client:
-        asked = {"image": str(picture(tmp_path)), "zoom": 1.2, "wait_seconds": 45}
-        result = await client.call_tool("outpaint", asked)
+        result = await client.call_tool("outpaint", order_in(drawn))
     assert any(isinstance(block, ImageContent) for block in result.content) is shown
 
 

@@ -31,6 +31,11 @@ def photo(mode: str = "RGB") -> Image.Image:
     return noise.filter(ImageFilter.GaussianBlur(3)).convert(mode)
 
 
+def flat(colour: str = "teal", mode: str = "RGB") -> Image.Image:
+    """For what does not depend on the pixels: its ground goes on, which takes a fraction of the time of a photo."""
+    return Image.new("RGB", (96, 64), colour).convert(mode)
+
+
 def file_of(image: Image.Image, name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
@@ -47,7 +52,7 @@ def exif(**tags: Any) -> Image.Exif:
 def camera() -> bytes:
     found = exif(Copyright=SECRET, Artist=SECRET, Model=SECRET, DateTime="2026:05:12 16:42:48", UserComment=SECRET)
     found.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (48.0, 12.0, 5.0)})
-    return file_of(photo(), "JPEG", exif=found, xmp=b"<x:xmpmeta/>", comment=SECRET)
+    return file_of(flat(), "JPEG", exif=found, xmp=b"<x:xmpmeta/>", comment=SECRET)
 
 
 def segment(marker: int, body: bytes) -> bytes:
@@ -55,7 +60,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def with_segments(*segments: bytes, after: bytes = b"") -> bytes:
-    data = file_of(photo(), "JPEG")
+    data = file_of(flat(), "JPEG")
     return data[:2] + b"".join(segments) + data[2:] + after
 
 
@@ -92,26 +97,26 @@ LOST: dict[str, tuple[Callable[[], bytes], str | None]] = {
         "the copyright notice; the author; the camera's data; the date; the position (GPS); the description; "
         "texts and comments; XMP",
     ),
-    "nothing but pixels": (lambda: file_of(photo(), "JPEG", exif=exif(Orientation=6, XResolution=72.0)), None),
+    "nothing but pixels": (lambda: file_of(flat(), "JPEG", exif=exif(Orientation=6, XResolution=72.0)), None),
     "an animated GIF": (
-        lambda: file_of(photo("P"), "GIF", save_all=True, append_images=[photo("P")]),
+        lambda: file_of(flat(mode="P"), "GIF", save_all=True, append_images=[flat("navy", "P")]),
         "all frames or pages but the first",
     ),
     "an animated WebP": (
-        lambda: file_of(photo(), "WEBP", save_all=True, append_images=[photo()]),
+        lambda: file_of(flat(), "WEBP", save_all=True, append_images=[flat("navy")]),
         "all frames or pages but the first",
     ),
     "an animated PNG": (
-        lambda: file_of(photo(), "PNG", save_all=True, append_images=[photo()]),
+        lambda: file_of(flat(), "PNG", save_all=True, append_images=[flat("navy")]),
         "all frames or pages but the first",
     ),
     "pages of a TIFF": (
-        lambda: file_of(photo(), "TIFF", save_all=True, append_images=[photo()]),
+        lambda: file_of(flat(), "TIFF", save_all=True, append_images=[flat("navy")]),
         "all frames or pages but the first",
     ),
-    "16 bits of grey": (lambda: file_of(photo("L").convert("I;16"), "TIFF"), "the bits of each channel beyond 8"),
+    "16 bits of grey": (lambda: file_of(flat(mode="L").convert("I;16"), "TIFF"), "the bits of each channel beyond 8"),
     "16 bits of colour": (png_of_16_bits, "the bits of each channel beyond 8"),
-    "texts": (lambda: file_of(photo(), "PNG", pnginfo=texts()), "texts and comments"),
+    "texts": (lambda: file_of(flat(), "PNG", pnginfo=texts()), "texts and comments"),
     "IPTC": (lambda: with_segments(segment(0xED, b"Photoshop 3.0\08BIM\x04\x04\0\0")), "IPTC"),
     "a gain map": (
         lambda: with_segments(xmp('<x:xmpmeta xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/">')),
@@ -125,7 +130,7 @@ LOST: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "several pictures": (lambda: several(0x020002), "the other images of a multi-picture file (MPF)"),
     "a camera's preview": (lambda: several(0x010001), None),
     "HDR as JPEG": (
-        lambda: tagged(HDR, image=photo()),
+        lambda: tagged(HDR, image=flat()),
         "the colour tags, such as of HDR (a jpeg file has none; png keeps them)",
     ),
 }
@@ -203,8 +208,7 @@ async def test_colours_are_meant_as_the_tags_of_the_source_say(tmp_path: Path, i
             assert max(abs(one - other) for one, other in zip(pixel, seen, strict=True)) <= 4, (name, pixel)
 
 
-@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
-async def test_the_resolution_turns_with_the_image(tmp_path: Path, image_format: str) -> None:
+async def test_the_resolution_turns_with_the_image(tmp_path: Path) -> None:
     upside_down = exif(Orientation=3, XResolution=300.0, YResolution=150.0, ResolutionUnit=2)
     centimetres = exif(
         Orientation=8,
@@ -213,14 +217,15 @@ async def test_the_resolution_turns_with_the_image(tmp_path: Path, image_format:
         ResolutionUnit=3,
     )
     files = {
-        "header.jpg": file_of(photo(), "JPEG", dpi=(300, 150), exif=exif(Orientation=6)),
-        "exif.jpg": file_of(photo(), "JPEG", exif=centimetres),
-        "header.png": file_of(photo(), "PNG", dpi=(300, 150), exif=exif(Orientation=6)),
-        "exif.webp": file_of(photo(), "WEBP", exif=upside_down),
+        "header.jpg": file_of(flat(), "JPEG", dpi=(300, 150), exif=exif(Orientation=6)),
+        "exif.jpg": file_of(flat(), "JPEG", exif=centimetres),
+        "header.png": file_of(flat(), "PNG", dpi=(300, 150), exif=exif(Orientation=6)),
+        "exif.webp": file_of(flat(), "WEBP", exif=upside_down),
     }
     async with connected(settings_for(tmp_path)) as client:
-        for name, data in files.items():
-            (tmp_path / name).write_bytes(data)
+        # What is read does not depend on what is written.
+        for name, image_format in [*((name, "png") for name in files), ("header.jpg", "jpeg"), ("header.jpg", "webp")]:
+            (tmp_path / name).write_bytes(files[name])
             made, result = await extended(client, tmp_path / name, image_format)
             tags = made.getexif()
             found = made.info.get("dpi") or (tags[0x011A], tags[0x011B])
@@ -271,7 +276,8 @@ async def test_a_file_that_is_cut_off_is_extended_if_next_to_no_pixels_are_missi
             data = encode()
             with Image.open(io.BytesIO(data)) as opened:
                 whole = opened.convert("RGB")
-            for missing in (10, 40):
+            # Of what lies behind the last pixels, the kinds of files have the same.
+            for missing in (10, 40) if name in ("JPEG", "PNG") else (40,):
                 file = tmp_path / f"{name} cut by {missing}"
                 file.write_bytes(data[:-missing])
                 made, result = await extended(client, file, "png")

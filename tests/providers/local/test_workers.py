@@ -263,6 +263,14 @@ def test_the_module_that_starts_workers_loads_no_image_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_a_worker_loads_nothing_that_only_the_server_needs() -> None:
+    # pydantic and asyncio took half of the time that a small image takes.
+    modules = "outpaint_mcp.images.decode, outpaint_mcp.providers.local.engine, outpaint_mcp.providers.local.worker"
+    check = f"import sys, {modules}; print({{'pydantic', 'asyncio'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=True, text=True, timeout=20)
+    assert done.stdout.strip() == "set()"
+
+
 def test_the_seed_comes_from_the_bytes() -> None:
     assert seed_of(b"an image") == seed_of(b"an image")
     assert seed_of(b"an image") != seed_of(b"another")
