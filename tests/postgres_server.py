@@ -54,6 +54,11 @@ class PostgresServer:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off -c max_connections=200"
         self._call("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "server.log", "-o", options, "start")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that starts the others."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def stop(self) -> None:
         """As a crash: nothing is finished, and the next start recovers."""
         self._call("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")

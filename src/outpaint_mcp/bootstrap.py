@@ -50,6 +50,8 @@ def configured(**given: Any) -> "Settings":
     # They log whole URLs, headers and messages, in which secrets may stand.
     for name in ("httpcore2", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Says each second that a database is away, which the scheduler says too.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     for name in ("mcp", "sse_starlette"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     return settings

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import anyio
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from outpaint_mcp.domain.clock import SystemClock
 from outpaint_mcp.domain.errors import ConfigurationError
@@ -24,6 +24,8 @@ AGAIN_SECONDS: Final = 8.0
 """For how long a lost connection is tried again: a restart of the database takes a second or two."""
 PAUSE_SECONDS: Final = (0.05, 0.25)
 """How long it waits, by chance, between two tries."""
+TURN_SECONDS: Final = 0.5
+"""For how long a free connection is waited for before the pool is asked once more, which then tries to connect."""
 MOST_CONNECTIONS: Final = 8
 """Of one process. Its transactions take a millisecond each: more would wait in the database instead of here."""
 CONNECTION: Final[dict[str, str | int]] = {
@@ -111,7 +113,7 @@ class Database:
         while True:
             try:
                 pool = await self._open()
-                async with pool.connection(timeout=max(1.0, until - time.monotonic())) as connection:
+                async with pool.connection(timeout=TURN_SECONDS) as connection:
                     return await work(connection)
             except psycopg.Error as error:
                 if not is_passing(error) or time.monotonic() >= until:
@@ -154,10 +156,9 @@ async def _limit(connection: Connection) -> None:
 def is_passing(error: psycopg.Error) -> bool:
     """Whether the same may work in a moment.
 
-    That is after a connection was lost or refused, and after two transactions were in each other's way.
+    That is after a connection was lost or refused, while all are in use, and after two transactions were in each
+    other's way.
     """
-    if isinstance(error, PoolTimeout):
-        return False
     if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
         return True
     state = error.sqlstate
