@@ -77,7 +77,8 @@ class MemoryVendor(Legnext):
         if remote_id in self.done:
             self.done[remote_id] = time.time()
             return TaskUpdate(Status.FAILED, remote_id)
-        return TaskUpdate(Status.RUNNING, remote_id, progress=0.0)
+        # The same for all tasks: a copy's row knows it already.
+        return TaskUpdate(Status.RUNNING, "remote", progress=0.0)
 
 
 class Lags(Observer):
@@ -182,8 +183,9 @@ def multiply(url: str, times: int, interval: float) -> None:
             " replace(remote_id, id, new), usd, reserved, cost FROM more JOIN orders ON task_id = id"
         )
         connection.execute(
-            "INSERT INTO due (task_id, provider, due_at) SELECT new, 'legnext',"
-            " extract(epoch FROM clock_timestamp()) + 5 + %s * part FROM more",
+            "INSERT INTO due (task_id, provider, due_at, answer, remote_id, step, asked_at, boot, until)"
+            " SELECT new, provider, extract(epoch FROM clock_timestamp()) + 5 + %s * part, answer,"
+            " replace(remote_id, id, new), step, asked_at, boot, until FROM more JOIN due ON task_id = id",
             (interval,),
         )
         connection.execute("ANALYZE")
@@ -229,9 +231,10 @@ def measure(server: PostgresServer, options: argparse.Namespace) -> None:
         workers[0].ask("place", PLACED, "order")
         seconds = time.monotonic() - began
         print(f"placed {PLACED} orders in {seconds:.1f} s: {1000 * seconds / PLACED:.0f} ms each", flush=True)
+        # Until each was asked for once: then its row says what the vendor answered.
+        time.sleep(options.interval + 5)
         multiply(url, options.tasks // PLACED, options.interval)
-        # The first answers stand in the store, and the tasks are spread over the interval.
-        time.sleep(5 + 2 * options.interval)
+        time.sleep(5 + options.interval)
         before = [worker.ask("read") for worker in workers]
         used, began = processor_seconds(server.pid), time.monotonic()
         time.sleep(options.seconds)
