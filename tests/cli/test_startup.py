@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 LISTED = """
 import sys
@@ -34,3 +35,24 @@ def test_the_command_line_is_parsed_without_the_arguments_of_the_tools_and_witho
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "outpaint_mcp.cli.main" in imported
     assert not {"mcp", "outpaint_mcp.server.arguments", "outpaint_mcp.settings", "PIL", "numpy"} & imported
+
+
+def test_a_service_of_one_machine_imports_nothing_of_what_several_share(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import anyio
+from outpaint_mcp import Settings, open_service
+from outpaint_mcp.domain.request import OutpaintRequest
+from PIL import Image
+
+async def main(folder: Path) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    async with open_service(Settings(data_dir=folder / "data", file_roots=(folder,))) as service:
+        await service.outpaint(OutpaintRequest(image=str(folder / "a.png"), zoom=1.5), wait_seconds=45)
+
+anyio.run(main, Path(sys.argv[1]))
+print(sorted({"psycopg", "psycopg_pool", "obstore", "outpaint_mcp.storage.postgres"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

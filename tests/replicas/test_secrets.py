@@ -96,7 +96,7 @@ def test_what_is_sealed_opens_with_any_of_the_keys_for_its_own_task_only() -> No
     assert Seal(old).seal("op-1", None) is None
 
 
-@pytest.mark.parametrize("key", ["", "short", "c2hvcnQ=", f"{new_key()},"])
+@pytest.mark.parametrize("key", ["", "short", "c2hvcnQ=", f"{SEAL_KEY},"])
 def test_what_is_no_key_is_refused_and_not_repeated(key: str) -> None:
     with pytest.raises(ConfigurationError, match="db key") as refused:
         Seal(key)

@@ -72,8 +72,12 @@ class DueTasks:
         """Have every open task advanced now, since the clock was set."""
         await self._store.wake_all(now=self._clock.now())
 
-    async def look_around(self) -> None:
-        """Wait until other processes may have changed tasks, and publish how those stand that somebody watches here."""
+    async def look_around(self) -> bool:
+        """Wait until other processes may have changed tasks, and publish how those stand that somebody watches here.
+
+        Returns:
+            Whether it may be any task, also one that is due.
+        """
         changed = await self._store.heard(self._clock)
         watched = self._events.watched
         self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
@@ -82,3 +86,4 @@ class DueTasks:
             if self._seen.get(event.task_id) != event:
                 self._seen[event.task_id] = event
                 self._events.publish(event)
+        return changed is None

@@ -173,9 +173,8 @@ class Scheduler:
     async def _look_around(self) -> None:
         while True:
             try:
-                await self._service.due_tasks.look_around()
+                if await self._service.due_tasks.look_around():
+                    # Another process may have left a task, or woken one.
+                    self._woken.set()
             except OutpaintError:
                 await self._clock.sleep(AGAIN_SECONDS)
-            else:
-                # Another process may have left a task, or woken one.
-                self._woken.set()

@@ -1,10 +1,11 @@
 """Which open tasks a process is at work on: claiming them, saying so, and leaving them to others. See `due`."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.record import DueTask, Record
 from outpaint_mcp.storage.held import HeldTasks
 from outpaint_mcp.storage.postgres import due, records
@@ -37,8 +38,10 @@ class Claims(Database, HeldTasks):
     async def aclose(self) -> None:
         if self._pool is not None:
             held, asked = list(self._held - self._asked.keys()), dict(self._asked)
-            await self._run(lambda db: self._reschedule(db, asked), again_seconds=1)
-            await self._run(lambda db: db.execute(due.RELEASE, self._of(ids=held, due_at=0.0)), again_seconds=1)
+            # Else they come due by themselves.
+            with suppress(ConfigurationError):
+                await self._run(lambda db: self._reschedule(db, asked), again_seconds=1)
+                await self._run(lambda db: db.execute(due.RELEASE, self._of(ids=held, due_at=0.0)), again_seconds=1)
         await super().aclose()
 
     async def _prepare(self, connection: Connection) -> None:
