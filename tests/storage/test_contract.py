@@ -263,6 +263,8 @@ async def test_what_is_written_of_a_task_is_what_is_read(opened: Open) -> None:
     assert counts.orders == {("counting", "accepted"): 1}
     assert counts.tasks == {("counting", "running"): 1}
     assert counts.used == {"local": DailyLimits(0.1, 1)}
+    assert counts.due == {"counting": NOW + 30}
+    assert counts.waiting == {}
 
 
 async def test_a_task_that_was_made_elsewhere_is_kept_once(opened: Open) -> None:
@@ -339,6 +341,7 @@ async def test_no_more_tasks_run_at_a_provider_than_there_are_places_and_who_wai
             found = await stores[0].get(one.task.id)
             assert found is not None
             assert found.waits
+    assert (await stores[0].counts(NOW)).waiting == {"counting": 4}
     done = next((number, one) for number, one in enumerate(made) if one.task.id == placed[0])
     await stores[done[0] % 2].mark_sent(placed[0], 0, now=NOW + 30)
     over = done[1].task.model_copy(update={"status": Status.FAILED})

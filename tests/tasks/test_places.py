@@ -32,6 +32,10 @@ async def test_an_order_waits_until_another_one_is_final_and_is_sent_with_all_th
         ids = [task.id for task in tasks]
         assert len(vendor.orders) == 2
         assert [WAITING_NOTE in task.notes for task in tasks] == [False, False, True, True]
+        assert (await service.figures()).waiting == {"counting": 2}
+        clock._now += 100
+        assert (await service.figures()).overdue["counting"] > 85
+        clock._now -= 100
         again = await service.outpaint(order(3, webhook=WEBHOOK))
         assert (again.id, len(vendor.orders)) == (ids[3], 2)
         # Longer than a task may take, and than what was never sent waits for the same call.

@@ -131,9 +131,12 @@ class Record:
 class Counts:
     """What stands in the store: orders by (provider, state), tasks by (provider, status).
 
-    `used` holds what each client has ordered or reserved on the day asked for.
+    `used` holds what each client has ordered or reserved on the day asked for, `due` when each provider's next task is
+    due, in seconds since the epoch, and `waiting` how many of its orders wait for a place.
     """
 
     orders: Mapping[tuple[str, str], int]
     tasks: Mapping[tuple[str, str], int]
     used: Mapping[str, DailyLimits]
+    due: Mapping[str, float] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)

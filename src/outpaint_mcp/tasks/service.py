@@ -318,9 +318,11 @@ class Service:
         Raises:
             ConfigurationError: the store cannot be read.
         """
-        counts = await self._store.counts(self._clock.now())
+        now = self._clock.now()
+        counts = await self._store.counts(now)
         left = {client: self._options.daily_limits.left(used) for client, used in counts.used.items()}
-        return Figures(counts.orders, counts.tasks, left, self._waits.calls)
+        overdue = {provider: max(0.0, now - at) for provider, at in counts.due.items()}
+        return Figures(counts.orders, counts.tasks, left, self._waits.calls, overdue, counts.waiting)
 
     async def check(self) -> None:
         """Whether the store can be used.

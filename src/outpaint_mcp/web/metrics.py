@@ -49,6 +49,18 @@ class Metrics(Observer):
             registry=registry,
         )
         self._tasks = Gauge("outpaint_tasks", "Tasks in the store", ("provider", "status"), registry=registry)
+        self._overdue = Gauge(
+            "outpaint_overdue_seconds",
+            "For how long the first due task in the store has been due",
+            ("provider",),
+            registry=registry,
+        )
+        self._waiting = Gauge(
+            "outpaint_waiting_orders",
+            "Orders that wait for a place at their provider",
+            ("provider",),
+            registry=registry,
+        )
         self._calls = Gauge("outpaint_calls", "Calls that are being answered or wait", registry=registry)
         self._left_usd = Gauge(
             "outpaint_budget_left_usd", "What a client may still order today, in USD", ("client",), registry=registry
@@ -75,6 +87,10 @@ class Metrics(Observer):
             gauge.clear()
             for (provider, word), count in values.items():
                 gauge.labels(provider, word).set(count)
+        for gauge, numbers in ((self._overdue, figures.overdue), (self._waiting, figures.waiting)):
+            gauge.clear()
+            for provider, number in numbers.items():
+                gauge.labels(provider).set(number)
         self._calls.set(figures.calls)
         self._left_usd.clear()
         self._left_orders.clear()

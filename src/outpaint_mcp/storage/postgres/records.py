@@ -68,6 +68,7 @@ COUNT_ORDERS: Final = """
 COUNT_USED: Final = """
     SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE reserved AND day = %s GROUP BY caller
 """
+COUNT_WAITING: Final = "SELECT provider, COUNT(*) FROM due WHERE waits_since IS NOT NULL GROUP BY provider"
 PRUNE: Final = """
     WITH old AS (
         SELECT id FROM tasks WHERE finished_at < %(before)s AND created_at < %(before)s

@@ -338,6 +338,8 @@ class PostgresStore(Claims):
             {(provider, state): count for provider, state, count in orders},
             {(provider, status): count for provider, status, count in tasks},
             {client: DailyLimits(usd, count) for client, usd, count in used},
+            {provider: first for provider, first, *_ in await self._rows(due.LOOK) if provider is not None},
+            dict(await self._rows(records.COUNT_WAITING)),
         )
 
     async def open_sources(self) -> set[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.record import Counts
+from outpaint_mcp.storage.sqlite import due
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,4 +79,10 @@ def counts(db: "sqlite3.Connection", day: str) -> Counts:
     for what, provider, word, count in db.execute("SELECT what, provider, word, count FROM counts WHERE count > 0"):
         found[what][provider, word] = count
     used = db.execute("SELECT caller, SUM(usd * count), SUM(count) FROM spent WHERE day = ? GROUP BY caller", (day,))
-    return Counts(found["orders"], found["tasks"], {client: DailyLimits(usd, count) for client, usd, count in used})
+    return Counts(
+        found["orders"],
+        found["tasks"],
+        {client: DailyLimits(usd, count) for client, usd, count in used},
+        due.first_times(db),
+        due.waiting(db),
+    )

@@ -209,13 +209,24 @@ def is_any_due(db: "sqlite3.Connection", owner: str, now: float, room: Callable[
     )
 
 
+def first_times(db: "sqlite3.Connection") -> dict[str, float]:
+    """When each provider's next task is due, in seconds since the epoch."""
+    return {
+        provider: time_of(db.execute("SELECT MIN(due_at) FROM due WHERE provider = ?", (provider,)).fetchone()[0], 0.0)
+        for (provider,) in db.execute(_PROVIDERS).fetchall()
+    }
+
+
+def waiting(db: "sqlite3.Connection") -> dict[str, int]:
+    """How many tasks of each provider wait for a place there."""
+    return dict(
+        db.execute("SELECT provider, COUNT(*) FROM due WHERE waits_since IS NOT NULL GROUP BY provider").fetchall()
+    )
+
+
 def next_at(db: "sqlite3.Connection", now: float, room: Callable[[str], int]) -> float | None:
     """When the next task is due of those for which there is room, in seconds since the epoch; None if there is none."""
-    times = [
-        time_of(db.execute("SELECT MIN(due_at) FROM due WHERE provider = ?", (provider,)).fetchone()[0], now)
-        for (provider,) in db.execute(_PROVIDERS).fetchall()
-        if room(provider) > 0
-    ]
+    times = [time_of(at, now) for provider, at in first_times(db).items() if room(provider) > 0]
     # One that is due and was not taken is another process's, which may be at work on it or gone.
     return min((at if at > now else now + AGAIN_SECONDS for at in times), default=None)
 
