@@ -97,8 +97,10 @@ class Membrane:
         away = squared[0] + squared[1]
         free = (away > 0)[..., None].astype(np.float32)
         stiffness = [_ALONG**2 + (1 - _ALONG**2) * part / np.maximum(away, 1) for part in squared]
-        down = ((stiffness[0][1:] + stiffness[0][:-1]) / 2)[..., None].astype(np.float32)
-        across = ((stiffness[1][:, 1:] + stiffness[1][:, :-1]) / 2)[..., None].astype(np.float32)
+        down, across = (stiffness[0][1:] + stiffness[0][:-1]) / 2, (stiffness[1][:, 1:] + stiffness[1][:, :-1]) / 2
+        down, across = (
+            np.repeat(part.astype(np.float32)[..., None], self.cells.shape[2], 2) for part in (down, across)
+        )
         residual = divergence(self.cells, down, across) * free
         self.cells[...] += conjugate_gradients(residual, free, down=down, across=across, iterations=_ITERATIONS)
 

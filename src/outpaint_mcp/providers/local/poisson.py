@@ -13,10 +13,12 @@ def divergence(e: Floats, down: Floats | float = 1.0, across: Floats | float = 1
     """How much the cells beside each of `e` (rows x columns x channels) exceed it. `down` and `across` say how much
     each step to the next row or column counts."""
     result = np.zeros_like(e)
-    step = down * (e[1:] - e[:-1])
+    step = e[1:] - e[:-1]
+    step *= down
     result[:-1] += step
     result[1:] -= step
-    step = across * (e[:, 1:] - e[:, :-1])
+    step = e[:, 1:] - e[:, :-1]
+    step *= across
     result[:, :-1] += step
     result[:, 1:] -= step
     return result
@@ -32,17 +34,20 @@ def conjugate_gradients(
     iterations: int,
 ) -> Floats:
     """Solve screening * e - divergence(e) = residual, with e = 0 where `free` is 0."""
-    correction = np.zeros_like(residual)
+    free = np.repeat(free, residual.shape[2] // free.shape[2], 2)  # one number for each: to broadcast takes longer
+    correction, moved = np.zeros_like(residual), np.empty_like(residual)
     direction = residual.copy()
     first = energy = float(np.vdot(residual, residual))
     for _ in range(iterations):
         if energy < _PRECISION * first or energy < 1e-3:
             break
-        moved = np.float32(screening) * direction - divergence(direction, down, across)
+        np.multiply(direction, np.float32(screening), out=moved)
+        moved -= divergence(direction, down, across)
         moved *= free
         step = np.float32(energy / max(float(np.vdot(direction, moved)), 1e-9))
-        correction += step * direction
-        residual -= step * moved
+        moved *= step
+        residual -= moved
+        correction += np.multiply(direction, step, out=moved)
         previous, energy = energy, float(np.vdot(residual, residual))
         direction *= np.float32(energy / previous)
         direction += residual

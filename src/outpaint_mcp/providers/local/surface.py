@@ -23,6 +23,8 @@ _REFINEMENTS: Final = 7
 _BEYOND: Final = (0.3, 14.0)  # of the levels' range, and levels, that a quadric may go beyond what the border shows
 
 Floats64 = NDArray[Any]
+Centre = tuple[float, float, float]
+"""Of a radial gradient: its y, its x, and how many times y counts as much as x."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Surface:
 
     trust: float
     coefficients: Floats64
-    centre: tuple[float, float, float] | None
+    centre: Centre | None
     low: Floats64
     high: Floats64
     curved: bool = False
@@ -56,14 +58,12 @@ class _Fit:
     """How far the values mostly are from the surface, and how far they are on average, in grey levels."""
 
     coefficients: Floats64
-    centre: tuple[float, float, float] | None
+    centre: Centre | None
     usual: float
     mean: float
 
     @classmethod
-    def of(
-        cls, terms: Floats64, values: Floats64, counts: Floats64, centre: tuple[float, float, float] | None = None
-    ) -> Self:
+    def of(cls, terms: Floats64, values: Floats64, counts: Floats64, centre: Centre | None = None) -> Self:
         """By iteratively reweighted least squares, so that objects are left out as far as possible."""
         weights = counts
         for _ in range(_ROUNDS):
@@ -126,34 +126,40 @@ def _polynomial(y: Floats64, x: Floats64, terms: int) -> Floats64:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], -1)
 
 
-def _radial(y: Floats64, x: Floats64, centre: tuple[float, float, float], terms: int) -> Floats64:
-    """The first of 1, r and r² at each place. `centre` is its y, its x, and how many times y counts as much as x."""
+def _radial(y: Floats64, x: Floats64, centre: Centre | Floats64, terms: int) -> Floats64:
+    """The first of 1, r and r² at each place."""
     radius = np.hypot((y - centre[0]) * centre[2], x - centre[1])
     return np.stack([np.ones_like(radius), radius, radius * radius][:terms], -1)
 
 
-def _centre(y: Floats64, x: Floats64, values: Floats64, counts: Floats64) -> tuple[float, float, float]:
+def _centre(y: Floats64, x: Floats64, values: Floats64, counts: Floats64) -> Centre:
     """The centre and the flatness of the radial gradient that fits best: a grid first, then ever smaller steps."""
     chosen = slice(None, None, max(1, len(y) // 250))
     y, x, values, counts = y[chosen], x[chosen], values[chosen], counts[chosen]
 
-    def error(centre: tuple[float, float, float]) -> float:
-        terms = _radial(y, x, centre, 3)
-        weighted = terms * counts[:, None]
-        solved = np.linalg.solve(weighted.T @ terms + 1e-9 * np.eye(3), weighted.T @ values)
-        return float(np.average(np.minimum(np.abs(terms @ solved - values).max(1), 30), weights=counts))
+    def errors(centres: list[Centre]) -> Floats64:
+        terms = _radial(y, x, np.array(centres).T[..., None], 3)
+        weighted = (terms * counts[:, None]).mT
+        solved = np.linalg.solve(weighted @ terms + 1e-9 * np.eye(3), weighted @ values)
+        off = np.minimum(np.abs(terms @ solved - values).max(-1), 30)
+        error: Floats64 = (off * counts).sum(-1) / counts.sum()
+        return error
 
     height, width = float(np.ptp(y)), float(np.ptp(x))
     flatness = sorted({1.0, float(width / height)})
-    best = min(((cy, cx, one) for one in flatness for cy in _CENTRES for cx in _CENTRES), key=error)
-    least, step = error(best), float(_CENTRES[1] - _CENTRES[0]) / 2
+    grid = [(cy, cx, one) for one in flatness for cy in _CENTRES for cx in _CENTRES]
+    found = errors(grid)
+    best, least = grid[int(found.argmin())], float(found.min())
+    step = float(_CENTRES[1] - _CENTRES[0]) / 2
     for _ in range(_REFINEMENTS if least < _BAD else 0):
         improved = True
         while improved:
             improved = False
             for down, right, flatter in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)):
                 tried = best[0] + step * down, best[1] + step * right, best[2] * (1 + step * flatter / 2)
-                if abs(tried[0]) < 3 and abs(tried[1]) < 3 and 0.2 < tried[2] < 5 and (new := error(tried)) < least:
-                    best, least, improved = tried, new, True
+                if abs(tried[0]) < 3 and abs(tried[1]) < 3 and 0.2 < tried[2] < 5:
+                    new = float(errors([tried])[0])
+                    if new < least:
+                        best, least, improved = tried, new, True
         step /= 2
     return best
