@@ -11,6 +11,8 @@ from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.request import AspectRatio
 from outpaint_mcp.providers.local.engine import Quality, extend
 from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.rim import without_rim
+from outpaint_mcp.providers.local.subject import OpenSides
 
 Pixels = NDArray[np.uint8]
 Landscape = Callable[..., Pixels]
@@ -222,6 +224,16 @@ def test_a_rim_along_a_side_is_not_continued(landscape: Landscape) -> None:
     with_rim, without = (drawn(which, canvas).astype(float) for which in (rimmed, pixels))
     for rows in (slice(canvas.y - 20, canvas.y), slice(canvas.y + pixels.shape[0], canvas.y + pixels.shape[0] + 20)):
         assert np.abs(with_rim[rows].mean((0, 1)) - without[rows].mean((0, 1))).max() < 5
+
+
+def test_what_ends_along_a_side_is_no_rim(landscape: Landscape) -> None:
+    """Like a gutter or a frame that a photograph shows beside its left border, as far as a post."""
+    pixels = landscape(240, 180)
+    sides = OpenSides(top=True, bottom=True, left=True, right=True)
+    pixels[:120, :3] = 230
+    assert without_rim(pixels, sides) is pixels
+    pixels[:, :3] = 230
+    assert (without_rim(pixels, sides)[:, :3] == pixels[:, 5:2:-1]).all()
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another(landscape: Landscape) -> None:

@@ -5,12 +5,14 @@ continued."""
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from outpaint_mcp.providers.local.subject import OpenSides, Pixels
+from outpaint_mcp.providers.local.subject import Floats, OpenSides, Pixels
 
 _DEEPEST: Final = 0.02  # of the short side
 _PLACES: Final = 256  # at least, that are looked at along a side
-_MOST: Final = 0.7  # of the places along a side
+_WHOLE: Final = 0.9  # of the places along a side: what covers less is shown by the photograph. Noise has half of it
+_MOST: Final = 0.7  # the same of the inner end of a rim, which fades in places
 _STEP: Final = 1.5  # grey levels from one row to the next
 _STEEPER: Final = 4.0  # times as much as behind the rim, where a gradient may lie
 
@@ -39,10 +41,19 @@ def _depth(view: Pixels, short: int) -> int:
     """How many rows the rim has. `view` has its rows from the border inward."""
     most = max(2, round(_DEEPEST * short))
     rows = view[: 3 * most, :: max(1, view.shape[1] // _PLACES)].astype(np.float32)
-    down, up = np.quantile(np.diff(rows, axis=0), (_MOST, 1 - _MOST), axis=1)
-    steps = np.maximum(up, -down).max(-1)  # that most places have in one direction
-    if len(steps) < 2 * most:
+    if len(rows) <= 2 * most:
         return 0
-    usual = max(0.0, float(np.median(steps[most:])))
-    rim = np.flatnonzero(steps[:most] > _STEP + _STEEPER * usual)
+    steps = np.diff(rows, axis=0)
+    if not len(_steep(steps, _WHOLE, most)):
+        return 0
+    rim = _steep(steps, _MOST, most)
     return int(rim[-1]) + 1 if len(rim) else 0
+
+
+def _steep(steps: Floats, share: float, most: int) -> NDArray[np.intp]:
+    """Which of the first `most` steps from a row to the next are steeper than usual behind them, by what at least this
+    share of the places has in one direction."""
+    down, up = np.quantile(steps, (share, 1 - share), axis=1)
+    sizes = np.maximum(up, -down).max(-1)
+    usual = max(0.0, float(np.median(sizes[most:])))
+    return np.flatnonzero(sizes[:most] > _STEP + _STEEPER * usual)
