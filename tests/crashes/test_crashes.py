@@ -1,6 +1,6 @@
 """Kill -9 at every boundary that an order passes, restart, make the same call: real processes, a real vendor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -29,9 +29,24 @@ def is_being_sent(passed: Sequence[str], *, apart: bool) -> bool:
     return not any(not apart or not name.endswith("succeeded") for name in stored)
 
 
-# One of each kind: two steps, a result that is read apart from the state, an answer that is the image, an engine of the
-# operator's own, in which a lost order is looked up.
-@pytest.mark.parametrize("vendor", ["apimart", "fal", "openai", "comfyui"])
+# One of each kind: two steps; a result that is read apart from the state; an answer that is the image; an engine of the
+# operator's own, in which a lost order is looked up. The first dies everywhere, the others where their way is another.
+BOUNDARIES: Mapping[str, tuple[str, ...]] = {
+    "apimart": ("",),
+    "fal": ("after start", "after poll", "before keep", "after keep", "before save succeeded"),
+    "openai": ("after mark_sent", "before start", "before keep", "after keep", "after start", "before save running"),
+    "comfyui": (
+        "after mark_sent",
+        "before start",
+        "after start",
+        "after save queued",
+        "before keep",
+        "after poll succ",
+    ),
+}
+
+
+@pytest.mark.parametrize("vendor", BOUNDARIES)
 async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_task_is_found_again(
     tmp_path: Path, processes: Processes, vendor: str
 ) -> None:
@@ -56,6 +71,8 @@ async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_
     # How often a state is seen differs from run to run: each boundary is died at when it is first passed.
     points = list(dict.fromkeys(boundaries))
     assert len(points) >= 12
+    points = [name for name in points if name.startswith(BOUNDARIES[vendor])]
+    assert len(points) >= len(BOUNDARIES[vendor])
     places = anyio.CapacityLimiter(AT_ONCE)
 
     async def die_and_return(name: str, number: int) -> None:
@@ -121,6 +138,8 @@ async def test_whatever_the_moment_of_death_an_engines_task_ends_and_may_be_orde
         assert task is not None
         assert task["status"] == "succeeded"
         async with anyio.create_task_group() as deaths:
-            for number, name in enumerate(dict.fromkeys(boundaries)):
+            # Its answer is the image too.
+            points = [name for name in dict.fromkeys(boundaries) if name.startswith(BOUNDARIES["openai"])]
+            for number, name in enumerate(points):
                 deaths.start_soon(die_and_return, base_url, name, number)
     shop.close()

@@ -56,7 +56,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> StdioSer
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_wheel_outpaints_over_stdio(installed: StdioServerParameters, tmp_path: Path, era: str) -> None:
     server = installed.model_copy(update={"env": {**(installed.env or {}), "OUTPAINT_FILE_ROOTS": str(tmp_path)}})
-    order = {"image": str(picture(tmp_path, name=f"{era}.png")), "zoom": 1.5, "repeat": True}
+    order = {"image": str(picture(tmp_path, name=f"{era}.png")), "zoom": 1.5, "repeat": True, "wait_seconds": 45}
     async with Client(stdio_client(server), mode=era) as client:
         assert len((await client.list_tools()).tools) == 3
         task = (await client.call_tool("outpaint", order)).structured_content

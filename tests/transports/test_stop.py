@@ -135,8 +135,7 @@ async def stopping(server: HttpServer) -> bool:
     ("door", "number"),
     [
         ("http", signal.SIGTERM),
-        ("http", signal.SIGINT),
-        ("http-legacy", signal.SIGTERM),
+        ("http-legacy", signal.SIGINT),
         ("sse", signal.SIGTERM),
     ],
 )

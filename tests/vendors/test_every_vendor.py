@@ -70,8 +70,9 @@ async def test_an_image_is_extended_with_one_order_and_all_that_is_new_lies_on_t
         assert (await at.order(vendor, **same_frame)).id == task.id
         assert at.sandbox.order_count(vendor, "outpaint") == 1
         data, _ = await at.service.image(task.id, 1)
-        further = await at.finished(OutpaintRequest(task_id=task.id, provider="local", zoom=1.5))
-        assert further.status is Status.SUCCEEDED, "and its own result can be extended"
+        if vendor == "openai":  # by another provider, which does not care whose it is
+            further = await at.finished(OutpaintRequest(task_id=task.id, provider="local", zoom=1.5))
+            assert further.status is Status.SUCCEEDED, "and its own result can be extended"
     with Image.open(io.BytesIO(data)) as drawn, Image.open(arguments_for(vendor, tmp_path)["image"]) as own:
         assert drawn.size == (image.width, image.height)
         assert drawn.width / drawn.height == pytest.approx(1.5 * own.width / own.height, rel=0.05)
