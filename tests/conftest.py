@@ -11,6 +11,7 @@ import anyio
 import psycopg
 import pytest
 from tests.postgres_server import PostgresServer, is_missing, running_postgres
+from tests.s3_server import S3Server, running_s3
 
 from outpaint_mcp.storage.postgres.admin import upgrade_database
 
@@ -62,3 +63,10 @@ def postgres_server() -> Iterator[PostgresServer]:
 def database_url(postgres_server: PostgresServer) -> str:
     """An empty store in PostgreSQL, of this test alone."""
     return postgres_server.new_database(template="prepared")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An object store, which starts in some two seconds."""
+    with running_s3() as server:
+        yield server

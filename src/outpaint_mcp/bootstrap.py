@@ -80,12 +80,12 @@ def build_providers(
     # What decodes strangers' bytes gets no keys.
     model, waiting, keyless = settings.inpaint_model, _max_waiting(settings, front), child_environment()
     workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
-    canvases = Canvases(settings.data_dir, workers)
+    canvases = Canvases(settings.data_dir, workers, at_hand=images.at_hand)
     built: dict[str, Provider] = {}
     for name in dict.fromkeys([*wanted, *classes]):
         found = classes[name]
         if issubclass(found, LocalProvider):
-            built[name] = found(settings.data_dir, workers)
+            built[name] = found(settings.data_dir, workers, at_hand=images.at_hand)
         elif issubclass(found, HttpProvider):
             vendor = read_vendor_settings(name, found.key_env, keys)
             tools = Tools(client, images.keep_answer, canvases)
@@ -188,12 +188,13 @@ def build_service(
     from outpaint_mcp.domain.daily_limits import DailyLimits
     from outpaint_mcp.domain.events import TaskEvents
     from outpaint_mcp.images.library import ImageLibrary
+    from outpaint_mcp.images.shelves import open_bucket
     from outpaint_mcp.providers.http_client import HttpClient
-    from outpaint_mcp.settings import child_environment, read_vendor_settings, reveal
+    from outpaint_mcp.settings import child_environment, plain_http_to_bucket, read_vendor_settings, reveal
     from outpaint_mcp.storage.data_folder import IMAGE_LINKS_KEY, STORE
     from outpaint_mcp.storage.key_file import read_key
     from outpaint_mcp.storage.opening import open_store
-    from outpaint_mcp.tasks.image_links import ImageLinks
+    from outpaint_mcp.tasks.image_links import ImageLinks, shared_keys
     from outpaint_mcp.tasks.options import ServiceOptions
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
@@ -206,16 +207,20 @@ def build_service(
         shared=front.is_shared,
         max_waiting=_max_waiting(settings, front),
         environment=child_environment(),
+        bucket=open_bucket(settings.images_url, plain_http=plain_http_to_bucket()),
     )
     providers = build_providers(settings, client, images, front, keys or {})
     vendors = {name: read_vendor_settings(name) for name in providers}
     events = events or TaskEvents()
+    seal_key = reveal(settings.seal_key)
     store, clock = open_store(
         settings.data_dir / STORE,
         f"{os.getpid()}-{secrets.token_hex(8)}",
         database_url=reveal(settings.database_url),
-        seal_key=reveal(settings.seal_key),
+        seal_key=seal_key,
     )
+    key_file = settings.data_dir / IMAGE_LINKS_KEY
+    link_keys = shared_keys(seal_key) if seal_key else (read_key(key_file),) if images_url else ()
     service = Service(
         store=store,
         images=images,
@@ -238,7 +243,7 @@ def build_service(
         ),
         events=events,
         clock=clock,
-        links=None if images_url is None else ImageLinks(images_url, read_key(settings.data_dir / IMAGE_LINKS_KEY)),
+        links=None if images_url is None else ImageLinks(images_url, *link_keys),
     )
     return service, Scheduler(service, events, clock=clock, observer=observer), client
 

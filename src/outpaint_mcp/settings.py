@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from outpaint_mcp.domain.bucket_url import checked_bucket_url
 from outpaint_mcp.domain.errors import ConfigurationError
 
 
@@ -36,8 +37,14 @@ class Settings(BaseSettings):
     )
     seal_key: SecretStr | None = Field(
         default=None,
-        description="With a database: the key under which a client's webhook and an image's whole URL are stored, the "
-        "same for every server (`outpaint-mcp db key`); after a comma, older ones that are still read.",
+        description="All servers' key (`outpaint-mcp db key`), under which a database holds a client's webhook and "
+        "an image's whole URL, and by which images' URLs are signed; after a comma, older ones that are still read.",
+    )
+    images_url: Annotated[str | None, AfterValidator(checked_bucket_url)] = Field(
+        default=None,
+        description="The bucket (S3 or like it) that holds all images, for servers on several machines; by default the "
+        "data folder does. Needs the extra `platform` and `AWS_*` variables, or the machine's role.",
+        examples=["s3://bucket/prefix"],
     )
     providers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
@@ -332,6 +339,12 @@ def child_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name.upper() in _CHILD_VARIABLES or name.upper().startswith(_CHILD_PREFIXES)
     }
+
+
+def plain_http_to_bucket() -> bool:
+    """Whether the environment names an endpoint for a bucket that is reached without TLS."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return any(os.environ.get(name, "").lower().startswith("http://") for name in names)
 
 
 def environment_names() -> tuple[str, ...]:

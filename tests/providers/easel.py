@@ -10,6 +10,7 @@ import httpx2
 
 import outpaint_mcp.providers as api
 from outpaint_mcp.domain.errors import ConfigurationError
+from outpaint_mcp.images.files import name_in
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.synchronous import KeepImage
 
@@ -114,5 +115,6 @@ def file_at(url: str) -> bytes:
     return Path(httpx2.URL(url).path).read_bytes()
 
 
-def on_disk(update: api.TaskUpdate) -> list[bytes]:
-    return [file_at(image.url) for image in update.images]
+def on_disk(update: api.TaskUpdate, folder: Path) -> list[bytes]:
+    """The images of an update, which a `Shelf` in `folder` has stored."""
+    return [(folder / "images" / (name_in(image.url) or "")).read_bytes() for image in update.images]

@@ -45,7 +45,7 @@ async def test_an_answer_that_is_an_image_is_stored_and_finishes_the_task(mime_t
     provider, queue = easel(Shelf(tmp_path).keep, painted(PNG, mime_type))
     update = await provider.start(image_order(prompt="a lake"))
     assert (update.status, update.remote_id, update.progress) == (api.Status.SUCCEEDED, "op-1-0", 100)
-    assert on_disk(update) == [PNG]
+    assert on_disk(update, tmp_path) == [PNG]
     (image,) = update.images
     assert (image.mime_type, image.width, image.height) == ("image/png", 48, 36)
     assert image.stored is not None
@@ -61,7 +61,7 @@ async def test_images_within_json_are_stored_in_their_order(tmp_path: Path) -> N
     provider, _ = easel(Shelf(tmp_path).keep, answer)
     update = await provider.start(image_order())
     assert update.status is api.Status.SUCCEEDED
-    assert on_disk(update) == [LARGER, PNG]
+    assert on_disk(update, tmp_path) == [LARGER, PNG]
     assert update.is_grid is True
     assert update.cost == api.Cost(amount=0.02, unit="USD", usd=0.02)
     assert update.notes == ("key *** is old",), "a vendor's words are shown in one line, without the key"
@@ -95,7 +95,7 @@ async def test_one_bad_image_does_not_lose_the_others(tmp_path: Path) -> None:
     provider, _ = easel(Shelf(tmp_path).keep, listed(PNG, b"no image", LARGER))
     update = await provider.start(image_order())
     assert update.status is api.Status.SUCCEEDED
-    assert on_disk(update) == [PNG, LARGER]
+    assert on_disk(update, tmp_path) == [PNG, LARGER]
     assert "1 of the 3 images" in update.notes[0]
 
 
@@ -178,7 +178,7 @@ async def test_an_image_waits_until_the_disk_takes_it(tmp_path: Path, caplog: py
     with caplog.at_level(logging.ERROR):
         update = await provider.start(image_order())
     assert update.status is api.Status.SUCCEEDED
-    assert on_disk(update) == [PNG]
+    assert on_disk(update, tmp_path) == [PNG]
     assert shelf.handed == [PNG] * 3
     assert slept == [1.0, 2.0]
     assert caplog.text.count("an image of easel cannot be stored") == 2
@@ -228,7 +228,7 @@ class Narrow(Easel):
 async def test_a_vendor_that_is_silent_while_it_paints_is_not_cut_off(tmp_path: Path) -> None:
     async with vendor(silent_for(0.7, image())) as (url, received), api.HttpClient(timeouts=IMPATIENT) as client:
         update = await Patient(client, keep=Shelf(tmp_path).keep, key=KEY, base_url=url).start(image_order())
-        assert on_disk(update) == [PNG]
+        assert on_disk(update, tmp_path) == [PNG]
         assert len(received) == 1
         # A vendor that is polled answers an order at once, or not at all.
         with pytest.raises(OrderUnconfirmedError, match="in time"):

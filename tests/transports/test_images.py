@@ -197,5 +197,5 @@ async def test_a_vendors_image_is_given_out_from_here_besides_and_alone_once_its
     assert record is not None
     for hours, over in ((23, False), (25, True)):
         then = time.time() + hours * 3600
-        (later, *_) = view(record, paths=False, links=ImageLinks(base_url, b"key", now=then.__float__)).images
+        (later, *_) = view(record, links=ImageLinks(base_url, b"key", now=then.__float__)).images
         assert (later.url == later.copy_url) is over

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
+from outpaint_mcp.cli.bucket import check_bucket
 from outpaint_mcp.cli.database import check_database
 from outpaint_mcp.cli.findings import Finding, Level, exit_code, problem, warning
 from outpaint_mcp.cli.online_checks import check_accounts, check_engines
@@ -73,6 +74,7 @@ class Installation:
         stdout_command: imports everything that a server imports; what it prints would break the protocol.
         now: seconds since the epoch.
         online: whether the vendors are asked about their keys.
+        plain_http: whether a bucket may be reached without TLS.
     """
 
     settings: Settings | ConfigurationError
@@ -85,6 +87,7 @@ class Installation:
     stdout_command: Sequence[str] = _STDOUT_COMMAND
     now: float = field(default_factory=time.time)
     online: bool = False
+    plain_http: bool = False
 
 
 def attempt(read: Callable[[], T]) -> T | ConfigurationError:
@@ -106,6 +109,7 @@ async def examine(installation: Installation) -> list[Finding]:
     if not isinstance(settings, ConfigurationError):
         found += check_folder(settings.data_dir)
         found += await check_store(settings, installation.now)
+        found += await check_bucket(settings.images_url, plain_http=installation.plain_http)
         found += check_file_roots(settings.file_roots)
         if settings.tokens_file is not None:
             found += check_tokens_file(settings.tokens_file)

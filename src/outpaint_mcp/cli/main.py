@@ -266,6 +266,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from outpaint_mcp.settings import (
         child_environment,
         environment_names,
+        plain_http_to_bucket,
         read_settings,
         read_vendor_settings,
     )
@@ -289,6 +290,7 @@ def _doctor(options: argparse.Namespace) -> int:
         variables=environment_names(),
         environment=child_environment(),
         online=options.online,
+        plain_http=plain_http_to_bucket(),
     )
     findings = anyio.run(examine, installation)
     show = as_json if options.json else as_text

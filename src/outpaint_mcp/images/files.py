@@ -14,6 +14,9 @@ _EXTENSIONS: Final = {
     f"image/{name}": name for name in ("jpeg", "png", "webp", "gif", "avif", "heic", "tiff", "bmp", "jp2")
 }
 
+_OWN: Final = "stored:"
+_STORED: Final = re.compile(rf"{_OWN}([0-9a-f]{{64}}\.[a-z0-9]{{2,5}})")
+
 
 def cannot_store(error: OSError) -> ConfigurationError:
     return ConfigurationError(
@@ -56,14 +59,15 @@ def hash_of(path: Path) -> tuple[str, int]:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
-def move_to(part: Path, path: Path) -> None:
-    """Put a file that is complete into its place."""
+def move_to(part: Path, path: Path, stored_at: float | None = None) -> None:
+    """Put a file that is complete into its place, as stored now, or at another time in seconds since the epoch."""
     make_folder(path.parent)
     narrow(part)
     os.replace(part, path)
     # Where both are links to one file already, nothing was moved.
     part.unlink(missing_ok=True)
-    os.utime(path)  # `prune` goes by when an image was last stored
+    # `prune` goes by when an image was last stored.
+    os.utime(path, None if stored_at is None else (stored_at, stored_at))
 
 
 def file_name(sha256: str, mime_type: str) -> str:
@@ -75,3 +79,14 @@ def file_name(sha256: str, mime_type: str) -> str:
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or mime_type not in _EXTENSIONS:
         raise ValueError(f"{sha256[:64]!r} of type {mime_type[:64]!r} cannot be an image of ours")
     return f"{sha256}.{_EXTENSIONS[mime_type]}"
+
+
+def url_of(name: str) -> str:
+    """How a task's record names a stored image, wherever the folders lie on the machine that reads it."""
+    return _OWN + name
+
+
+def name_in(url: str) -> str | None:
+    """The name of the stored image that such an URL names; None if it is another URL."""
+    found = _STORED.fullmatch(url)
+    return None if found is None else found[1]

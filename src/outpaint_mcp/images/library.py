@@ -6,13 +6,12 @@ so that a file called ``<sha256>.<type>`` is a complete image that was checked. 
 
 import contextlib
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 import anyio.to_thread
@@ -26,14 +25,18 @@ from outpaint_mcp.domain.values import INVISIBLE, QUOTES
 from outpaint_mcp.images import files
 from outpaint_mcp.images.child_processes import usable_cores
 from outpaint_mcp.images.decoder_pool import DECODER, DecoderPool, Measured
-from outpaint_mcp.images.documents import refuse_document
+from outpaint_mcp.images.downloads import Fill, download
 from outpaint_mcp.images.fair_queue import FairQueue
 from outpaint_mcp.images.fetch import ImageFetcher, Resolve, resolve
 from outpaint_mcp.images.paths import Meant, meant
-from outpaint_mcp.images.pruning import delete, prune_folders
+from outpaint_mcp.images.pruning import delete
+from outpaint_mcp.images.shelves import Shelves
 from outpaint_mcp.images.size_limit import MAX_BYTES
 from outpaint_mcp.images.small_copy import SmallCopy
 from outpaint_mcp.images.sources import copy_user_file, path_of, scheme_of
+
+if TYPE_CHECKING:
+    from outpaint_mcp.images.bucket import Bucket
 
 _READS: Final = 128
 """How many input images are read at the same time; each needs some memory and, while it is fetched, a connection."""
@@ -41,9 +44,7 @@ _READS_OF_ONE: Final = 32
 """How many of these may be one client's."""
 _MAX_PATH: Final = 5000
 _GIVE: Final = "Give a public http(s) URL, or a data: URI; for the image of a task its task_id."
-_WRITE_BYTES: Final = 1 << 20
 
-Fill = Callable[[Path], Awaitable[None]]
 Measure = Callable[[Path, str], Awaitable[Measured]]
 
 
@@ -68,6 +69,7 @@ class ImageLibrary:
         decoder: the command line of the process that decodes.
         environment: that process's environment, by default this one's.
         max_bytes: the size of the largest file that is accepted.
+        bucket: where all images are that several machines share; by default they are on this machine alone.
     """
 
     def __init__(
@@ -86,10 +88,10 @@ class ImageLibrary:
         decoder: tuple[str, ...] = DECODER,
         environment: Mapping[str, str] | None = None,
         max_bytes: int = MAX_BYTES,
+        bucket: "Bucket | None" = None,
     ) -> None:
-        self._sources = folder / "sources"
-        self._images = folder / "images"
-        self._incoming = folder / "incoming"
+        self._shelves = Shelves(folder, bucket)
+        self._sources, self._images = self._shelves.sources, self._shelves.images
         self._roots = roots
         self._max_bytes = max_bytes
         limit = max(1, min(2, usable_cores() - 1)) if decoders is None else decoders
@@ -157,7 +159,7 @@ class ImageLibrary:
             ForbiddenUrlError, InvalidImageError: as for `read`.
         """
         if scheme in ("http", "https"):
-            return self._download(ref)
+            return download(self._fetcher, ref)
         if scheme == "data":
             return lambda part: _in_thread(files.write_data, part, ref, self._max_bytes)
         if scheme not in (None, "file"):
@@ -173,7 +175,7 @@ class ImageLibrary:
         Raises:
             OutpaintError: as for `read`.
         """
-        return await self._add(self._download(url), self._images, self._results.measure_result, client)
+        return await self._add(download(self._fetcher, url), self._images, self._results.measure_result, client)
 
     async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
         """Check the bytes of a result of `client`'s and store it.
@@ -187,10 +189,22 @@ class ImageLibrary:
         )
 
     async def keep_answer(self, data: bytes, client: str) -> ResultImage:
-        """An image that an answer held, stored, by the ``file:`` URL of our copy. Raises as `keep_bytes` does."""
-        stored = await self.keep_bytes(data, client=client)
-        url = self.path_of(stored.sha256, stored.mime_type).as_uri()
-        return ResultImage(url, stored.mime_type, stored.width, stored.height, stored)
+        """An image that an answer held, stored, by our own URL of it (`files.url_of`).
+
+        It is paid for and nowhere else: if the bucket does not take it now, it is kept here, and to be copied later.
+
+        Raises:
+            InvalidImageError, ConfigurationError: as for `keep_bytes`.
+        """
+        try:
+            async with self._shelves.part() as part:
+                await _in_thread(files.append, part, data)
+                stored, name = await self._checked(part, self._results.measure_result, client)
+                is_safe = await self._shelves.put_here(part, self._images, name)
+        except OSError as error:
+            raise files.cannot_store(error) from error
+        copy = stored if is_safe else None
+        return ResultImage(files.url_of(name), stored.mime_type, stored.width, stored.height, copy)
 
     async def keep_file(self, path: Path, *, client: str = "") -> StoredImage:
         """Store an image that this program drew itself for `client`, at `path`; the file there stays.
@@ -234,15 +248,41 @@ class ImageLibrary:
         handed_on = self._images / name
         return handed_on if handed_on.exists() and not (self._sources / name).exists() else self._sources / name
 
+    async def result(self, sha256: str, mime_type: str) -> Path:
+        """Where a stored result is, fetched if it is not on this machine; or would be, if it is gone.
+
+        Raises:
+            OutpaintError: it cannot be had just now.
+            ValueError: no stored image can have these.
+        """
+        return await self._shelves.find(files.file_name(sha256, mime_type), self._images)
+
+    async def at_hand(self, path: Path) -> Path:
+        """A path of ours (`source_path`), the image fetched if it is not on this machine; any other as it is.
+
+        Raises:
+            OutpaintError: it cannot be had just now.
+        """
+        name = files.name_in(files.url_of(path.name))
+        return path if name is None else await self._shelves.find(name, path.parent)
+
+    async def own(self, url: str) -> Path | None:
+        """Likewise the image that one of our own URLs (`files.url_of`) names; None of another. Raises as `result`."""
+        name = files.name_in(url)
+        return None if name is None else await self._shelves.find(name, self._images)
+
+    def shown(self, url: str) -> str:
+        """A URL as whoever shares this machine's files is shown it: a ``file:`` one in place of one of our own."""
+        name = files.name_in(url)
+        return url if name is None else (self._images / name).as_uri()
+
     async def load(self, sha256: str, mime_type: str) -> bytes | None:
-        """The bytes of a stored result or input image; None if it is no longer here."""
-        name = files.file_name(sha256, mime_type)
-        for folder in (self._images, self._sources):
-            try:
-                return await anyio.Path(folder / name).read_bytes()
-            except OSError:
-                continue
-        return None
+        """The bytes of a stored result or input image; None if it is gone. Raises as `result`."""
+        path = await self._shelves.find(files.file_name(sha256, mime_type), self._images, self._sources)
+        try:
+            return await anyio.Path(path).read_bytes()
+        except OSError:
+            return None
 
     @asynccontextmanager
     async def clean_copy(
@@ -256,9 +296,9 @@ class ImageLibrary:
         size = None if frame is None else (frame.width, frame.height)
         canvas = None if frame is None or not masked else (frame.canvas_width, frame.canvas_height, frame.x, frame.y)
         async with contextlib.AsyncExitStack() as parts:
-            part = await parts.enter_async_context(self._part())
-            mask = await parts.enter_async_context(self._part()) if masked else None
-            source = self.source_path(image.sha256, image.mime_type)
+            part = await parts.enter_async_context(self._shelves.part())
+            mask = await parts.enter_async_context(self._shelves.part()) if masked else None
+            source = await self.at_hand(self.source_path(image.sha256, image.mime_type))
             mime_type, length, width, height, needless, notes = await self._inputs.clean(
                 source, part, client, size=size, canvas=canvas, mask_to=mask
             )
@@ -285,12 +325,12 @@ class ImageLibrary:
         Raises:
             ConfigurationError: our own folder cannot be written, or no process can be started.
         """
-        drawn = self.path_of(result.sha256, result.mime_type)
-        source = self.source_path(original.sha256, original.mime_type)
+        drawn = await self.result(result.sha256, result.mime_type)
+        source = await self.at_hand(self.source_path(original.sha256, original.mime_type))
         if not await anyio.Path(source).exists():
             return replace(result, note="The original is no longer on this server, so it was not pasted back.")
         try:
-            async with self._part() as part:
+            async with self._shelves.part() as part:
                 pasted, note = await self._results.paste_back(drawn, source, finish, part, client)
                 if not pasted:
                     await _in_thread(delete, part)
@@ -300,7 +340,7 @@ class ImageLibrary:
             return replace(result, note=f"The original could not be pasted back into the new image. {error.message}")
         except OSError as error:
             raise files.cannot_store(error) from error
-        return replace(stored, url=self.path_of(stored.sha256, stored.mime_type).as_uri(), note=note)
+        return replace(stored, url=files.url_of(files.file_name(stored.sha256, stored.mime_type)), note=note)
 
     async def shrink(self, sha256: str, mime_type: str, copy: SmallCopy, *, client: str = "") -> tuple[bytes, str]:
         """The bytes and the MIME type of a small copy of a stored result, for `client`.
@@ -308,7 +348,7 @@ class ImageLibrary:
         Raises:
             InvalidImageError: it is no longer here.
         """
-        return await self._results.shrink(self.path_of(sha256, mime_type), client, copy)
+        return await self._results.shrink(await self.result(sha256, mime_type), client, copy)
 
     async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
         """Delete the images that were last stored before that many days, then the oldest until `max_bytes` are left.
@@ -316,61 +356,30 @@ class ImageLibrary:
         `keep` are the SHA-256 of images that stay in any case (and count). Returns how many files were deleted.
         """
         oldest = time.time() - older_than_days * 86_400
-        return await _in_thread(
-            prune_folders, (self._sources, self._images), self._incoming, oldest, max_bytes, set(keep)
-        )
-
-    def _download(self, url: str) -> Fill:
-        async def fill(part: Path) -> None:
-            buffered = bytearray()
-
-            async def write(piece: bytes) -> None:
-                # A hop to a thread for every packet would take longer than the packets.
-                buffered.extend(piece)
-                if len(buffered) >= _WRITE_BYTES:
-                    await write_out()
-
-            async def write_out() -> None:
-                await _in_thread(files.append, part, bytes(buffered))
-                buffered.clear()
-
-            fetched = await self._fetcher.fetch(url, write)
-            await write_out()
-            await _in_thread(refuse_document, part, fetched.host, fetched.mime_type)
-
-        return fill
+        return await self._shelves.prune(oldest=oldest, max_bytes=max_bytes, keep=keep)
 
     async def _add(self, fill: Fill, folder: Path, measure: Measure, client: str) -> StoredImage:
         """Fill a new file, check it, and move it into `folder` under the name of its content."""
         try:
-            async with self._part() as part:
+            async with self._shelves.part() as part:
                 await fill(part)
                 return await self._shelve(part, folder, measure, client)
         except OSError as error:
             raise files.cannot_store(error) from error
 
+    async def _shelve(self, part: Path, folder: Path, measure: Measure, client: str) -> StoredImage:
+        stored, name = await self._checked(part, measure, client)
+        await self._shelves.put(part, folder, name)
+        return stored
+
     @staticmethod
-    async def _shelve(part: Path, folder: Path, measure: Measure, client: str) -> StoredImage:
+    async def _checked(part: Path, measure: Measure, client: str) -> tuple[StoredImage, str]:
+        """What is in a new file, and the name that it is to have."""
         sha256, size = await _in_thread(files.hash_of, part)
         found = await measure(part, client)
-        await _in_thread(files.move_to, part, folder / files.file_name(sha256, found.mime_type))
         size = size if found.size is None else found.size
-        return StoredImage(sha256, found.mime_type, found.width, found.height, size, found.unchecked)
-
-    @asynccontextmanager
-    async def _part(self) -> AsyncIterator[Path]:
-        """A unique name for a new file, which the block moves away; if the block fails, the file is deleted."""
-        part = self._incoming / secrets.token_hex(16)
-        try:
-            await _in_thread(files.make_part, part)
-        except OSError as error:
-            raise files.cannot_store(error) from error
-        try:
-            yield part
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await anyio.Path(part).unlink(missing_ok=True)
-            raise
+        stored = StoredImage(sha256, found.mime_type, found.width, found.height, size, found.unchecked)
+        return stored, files.file_name(sha256, found.mime_type)
 
 
 _in_thread = anyio.to_thread.run_sync

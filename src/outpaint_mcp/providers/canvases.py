@@ -12,6 +12,7 @@ from outpaint_mcp.domain.errors import ConfigurationError, ProviderUnavailableEr
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
 from outpaint_mcp.images.fair_queue import Place
+from outpaint_mcp.images.shelves import AtHand, as_it_is
 from outpaint_mcp.providers.local.draw_error import DrawError
 from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.workers import DrawJob, Workers
@@ -32,11 +33,13 @@ class Canvases:
     Args:
         folder: where they are drawn; nothing stays there.
         workers: the processes.
+        at_hand: fetches the image at an order's path if it is not on this machine.
     """
 
-    def __init__(self, folder: Path, workers: Workers) -> None:
+    def __init__(self, folder: Path, workers: Workers, *, at_hand: AtHand = as_it_is) -> None:
         self._folder = folder / "canvases"
         self._workers = workers
+        self._at_hand = at_hand
 
     async def draw(self, order: Order, working: WorkingCanvas, *, mask_in_alpha: bool = False) -> DrawnCanvas:
         """The canvas of an order for an input image, which is read at its `path`.
@@ -47,7 +50,7 @@ class Canvases:
             TypeError: the order is for a task's image.
             InvalidImageError: the image cannot be decoded.
             RateLimitedError: too many images of this client wait already.
-            ProviderUnavailableError: it cannot be drawn now.
+            ProviderUnavailableError: it cannot be drawn now, or the image not be fetched.
             ConfigurationError: our own folder cannot be written.
         """
         if not isinstance(order.source, InputImage) or order.frame is None:
@@ -56,7 +59,7 @@ class Canvases:
         own = order.source.width, order.source.height
         folder = self._folder / secrets.token_hex(8)
         job = DrawJob(
-            Path(order.source.path),
+            await self._at_hand(Path(order.source.path)),
             Canvas.of(frame),
             # The engine draws over it: what it needs are colours and lines.
             "fast",

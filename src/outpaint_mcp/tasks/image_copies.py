@@ -17,6 +17,7 @@ from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.order import InputImage
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import StoredImage
+from outpaint_mcp.images.files import file_name, url_of
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.images.small_copy import PREVIEW, SmallCopy
 from outpaint_mcp.images.sources import path_of
@@ -107,10 +108,15 @@ class ImageCopies:
         """The image as the provider gave it. Raises as `copy_of` does."""
         found = self._providers.get(record.task.provider)
         drawn_here = found is not None and not found.leaves_machine
-        if drawn_here or await self._images.result_named(url) is not None:
+        path = await self._images.own(url)
+        if path is None and (drawn_here or await self._images.result_named(url) is not None):
             # A file: URL, of what was drawn or stored here. No provider's answer may name another file of this machine.
-            return await self._images.keep_file(path_of(url), client=record.client)
-        return await self._images.keep(url, client=record.client)
+            path = path_of(url)
+        if path is None:
+            return await self._images.keep(url, client=record.client)
+        copy = await self._images.keep_file(path, client=record.client)
+        # From here on it is named as it is on every machine.
+        return replace(copy, url=url_of(file_name(copy.sha256, copy.mime_type)))
 
     async def _with_original(self, record: Record, copy: StoredImage) -> StoredImage:
         finish = self._finishing(record)
@@ -139,21 +145,22 @@ class ImageCopies:
         if copy is None or data is None:
             copy = await self.copy_of(record, wanted.url)
             record = with_copies(record, {index: copy})
-            data = await anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)).read_bytes()
+            data = await anyio.Path(await self._images.result(copy.sha256, copy.mime_type)).read_bytes()
         if small is None:
             return data, copy.mime_type, record
         return *await self._images.shrink(copy.sha256, copy.mime_type, small, client=record.client), record
 
-    def file_of(self, record: Record | None, index: int) -> tuple[anyio.Path, str]:
+    async def file_of(self, record: Record | None, index: int) -> tuple[anyio.Path, str]:
         """The file of our copy of a task's image, which may have been deleted meanwhile, and its MIME type.
 
         Raises:
             UnknownTaskError: there is no such task or copy.
+            OutpaintError: the copy cannot be had just now.
         """
         copy = None if record is None else record.copies.get(index)
         if copy is None:
             raise UnknownTaskError("The image's task is no longer here.", "Order it again.")
-        return anyio.Path(self._images.path_of(copy.sha256, copy.mime_type)), copy.mime_type
+        return anyio.Path(await self._images.result(copy.sha256, copy.mime_type)), copy.mime_type
 
     async def preview_of(self, record: Record, client: str) -> bytes | None:
         """A small JPEG of a task's first image, if there is one on this machine."""
@@ -180,12 +187,12 @@ class ImageCopies:
                 f"Give image_index 1 to {max(1, len(record.task.images))}.",
             )
         copy = record.copies.get(index)
-        kept = None if copy is None else self._images.path_of(copy.sha256, copy.mime_type)
+        kept = None if copy is None else await self._images.result(copy.sha256, copy.mime_type)
         if copy is None or kept is None or not await anyio.Path(kept).exists():
             copy = await self.copy_of(record, image.url)
         elif copy.width is None or copy.height is None:
             copy = await self._images.keep_file(kept, client=record.client)
-        path = anyio.Path(self._images.path_of(copy.sha256, copy.mime_type))
+        path = anyio.Path(await self._images.result(copy.sha256, copy.mime_type))
         url = image.url if copy.url is None and image.url.startswith(("http://", "https://")) else None
         width, height = copy.width or 0, copy.height or 0
         return InputImage(copy.sha256, copy.mime_type, width, height, str(path), url, (await path.stat()).st_size)

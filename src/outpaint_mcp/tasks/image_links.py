@@ -3,6 +3,7 @@
 An address needs no token: it is signed for one image of one task, cannot be guessed, and is valid for a day.
 """
 
+import base64
 import hashlib
 import hmac
 import math
@@ -12,11 +13,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from outpaint_mcp.domain.errors import InvalidRequestError, UnknownTaskError
+from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, UnknownTaskError
 from outpaint_mcp.domain.references import TaskReference
 
 IMAGES_PATH: Final = "/images"
 VALID_SECONDS: Final = 86_400
+KEY_BYTES: Final = 32
 STEP_SECONDS: Final = 3600
 """Addresses that are made within an hour are the same, so that a task that is asked for again is too."""
 _TOKEN: Final = re.compile(r"([0-9]{1,12})-([0-9a-f]{32})")
@@ -32,13 +34,13 @@ class ImageLinks:
 
     Args:
         base_url: the server's, as clients reach it.
-        key: what they are signed with.
+        keys: what they are signed with, the first of them; what was signed with another is valid too.
         now: seconds since the epoch.
     """
 
-    def __init__(self, base_url: str, key: bytes, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, base_url: str, *keys: bytes, now: Callable[[], float] = time.time) -> None:
         self._prefix = base_url.rstrip("/") + IMAGES_PATH + "/"
-        self._key = key
+        self._keys = keys
         self.now = now
 
     def expiry(self) -> datetime:
@@ -51,7 +53,7 @@ class ImageLinks:
     def url(self, task_id: str, index: int, mime_type: str) -> str:
         """The address of a task's image; it ends in a file's name, since some clients go by that."""
         name, expires = f"{task_id}-{index}.{mime_type.rpartition('/')[2]}", self._expires()
-        return f"{self._prefix}{expires}-{self._signature(expires, name)}/{name}"
+        return f"{self._prefix}{expires}-{_signature(self._keys[0], expires, name)}/{name}"
 
     def judged(self, token: str, name: str) -> tuple[str, int]:
         """The task and the image that an address stands for, given as the two parts of its path.
@@ -63,7 +65,8 @@ class ImageLinks:
         parts, named = _TOKEN.fullmatch(token), _NAME.fullmatch(name)
         expires = 0 if parts is None else int(parts[1])
         given = "" if parts is None else parts[2]
-        if not hmac.compare_digest(self._signature(expires, name), given) or named is None:
+        signed = [hmac.compare_digest(_signature(key, expires, name), given) for key in self._keys]
+        if not any(signed) or named is None:
             raise UnknownTaskError(
                 "There is no image at this address.", "Copy it whole, as the task shows it: get_task shows it again."
             )
@@ -80,6 +83,24 @@ class ImageLinks:
         named = _NAME.fullmatch(rest.partition("?")[0].rpartition("/")[2])
         return None if not ours or named is None else TaskReference(named[1], int(named[2]))
 
-    def _signature(self, expires: int, name: str) -> str:
-        signed = f"{expires}/{name}".encode(errors="surrogateescape")
-        return hmac.new(self._key, signed, hashlib.sha256).hexdigest()[:32]
+
+def shared_keys(seal_keys: str) -> tuple[bytes, ...]:
+    """The keys of servers that share the address, each derived from one of `OUTPAINT_SEAL_KEY`.
+
+    Raises:
+        ConfigurationError: one of those is none, so the addresses could be guessed.
+    """
+    try:
+        found = [base64.b64decode(key.strip(), validate=True) for key in seal_keys.split(",")]
+    except ValueError:
+        found = []
+    if not found or any(len(key) != KEY_BYTES for key in found):
+        raise ConfigurationError(
+            "OUTPAINT_SEAL_KEY is no key.", "Make one with outpaint-mcp db key, and give every server the same."
+        )
+    return tuple(hmac.new(key, b"outpaint-mcp image links", hashlib.sha256).digest() for key in found)
+
+
+def _signature(key: bytes, expires: int, name: str) -> str:
+    signed = f"{expires}/{name}".encode(errors="surrogateescape")
+    return hmac.new(key, signed, hashlib.sha256).hexdigest()[:32]

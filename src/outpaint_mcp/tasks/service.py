@@ -300,11 +300,12 @@ class Service:
 
         Raises:
             UnknownTaskError, ExpiredLinkError: there is no such address (any more).
+            OutpaintError: the image cannot be had just now.
         """
         if self._links is None:
             raise UnknownTaskError("This server gives out no images.", "Read the image's resource.")
         task_id, index = self._links.judged(token, name)
-        return self._copies.file_of(await self._store.get(task_id), index)
+        return await self._copies.file_of(await self._store.get(task_id), index)
 
     async def preview(self, task_id: str, *, client: str = LOCAL_CLIENT) -> bytes | None:
         """A small JPEG of a task's first image, if there is one on this machine."""
@@ -386,7 +387,7 @@ class Service:
         return view(
             record,
             notes,
-            paths=self._options.paths_allowed,
+            shown=self._images.shown if self._options.paths_allowed else None,
             provider=self._providers.get(record.task.provider),
             wait_seconds=wait_seconds,
             links=self._links,

@@ -13,6 +13,7 @@ from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.record import UNSENT_SECONDS, Record, Secrets, StepRecord
 from outpaint_mcp.domain.redaction import hide
 from outpaint_mcp.domain.task import Cost, Failure, Image, ResultImage, Status, StoredImage, Task, TaskUpdate
+from outpaint_mcp.images.files import name_in
 from outpaint_mcp.providers.base import Provider
 
 MAX_COST: Final = 100_000
@@ -262,7 +263,7 @@ def with_copies(record: Record, found: Mapping[int, StoredImage]) -> Record:
         if copy.note:
             record = with_note(record, copy.note if len(images) == 1 else f"Image {index}: {copy.note}")
     changes: dict[str, Any] = {"images": images}
-    if images and all(image.url.startswith("file:") for image in images):
+    if images and all(image.url.startswith("file:") or name_in(image.url) for image in images):
         # None is a provider's any more.
         changes["expires_at"] = None
     task = record.task.model_copy(update=changes)

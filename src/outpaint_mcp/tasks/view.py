@@ -1,5 +1,6 @@
 """How a task is shown to its client: links, and what to do next. Pure."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.task import Image, Place, Status, Step, Task
+from outpaint_mcp.images.files import name_in
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_links import ImageLinks
 
@@ -89,7 +91,7 @@ def view(
     record: Record,
     notes: tuple[str, ...] = (),
     *,
-    paths: bool = True,
+    shown: Callable[[str], str] | None = None,
     provider: Provider | None = None,
     wait_seconds: float | None = None,
     links: ImageLinks | None = None,
@@ -99,7 +101,8 @@ def view(
     Args:
         record: the task.
         notes: what is to be said besides the task's own notes.
-        paths: whether the client shares this machine's files; else a file's URL is replaced by another.
+        shown: what the URL of an image of ours is shown as to a client that shares this machine's files; without it, a
+            file's URL is replaced by another too.
         provider: its provider, where that is installed.
         wait_seconds: how long a call of the client may last, where that is known.
         links: where the server's copies of images are given out, if they are; a URL that has died is replaced by its
@@ -115,8 +118,8 @@ def view(
         if links is not None and copy is not None:
             own = links.url(record.task.id, image.index, copy.mime_type)
         url = image.url
-        if url.startswith("file:") and not paths:
-            url = own or uri
+        if url.startswith("file:") or name_in(url) is not None:
+            url = own or uri if shown is None else shown(url)
         elif own is not None and died:
             url = own
         return image.model_copy(update={"resource_uri": uri, "copy_url": own, "url": url})

@@ -18,7 +18,8 @@ from outpaint_mcp.domain.errors import (
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage, Order
 from outpaint_mcp.domain.request import AspectRatio, OutpaintRequest, SourceKind
-from outpaint_mcp.domain.task import Status, TaskUpdate
+from outpaint_mcp.domain.task import ResultImage, Status, TaskUpdate
+from outpaint_mcp.images.files import name_in
 from outpaint_mcp.providers.local.plan import MAX_PIXELS
 from outpaint_mcp.providers.local.provider import LocalProvider
 
@@ -44,8 +45,12 @@ async def finished(provider: LocalProvider, update: TaskUpdate) -> TaskUpdate:
     return update
 
 
-def drawn(update: TaskUpdate) -> list[bytes]:
-    return [Path(image.url.removeprefix("file://")).read_bytes() for image in update.images]
+def file_of(image: ResultImage, folder: Path) -> Path:
+    return folder / "data" / "images" / (name_in(image.url) or "")
+
+
+def drawn(update: TaskUpdate, folder: Path) -> list[bytes]:
+    return [file_of(image, folder).read_bytes() for image in update.images]
 
 
 def fast(source: InputImage, **changes: Any) -> Order:
@@ -62,7 +67,7 @@ async def test_a_job_is_drawn_where_its_frame_says_and_costs_nothing(tmp_path: P
     assert (update.cost and update.cost.usd, update.is_grid) == (0, False)
     (image,) = update.images
     assert (image.mime_type, image.width, image.height) == ("image/png", 144, 108)
-    pixels = np.asarray(Image.open(image.url.removeprefix("file://")))
+    pixels = np.asarray(Image.open(file_of(image, tmp_path)))
     assert np.array_equal(pixels[18:90, 24:120], np.asarray(Image.open(source.path)))
 
 
@@ -78,7 +83,9 @@ async def test_the_same_order_sent_again_is_the_same_job_and_another_process_fin
         done = await finished(second, await second.poll(update.remote_id or ""))
         other = await second.start(fast(source, key="op-2-0"))
         assert other.remote_id != update.remote_id
-        assert drawn(await finished(second, other)) == drawn(done), "the seed is of the image's bytes"
+        assert drawn(await finished(second, other), tmp_path) == drawn(done, tmp_path), (
+            "the seed is of the image's bytes"
+        )
     third = LocalProvider(tmp_path / "data")
     assert (await third.poll(update.remote_id or "")).images == done.images, "a result is read without drawing"
 

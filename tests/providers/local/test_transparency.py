@@ -73,7 +73,7 @@ async def through_the_provider(folder: Path, pixels: Pixels, **options: object) 
     async with provider.running():
         order = image_order(image, options={"quality": "fast", **options})
         update = await finished(provider, await provider.start(order))
-    (file,) = files_of(update)
+    (file,) = files_of(update, folder)
     return np.asarray(Image.open(io.BytesIO(file)).convert("RGBA")), update
 
 

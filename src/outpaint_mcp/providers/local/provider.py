@@ -29,6 +29,8 @@ from outpaint_mcp.domain.provider_info import Original, SourceForm
 from outpaint_mcp.domain.request import Feature, OutpaintRequest, ProviderArguments, Side, SourceKind
 from outpaint_mcp.domain.task import Confidence, Cost, Failure, ResultImage, Status, TaskUpdate
 from outpaint_mcp.images.fair_queue import Place
+from outpaint_mcp.images.files import url_of
+from outpaint_mcp.images.shelves import AtHand, as_it_is
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.declarations import Argument, Operation
 from outpaint_mcp.providers.local.draw_error import DrawError
@@ -81,6 +83,7 @@ class LocalProvider(Provider):
     Args:
         folder: where the jobs' files are kept, and the drawn images below ``images``.
         workers: the worker processes; by default at most one per core.
+        at_hand: fetches the image at an order's path if it is not on this machine.
     """
 
     name = "local"
@@ -112,10 +115,11 @@ class LocalProvider(Provider):
     leaves_machine = False
     idempotent = True
 
-    def __init__(self, folder: Path, workers: Workers | None = None) -> None:
+    def __init__(self, folder: Path, workers: Workers | None = None, *, at_hand: AtHand = as_it_is) -> None:
         self._jobs = folder / "jobs"
         self._images = folder / "images"
         self._workers = workers or Workers()
+        self._at_hand = at_hand
         self._tasks: anyio.abc.TaskGroup | None = None
         self._drawing: dict[str, TaskUpdate] = {}
 
@@ -229,8 +233,9 @@ class LocalProvider(Provider):
 
         notes: list[str] = []
         try:
+            source = await self._at_hand(job.source)
             drawn = await self._workers.draw(
-                DrawJob(job.source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format, job.size),
+                DrawJob(source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format, job.size),
                 progressed,
                 started,
                 place=place,
@@ -308,7 +313,10 @@ def _finished(remote_id: str, result: _Result) -> TaskUpdate:
         Status.SUCCEEDED,
         remote_id,
         progress=100,
-        images=tuple(ResultImage(path.as_uri(), mime, width, height) for path, mime, width, height in result.images),
+        # By their contents' hashes, which are the files' names: another machine may have to find them.
+        images=tuple(
+            ResultImage(url_of(path.name), mime, width, height) for path, mime, width, height in result.images
+        ),
         cost=Cost(amount=0, unit="USD", usd=0),
         is_grid=len(result.images) > 1,
         notes=result.notes,
