@@ -8,7 +8,6 @@ from outpaint_mcp.bootstrap import configured
 from outpaint_mcp.cli.commands import DONE, print_line
 from outpaint_mcp.cli.findings import Finding, Level, as_lines, exit_code, problem, warning
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
-from outpaint_mcp.settings import reveal
 
 
 def add_database_commands(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +65,8 @@ async def check_database(url: str) -> list[Finding]:
 
 
 def _url() -> str:
+    from outpaint_mcp.settings import reveal
+
     url = reveal(configured().database_url)
     if url is None:
         raise ConfigurationError("OUTPAINT_DATABASE_URL is not set.", "Set it to the database's URI.")
