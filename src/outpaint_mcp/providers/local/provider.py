@@ -233,7 +233,10 @@ class LocalProvider(Provider):
 
         notes: list[str] = []
         try:
-            source = await self._at_hand(job.source)
+            with contextlib.ExitStack() as leaving:
+                leaving.callback(place.leave)
+                source = await self._at_hand(job.source)
+                leaving.pop_all()
             drawn = await self._workers.draw(
                 DrawJob(source, Canvas(*job.canvas), job.quality, job.seeds, self._images, job.format, job.size),
                 progressed,
