@@ -20,6 +20,7 @@ _SIMPLER: Final = (1.2, 0.25)  # times, and grey levels, that a simpler surface 
 _GOOD, _BAD = 4.0, 10.0  # grey levels from the surface: wholly trusted, not at all
 _CENTRES: Final = np.linspace(-1, 1, 9)  # of radial gradients, in lengths of the image from its centre
 _REFINEMENTS: Final = 7
+_MOVES: Final = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 0.5), (0, 0, -0.5))  # steps of a centre's numbers
 _BEYOND: Final = (0.3, 14.0)  # of the levels' range, and levels, that a quadric may go beyond what the border shows
 
 Floats64 = NDArray[Any]
@@ -154,12 +155,14 @@ def _centre(y: Floats64, x: Floats64, values: Floats64, counts: Floats64) -> Cen
     for _ in range(_REFINEMENTS if least < _BAD else 0):
         improved = True
         while improved:
-            improved = False
-            for down, right, flatter in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)):
-                tried = best[0] + step * down, best[1] + step * right, best[2] * (1 + step * flatter / 2)
-                if abs(tried[0]) < 3 and abs(tried[1]) < 3 and 0.2 < tried[2] < 5:
-                    new = float(errors([tried])[0])
-                    if new < least:
-                        best, least, improved = tried, new, True
+            improved, moves = False, list(_MOVES)
+            while moves:
+                tried = [(best[0] + step * a, best[1] + step * b, best[2] * (1 + step * c)) for a, b, c in moves]
+                within = [abs(cy) < 3 and abs(cx) < 3 and 0.2 < one < 5 for cy, cx, one in tried]
+                found = np.where(within, errors(tried), np.inf)
+                better = int((found < least).argmax())
+                if not found[better] < least:
+                    break
+                best, least, improved, moves = tried[better], float(found[better]), True, moves[better + 1 :]
         step /= 2
     return best
