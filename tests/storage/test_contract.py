@@ -353,3 +353,17 @@ async def test_no_more_tasks_run_at_a_provider_than_there_are_places_and_who_wai
     found = await store.get(waiting[0].task.id)
     assert found is not None
     assert not found.waits
+
+
+async def test_a_task_that_its_process_alone_can_ask_for_is_left_to_it_until_it_is_late(opened: Open) -> None:
+    one, two = opened("one"), opened("two")
+    made, _ = await claim(one, record("a", owner="one"))
+    await one.mark_sent(made.task.id, 0, now=NOW)
+    await one.save(replace(made, due_at=NOW + 100, stays=True))
+    assert await taken(two, NOW + 101) == []
+    assert await two.own(made.task.id, now=NOW + 101) is None
+    assert await taken(one, NOW + 101) == [made.task.id]
+    one.nothing_new(made.task.id, asked_at=NOW + 101, due_at=NOW + 200)
+    await one.take_due(lambda provider: 99, now=NOW + 102)
+    assert await taken(two, NOW + 201) == []
+    assert await taken(two, NOW + 200 + CLAIM_SECONDS) == [made.task.id], "it is gone"

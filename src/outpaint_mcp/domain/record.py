@@ -124,6 +124,7 @@ class Record:
     failures: int = 0
     calls_back: bool = False
     waits: bool = False
+    stays: bool = False
     secrets: Secrets | None = None
 
 

@@ -77,6 +77,8 @@ class Provider(ABC):
     """What every `callback_token` looks like, as a regular expression."""
     synchronous: ClassVar[bool] = False
     """Whether the answer to the order is the result: there is nothing to poll, and a lost answer is lost for good."""
+    holds_orders: ClassVar[bool] = False
+    """Whether the process that placed an order is the one that can say how it stands, while it lives."""
 
     @classmethod
     def undeclared(cls) -> tuple[str, ...]:

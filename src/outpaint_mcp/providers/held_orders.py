@@ -86,6 +86,7 @@ class HeldOrders(SelfHosted, SynchronousProvider):
     usual_address: ClassVar[str]
     """Where it listens by itself."""
     order_seconds: ClassVar[float | None] = 1800.0
+    holds_orders = True
     first_poll = poll_interval = 1.0
 
     def __init__(self, client: HttpClient, **more: Any) -> None:

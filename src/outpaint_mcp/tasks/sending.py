@@ -234,6 +234,7 @@ class OrderSender:
             return await self.settle_unconfirmed(record, position, lost)
         for note in notes:
             record = with_note(record, note)
+        record = replace(record, stays=provider.holds_orders)
         record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
         record = updated(record, position, update, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:

@@ -99,6 +99,7 @@ class LocalProvider(Provider):
     image_lifetime = "as long as this server keeps its images"
     sources = (SourceForm.OWN_IMAGE,)
     original = Original.EXACT
+    holds_orders = True
     operations: ClassVar = {
         SourceKind.IMAGE: Operation(
             arguments={

@@ -182,7 +182,7 @@ class Claims(Database, HeldTasks):
         if record.due_at is None:
             await db.execute("DELETE FROM due WHERE task_id = %s", (record.task.id,))
         else:
-            values = due.values_of(record, claim)
+            values = due.values_of(record, claim, self._owner)
             await db.execute(due.PUT, {name: plain_text(value) for name, value in values.items()})
 
 

@@ -2,7 +2,7 @@
 
 To claim a task is to set its next due time: a process that is at work on it moves that on (`HOLD`), and the tasks of
 one that is gone come due by themselves. `claim` names who is at work on it; a task that only waits for its time is
-nobody's, and the first process that is free takes it.
+nobody's, and the first process that is free takes it, unless its order is known to one process alone (`home`).
 """
 
 from typing import Final
@@ -10,6 +10,8 @@ from typing import Final
 from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, Record
 from outpaint_mcp.storage.rows import DUE_COLUMNS
 
+LATE_SECONDS: Final = 8.0
+"""How late a task must be that one process alone can ask for, until another takes it to be gone."""
 QUICKLY: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS quickly"
 """Joined in a statement that need not wait for the disk: a machine that fails loses nothing but a poll's time."""
 
@@ -34,7 +36,9 @@ TAKE: Final = f"""
         FROM unnest(%(providers)s::text[], %(rooms)s::integer[]) AS wanted (provider, room)
         CROSS JOIN LATERAL (
             SELECT task_id, due_at FROM due WHERE due.provider = wanted.provider AND due_at <= %(now)s
-            AND task_id <> ALL (%(held)s::text[]) ORDER BY due_at LIMIT wanted.room FOR UPDATE SKIP LOCKED
+            AND task_id <> ALL (%(held)s::text[])
+            AND (home IS NULL OR home = %(me)s OR due_at <= %(late)s)
+            ORDER BY due_at LIMIT wanted.room FOR UPDATE SKIP LOCKED
         ) AS one
     )
     UPDATE due SET claim = %(me)s, due_at = %(until)s, wake_at = NULL FROM taken, {QUICKLY}
@@ -44,7 +48,8 @@ TAKE: Final = f"""
 CLAIM: Final = """
     WITH before AS (SELECT task_id, due_at FROM due WHERE task_id = %(id)s FOR UPDATE)
     UPDATE due SET claim = %(me)s, due_at = %(until)s, wake_at = NULL FROM before
-    WHERE due.task_id = before.task_id AND (claim IS NULL OR claim = %(me)s
+    WHERE due.task_id = before.task_id AND (home IS NULL OR home = %(me)s OR before.due_at <= %(late)s)
+        AND (claim IS NULL OR claim = %(me)s
         OR before.due_at <= %(now)s OR before.due_at > %(latest)s)
     RETURNING before.due_at
 """
@@ -55,13 +60,13 @@ CLAIM_FINISHED: Final = """
 """For a task with nothing to do, which has no row."""
 
 PUT: Final = """
-    INSERT INTO due (task_id, provider, due_at, claim, failures, calls_back, answer, remote_id, reference, step,
+    INSERT INTO due (task_id, provider, due_at, claim, home, failures, calls_back, answer, remote_id, reference, step,
         asked_at, boot, until)
-    VALUES (%(id)s, %(provider)s, %(due_at)s, %(claim)s, %(failures)s, %(calls_back)s, %(answer)s, %(remote_id)s,
-        %(reference)s, %(step)s, %(asked_at)s, %(boot)s, %(until)s)
+    VALUES (%(id)s, %(provider)s, %(due_at)s, %(claim)s, %(home)s, %(failures)s, %(calls_back)s, %(answer)s,
+        %(remote_id)s, %(reference)s, %(step)s, %(asked_at)s, %(boot)s, %(until)s)
     ON CONFLICT (task_id) DO UPDATE SET
         due_at = CASE WHEN %(claim)s::text IS NULL THEN LEAST(EXCLUDED.due_at, due.wake_at) ELSE due.due_at END,
-        claim = EXCLUDED.claim, failures = EXCLUDED.failures,
+        claim = EXCLUDED.claim, home = EXCLUDED.home, failures = EXCLUDED.failures,
         calls_back = EXCLUDED.calls_back AND due.wake_at IS NULL, answer = EXCLUDED.answer,
         remote_id = EXCLUDED.remote_id, reference = EXCLUDED.reference, step = EXCLUDED.step,
         asked_at = EXCLUDED.asked_at, boot = EXCLUDED.boot, until = EXCLUDED.until,
@@ -123,7 +128,12 @@ UNDO: Final = "UPDATE due SET due_at = %(now)s WHERE provider = ANY (%(providers
 
 def times(now: float) -> dict[str, float]:
     """What the statements name of the time."""
-    return {"now": now, "until": held_until(now), "latest": now + LATEST_SECONDS + CLAIM_SECONDS}
+    return {
+        "now": now,
+        "late": now - LATE_SECONDS,
+        "until": held_until(now),
+        "latest": now + LATEST_SECONDS + CLAIM_SECONDS,
+    }
 
 
 def held_until(now: float) -> float:
@@ -131,14 +141,15 @@ def held_until(now: float) -> float:
     return now + CLAIM_SECONDS
 
 
-def values_of(record: Record, claim: str | None) -> dict[str, object]:
-    """What `PUT` writes of an open task."""
+def values_of(record: Record, claim: str | None, owner: str) -> dict[str, object]:
+    """What `PUT` writes of an open task for the process `owner`."""
     last = record.last_answer
     return {
         "id": record.task.id,
         "provider": record.task.provider,
         "due_at": record.due_at,
         "claim": claim,
+        "home": owner if record.stays else None,
         "failures": record.failures,
         "calls_back": record.calls_back,
         "answer": last and last.digest,

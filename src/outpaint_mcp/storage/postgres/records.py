@@ -1,6 +1,7 @@
 """Finding tasks: the statements that read records, and reading them. A row that cannot be read is skipped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from outpaint_mcp.domain.errors import ConfigurationError
@@ -10,8 +11,8 @@ from outpaint_mcp.storage.postgres.seal import Seal
 from outpaint_mcp.storage.rows import STEP_COLUMNS, TASK_COLUMNS, UNREADABLE, Skipped, record_of, unreadable
 
 RECORDS: Final = f"""
-    SELECT id, sealed, (SELECT json_agg(json_build_array({STEP_COLUMNS}) ORDER BY position) FROM orders
-        WHERE task_id = tasks.id),
+    SELECT id, home IS NOT NULL, sealed,
+    (SELECT json_agg(json_build_array({STEP_COLUMNS}) ORDER BY position) FROM orders WHERE task_id = tasks.id),
     (SELECT json_agg(json_build_array(position, sha256, mime_type)) FROM kept WHERE task_id = tasks.id),
     {TASK_COLUMNS} FROM tasks LEFT JOIN due ON due.task_id = tasks.id
 """  # noqa: S608
@@ -91,12 +92,12 @@ def read(row: Sequence[Any], seal: Seal) -> Record:
     Raises:
         ConfigurationError: it does not hold what was written.
     """
-    task_id, sealed, steps, kept, *task = row
+    task_id, stays, sealed, steps, kept, *task = row
     try:
         found = record_of(tuple(task), steps or (), kept or (), secrets=seal.open(task_id, sealed))
     except UNREADABLE as error:
         raise unreadable(task_id) from error
-    return found
+    return replace(found, stays=stays)
 
 
 async def load(connection: Connection, task_id: str, seal: Seal) -> Record | None:

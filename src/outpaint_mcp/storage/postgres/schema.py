@@ -1,8 +1,8 @@
 """The tables in PostgreSQL, as the steps from each version to the next, and which programs may work on which.
 
 The names of the tables and columns are those of the SQLite file. What differs: `tasks.seq` says in which order tasks
-were written, `tasks.sealed` holds what only this program may read (`seal`), and `due.claim` is empty unless a process
-is at work on the task.
+were written, `tasks.sealed` holds what only this program may read (`seal`), `due.claim` is empty unless a process
+is at work on the task, and `due.home` unless one process alone can ask for its order.
 """
 
 from dataclasses import dataclass
@@ -90,6 +90,7 @@ MIGRATIONS: Final = (
             provider text NOT NULL,
             due_at double precision NOT NULL,
             claim text,
+            home text,
             wake_at double precision,
             failures integer NOT NULL DEFAULT 0,
             calls_back boolean NOT NULL DEFAULT false,
