@@ -52,6 +52,8 @@ class PostgresServer:
     def start(self) -> None:
         # Nobody needs what is written to survive this machine; what is tested is the death of processes.
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off -c max_connections=200"
+        # What is committed without waiting is written as late as can be: a crash loses it, as it may.
+        options += " -c wal_writer_delay=10s -c wal_writer_flush_after=0"
         self._call("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "server.log", "-o", options, "start")
 
     @property

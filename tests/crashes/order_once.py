@@ -24,7 +24,7 @@ from outpaint_mcp.domain.errors import OutpaintError
 from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest
-from outpaint_mcp.domain.task import Status, StoredImage, TaskUpdate
+from outpaint_mcp.domain.task import ResultImage, Status, StoredImage, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
@@ -155,10 +155,10 @@ class MortalPictures(ImageLibrary):
         self.boundaries.cross("after keep")
         return kept
 
-    async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
-        self.boundaries.cross("before keep_bytes")
-        kept = await super().keep_bytes(data, client=client)
-        self.boundaries.cross("after keep_bytes")
+    async def keep_answer(self, data: bytes, client: str) -> ResultImage:
+        self.boundaries.cross("before keep_answer")
+        kept = await super().keep_answer(data, client)
+        self.boundaries.cross("after keep_answer")
         return kept
 
 

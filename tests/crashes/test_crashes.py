@@ -90,7 +90,7 @@ async def test_whatever_the_moment_of_death_the_vendor_counts_one_order_and_the_
             # Between the note that it is being sent and the stored answer nobody can know.
             died_at = passed[-1]
             unclear = died_at.startswith(
-                ("after mark_sent", "before start", "before keep_bytes", "after keep_bytes", "after start")
+                ("after mark_sent", "before start", "before keep_answer", "after keep_answer", "after start")
             )
             unclear = unclear or (died_at.startswith("before save") and passed[-2].startswith("after start"))
             assert max(counted.values()) <= 1, (died_at, counted)

@@ -378,6 +378,8 @@ def from_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.dictionaries(st.text(max_size=10), JSON, max_size=3)
 
 
+# The server's thread uses that module too, and is at work while values are drawn.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 def test_any_call_gives_a_result_or_an_error_with_a_code_and_the_server_lives(tmp_path: Path) -> None:
     schemas = {tool["name"]: tool["inputSchema"] for tool in json.loads(SNAPSHOT.read_text())}
     source = str(picture(tmp_path))

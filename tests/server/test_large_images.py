@@ -15,6 +15,9 @@ async def notes(client: Client, path: Path, **arguments: object) -> str:
     """What an order's answer says of scaling; empty if nothing."""
     asked = {"image": str(path), "provider": "local", "wait_seconds": 0, **arguments}
     answer = await client.call_tool("outpaint", asked)
+    while answer.is_error and "[not_ready]" in text_of(answer):
+        # A slow machine reads it for longer than a call may take; the same call goes on with it.
+        answer = await client.call_tool("outpaint", asked)
     assert not answer.is_error, text_of(answer)
     assert answer.structured_content is not None
     return " ".join(note for note in answer.structured_content["notes"] if "scaled" in note)

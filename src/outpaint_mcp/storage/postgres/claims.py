@@ -160,7 +160,7 @@ class Claims(Database, HeldTasks):
 
     async def hold(self, *, now: float) -> None:
         if held := list(self._held):
-            await self._run(lambda db: db.execute(due.HOLD, self._of(held=held, until=due.held_until(now))))
+            await self._run(lambda db: db.execute(due.HOLD_QUICKLY, self._of(held=held, until=due.held_until(now))))
 
     async def release(self, task_id: str, due_at: float | None) -> None:
         if due_at is None:

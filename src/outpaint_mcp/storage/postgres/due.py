@@ -13,7 +13,10 @@ from outpaint_mcp.storage.rows import DUE_COLUMNS
 LATE_SECONDS: Final = 8.0
 """How late a task must be that one process alone can ask for, until another takes it to be gone."""
 QUICKLY: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS quickly"
-"""Joined in a statement that need not wait for the disk: a machine that fails loses nothing but a poll's time."""
+"""Joined in a statement that need not wait for the disk: a machine that fails loses nothing but a poll's time.
+
+Only where the statement is a transaction of its own: it holds for all of the transaction.
+"""
 
 LOOK: Final = """
     WITH RECURSIVE found (provider) AS (
@@ -81,7 +84,10 @@ RESCHEDULE: Final = f"""
     WHERE due.task_id = asked.task_id AND claim = %(me)s
 """  # noqa: S608
 
-HOLD: Final = f"UPDATE due SET due_at = %(until)s FROM {QUICKLY} WHERE task_id = ANY (%(held)s) AND claim = %(me)s"  # noqa: S608
+HOLD: Final = "UPDATE due SET due_at = %(until)s WHERE task_id = ANY (%(held)s) AND claim = %(me)s"
+HOLD_QUICKLY: Final = f"""
+    UPDATE due SET due_at = %(until)s FROM {QUICKLY} WHERE task_id = ANY (%(held)s) AND claim = %(me)s
+"""  # noqa: S608
 
 RELEASE: Final = """
     UPDATE due SET claim = NULL, due_at = LEAST(%(due_at)s, wake_at), wake_at = NULL
