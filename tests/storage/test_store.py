@@ -13,6 +13,7 @@ import pytest
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.record import CLAIM_SECONDS, Record
+from outpaint_mcp.storage.sqlite.database import Database
 from outpaint_mcp.storage.sqlite.schema import MIGRATIONS
 from outpaint_mcp.storage.sqlite.store import SqliteStore
 
@@ -128,6 +129,29 @@ async def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a place that not even root may write to")
+async def test_its_connection_is_used_by_one_thread_at_a_time(tmp_path: Path) -> None:
+    database = Database(tmp_path / "store.db", migrations=(), busy_seconds=1)
+    database._limiter.total_tokens = 3  # anyio before 4.15 lets a second one in at times
+    inside, most = 0, 0
+
+    def work(db: sqlite3.Connection) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.001)
+        inside -= 1
+
+    async def work_again() -> None:
+        for _ in range(5):
+            await database._run(work)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(work_again)
+    await database.aclose()
+    assert most == 1
+
+
 async def test_a_place_that_cannot_be_written_to_is_said() -> None:
     with pytest.raises(ConfigurationError, match="OUTPAINT_DATA_DIR"):
         await claim(SqliteStore(Path("/proc/outpaint/store.db"), "one"), record("a", owner="one"))

@@ -5,6 +5,7 @@ sqlite3 is imported when the file is opened and not before, since a server must 
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -54,6 +55,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[int, int] | None = None
         self._limiter = anyio.CapacityLimiter(1)
+        # Before 4.15 anyio's limiter lets a second one in that asks just while the first one's successor wakes up.
+        self._turn = threading.Lock()
         # Looking one row up takes a tenth of a millisecond, and in WAL mode waits for no writer. In a thread it would
         # wait for the interpreter's lock again and again: seconds, while hundreds of clients are served.
         self._reader: sqlite3.Connection | None = None
@@ -67,8 +70,13 @@ class Database:
             self._reader.close()
             self._reader = None
         if self._connection is not None:
-            await anyio.to_thread.run_sync(self._connection.close, limiter=self._limiter)
-            self._connection = None
+            await anyio.to_thread.run_sync(self._close, limiter=self._limiter)
+
+    def _close(self) -> None:
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     async def _run(
         self, work: "Callable[[sqlite3.Connection], T]", *, durable: bool = False, in_place: bool = False
@@ -84,8 +92,8 @@ class Database:
         def call() -> T:
             import sqlite3
 
-            until = time.monotonic() + self._busy_seconds
-            with self._errors():
+            with self._turn, self._errors():
+                until = time.monotonic() + self._busy_seconds
                 while True:
                     try:
                         db = self._open()
