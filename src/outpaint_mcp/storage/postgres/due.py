@@ -12,8 +12,8 @@ from outpaint_mcp.storage.rows import DUE_COLUMNS
 
 LATE_SECONDS: Final = 8.0
 """How late a task must be that one process alone can ask for, until another takes it to be gone."""
-QUICKLY: Final = "(SELECT set_config('synchronous_commit', 'off', true)) AS quickly"
-"""Joined in a statement that need not wait for the disk: a machine that fails loses nothing but a poll's time.
+QUICKLY: Final = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+"""Holds in a statement that need not wait for the disk: a machine that fails loses nothing but a poll's time.
 
 Only where the statement is a transaction of its own: it holds for all of the transaction.
 """
@@ -44,9 +44,13 @@ TAKE: Final = f"""
             ORDER BY due_at LIMIT wanted.room FOR UPDATE SKIP LOCKED
         ) AS one
     )
-    UPDATE due SET claim = %(me)s, due_at = %(until)s, wake_at = NULL FROM taken, {QUICKLY}
-    WHERE due.task_id = taken.task_id RETURNING due.task_id, provider, taken.due_at, {DUE_COLUMNS}
+    UPDATE due SET claim = %(me)s, due_at = %(until)s, wake_at = NULL FROM taken
+    WHERE due.task_id = taken.task_id AND due.task_id = ANY (ARRAY (SELECT task_id FROM taken)) AND {QUICKLY}
+    RETURNING due.task_id, provider, taken.due_at, {DUE_COLUMNS}
 """  # noqa: S608
+"""The array is for the planner, which takes it for few rows and looks them up. By its statistics, which are older than
+most due times, nearly all rows are due: it read the whole table to find those of `taken`.
+"""
 
 CLAIM: Final = """
     WITH before AS (SELECT task_id, due_at FROM due WHERE task_id = %(id)s FOR UPDATE)
@@ -80,13 +84,13 @@ PUT: Final = """
 RESCHEDULE: Final = f"""
     UPDATE due SET asked_at = asked.at, due_at = LEAST(asked.next_at, wake_at), wake_at = NULL, claim = NULL
     FROM unnest(%(ids)s::text[], %(ats)s::double precision[], %(next_ats)s::double precision[])
-        AS asked (task_id, at, next_at), {QUICKLY}
-    WHERE due.task_id = asked.task_id AND claim = %(me)s
+        AS asked (task_id, at, next_at)
+    WHERE due.task_id = asked.task_id AND claim = %(me)s AND {QUICKLY}
 """  # noqa: S608
 
 HOLD: Final = "UPDATE due SET due_at = %(until)s WHERE task_id = ANY (%(held)s) AND claim = %(me)s"
 HOLD_QUICKLY: Final = f"""
-    UPDATE due SET due_at = %(until)s FROM {QUICKLY} WHERE task_id = ANY (%(held)s) AND claim = %(me)s
+    UPDATE due SET due_at = %(until)s WHERE task_id = ANY (%(held)s) AND claim = %(me)s AND {QUICKLY}
 """  # noqa: S608
 
 RELEASE: Final = """
