@@ -10,6 +10,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
     from outpaint_mcp.web.app import HttpApp
-    from outpaint_mcp.web.auth import OAuth
-    from outpaint_mcp.web.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker does: whether it polls, and how many jobs at once."""
+
+    polls: bool
+    at_once: int
 
 
 def configured(**given: Any) -> "Settings":
@@ -52,15 +59,24 @@ def configured(**given: Any) -> "Settings":
         logging.getLogger(name).setLevel(logging.WARNING)
     # Says each second that a database is away, which the scheduler says too.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.getLogger("procrastinate").setLevel(logging.ERROR)
     for name in ("mcp", "sse_starlette"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     return settings
 
 
 def build_providers(
-    settings: "Settings", client: "HttpClient", images: "ImageLibrary", front: Front, keys: Mapping[str, str]
+    settings: "Settings",
+    client: "HttpClient",
+    images: "ImageLibrary",
+    front: Front,
+    keys: Mapping[str, str],
+    at_once: int | None,
 ) -> dict[str, "Provider"]:
-    """Every provider that is installed, in the order in which `auto` tries them; `keys` as for `build_service`."""
+    """Every provider that is installed, in the order in which `auto` tries them; `keys` as for `build_service`.
+
+    `at_once`: how many images are drawn here at the same time; by default as many as there are cores.
+    """
     from outpaint_mcp.providers.canvases import Canvases
     from outpaint_mcp.providers.http_provider import HttpProvider
     from outpaint_mcp.providers.local.provider import LocalProvider
@@ -78,8 +94,9 @@ def build_providers(
             f"Name only providers that are: {', '.join(classes)}.",
         )
     # What decodes strangers' bytes gets no keys.
-    model, waiting, keyless = settings.inpaint_model, _max_waiting(settings, front), child_environment()
-    workers = Workers(shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
+    model, keyless = settings.inpaint_model, child_environment()
+    waiting = settings.max_waits if front.is_shared else None
+    workers = Workers(at_once, shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
     canvases = Canvases(settings.data_dir, workers, at_hand=images.at_hand)
     built: dict[str, Provider] = {}
     for name in dict.fromkeys([*wanted, *classes]):
@@ -106,6 +123,7 @@ async def open_service(
     events: "TaskEvents | None" = None,
     public_url: str | None = None,
     images_url: str | None = None,
+    work: Work | None = None,
 ) -> AsyncIterator["Service"]:
     """The use cases, with open tasks advanced when they are due, until the block ends.
 
@@ -116,6 +134,7 @@ async def open_service(
         events: where every change of a task is published.
         public_url: where vendors can call back, for whoever hands callbacks to `Service.handle_callback`.
         images_url: where clients reach ``/images``, for whoever serves what `Service.linked_image` finds.
+        work: what it does, if it is a worker.
 
     Raises:
         ConfigurationError: a setting is wrong, or the data folder cannot be used.
@@ -129,7 +148,14 @@ async def open_service(
     wanted = key_variables().values() if settings.keyring else ()
     keys = await anyio.to_thread.run_sync(stored_keys, wanted, abandon_on_cancel=True) if wanted else {}
     service, scheduler, client = build_service(
-        settings, front=front, observer=observer, events=events, public_url=public_url, images_url=images_url, keys=keys
+        settings,
+        front=front,
+        observer=observer,
+        events=events,
+        public_url=public_url,
+        images_url=images_url,
+        keys=keys,
+        work=work,
     )
     async with client, service.running(), scheduler.running():
         yield service
@@ -160,11 +186,6 @@ def create_server(settings: "Settings | None" = None, *, front: Front = Front.ST
     )
 
 
-def _max_waiting(settings: "Settings", front: Front) -> int | None:
-    """How many images of one client may wait; None is any number."""
-    return settings.max_waits if front.is_shared else None
-
-
 def _given(settings: "Settings | None") -> "Settings":
     from outpaint_mcp.settings import read_settings
 
@@ -180,13 +201,14 @@ def build_service(
     public_url: str | None = None,
     images_url: str | None = None,
     keys: Mapping[str, str] | None = None,
+    work: Work | None = None,
 ) -> tuple["Service", "Scheduler", "HttpClient"]:
     """A service, its scheduler and its HTTP client, none of them running. For the arguments see `open_service`.
 
     `keys`: those of providers that lie elsewhere than in the environment, by environment variable.
+    `work`: what it does, if it is a worker.
     """
     from outpaint_mcp.domain.daily_limits import DailyLimits
-    from outpaint_mcp.domain.events import TaskEvents
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.images.shelves import open_bucket
     from outpaint_mcp.providers.http_client import HttpClient
@@ -199,19 +221,24 @@ def build_service(
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
 
+    if settings.workers and (settings.database_url is None or settings.images_url is None):
+        raise ConfigurationError(
+            "Workers share a database and a bucket with their servers, and one of them is not set.",
+            "Set OUTPAINT_DATABASE_URL and OUTPAINT_IMAGES_URL, or unset OUTPAINT_WORKERS.",
+        )
+    max_waiting = settings.max_waits if front.is_shared else None
     client = HttpClient(observer=observer)
     images = ImageLibrary(
         settings.data_dir,
         roots=_file_roots(settings, front),
         allow_private=settings.allow_private_urls,
         shared=front.is_shared,
-        max_waiting=_max_waiting(settings, front),
+        max_waiting=max_waiting,
         environment=child_environment(),
         bucket=open_bucket(settings.images_url, plain_http=plain_http_to_bucket()),
     )
-    providers = build_providers(settings, client, images, front, keys or {})
+    providers = build_providers(settings, client, images, front, keys or {}, work.at_once if work else None)
     vendors = {name: read_vendor_settings(name) for name in providers}
-    events = events or TaskEvents()
     seal_key = reveal(settings.seal_key)
     store, clock = open_store(
         settings.data_dir / STORE,
@@ -219,8 +246,8 @@ def build_service(
         database_url=reveal(settings.database_url),
         seal_key=seal_key,
     )
-    key_file = settings.data_dir / IMAGE_LINKS_KEY
-    link_keys = shared_keys(seal_key) if seal_key else (read_key(key_file),) if images_url else ()
+    links_key = settings.data_dir / IMAGE_LINKS_KEY
+    link_keys = shared_keys(seal_key) if seal_key else (read_key(links_key),) if images_url else ()
     service = Service(
         store=store,
         images=images,
@@ -240,16 +267,21 @@ def build_service(
             keep_tasks_days=settings.keep_tasks_days,
             keep_images_bytes=int(settings.keep_images_gb * 10**9),
             public_url=public_url,
+            workers=settings.workers,
+            max_waiting=max_waiting,
         ),
         events=events,
         clock=clock,
         links=None if images_url is None else ImageLinks(images_url, *link_keys),
     )
-    return service, Scheduler(service, events, clock=clock, observer=observer), client
+    polls = not settings.workers if work is None else work.polls
+    return service, Scheduler(service, service.events, clock=clock, observer=observer, polls=polls), client
 
 
 def _file_roots(settings: "Settings", front: Front) -> tuple[Path, ...]:
     """The folders in which an `image` path may lie."""
+    from outpaint_mcp.images.paths import default_roots
+
     if front is Front.HTTP:
         return ()
     if settings.file_roots is not None:
@@ -257,29 +289,6 @@ def _file_roots(settings: "Settings", front: Front) -> tuple[Path, ...]:
     if front is Front.TERMINAL:
         return (Path(Path.cwd().anchor), *default_roots(Path.home(), settings.data_dir, Path.cwd()))
     return default_roots(Path.home(), settings.data_dir, Path.cwd())
-
-
-def default_roots(home: Path, data_dir: Path, working: Path) -> tuple[Path, ...]:
-    """Where `image` paths may lie on stdio: home, the data, and the working folder where it is a project's."""
-    roots = [home, data_dir]
-    if working != Path(working.anchor) and not home.is_relative_to(working):
-        roots.append(working)
-    return tuple(roots)
-
-
-def build_metrics() -> "Metrics":
-    """What counts for Prometheus.
-
-    Raises:
-        ConfigurationError: prometheus-client is not installed.
-    """
-    try:
-        from outpaint_mcp.web.metrics import Metrics
-    except ImportError:
-        raise ConfigurationError(
-            "Metrics need the package prometheus-client.", "Install outpaint-mcp[metrics], or leave --metrics-port out."
-        ) from None
-    return Metrics()
 
 
 def build_http_app(
@@ -322,7 +331,7 @@ def build_http_app(
         is_unspecified,
         origins_of,
     )
-    from outpaint_mcp.web.auth import ClientVerifier, Keys, client_of_request, fetch_keys
+    from outpaint_mcp.web.auth import ClientVerifier, Keys, client_of_request, fetch_keys, oauth_of
     from outpaint_mcp.web.token_file import TokenFile
 
     public_url = None if settings.public_url is None else settings.public_url.rstrip("/")
@@ -330,7 +339,12 @@ def build_http_app(
     own_url = f"http://{shown_host}:{port}"
     resource = (public_url or own_url) + (SSE_PATH if transport == "sse" else MCP_PATH)
     tokens = None if settings.tokens_file is None else TokenFile(settings.tokens_file)
-    oauth = _oauth(settings, resource)
+    oauth = oauth_of(
+        settings.oauth_issuer,
+        settings.oauth_jwks_url,
+        audience=settings.oauth_audience or resource,
+        scopes=settings.oauth_scopes,
+    )
     if oauth is not None and public_url is None and is_unspecified(host):
         raise ConfigurationError(
             f"Where clients reach this server is not known: {host} is every address of this machine.",
@@ -380,21 +394,3 @@ def build_http_app(
     admission = Admission(limits, client_of, max_sessions=settings.max_sessions, max_body_bytes=options.max_body_bytes)
     verifier = ClientVerifier(resource, tokens, oauth, keys) if asks else None
     return HttpApp(server, lazy, options, admission, verifier=verifier)
-
-
-def _oauth(settings: "Settings", resource: str) -> "OAuth | None":
-    from outpaint_mcp.web.auth import OAuth, is_loopback_or_https
-
-    issuer, jwks_url = settings.oauth_issuer, settings.oauth_jwks_url
-    if issuer is None and jwks_url is None:
-        return None
-    if issuer is None or jwks_url is None:
-        raise ConfigurationError(
-            "OUTPAINT_OAUTH_ISSUER and OUTPAINT_OAUTH_JWKS_URL go together.", "Set both, or neither."
-        )
-    for name, url in (("ISSUER", issuer), ("JWKS_URL", jwks_url)):
-        if not is_loopback_or_https(url):
-            raise ConfigurationError(
-                f"OUTPAINT_OAUTH_{name} is no https URL: it could be forged.", "Set it to an https URL."
-            )
-    return OAuth(issuer, settings.oauth_audience or resource, jwks_url, settings.oauth_scopes)

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         "data folder does. Needs the extra `platform` and `AWS_*` variables, or the machine's role.",
         examples=["s3://bucket/prefix"],
     )
+    workers: bool = Field(
+        default=False,
+        description="Whether `outpaint-mcp worker` polls, draws, copies and cleans up for the servers on the database; "
+        "this server then accepts, records, sends and answers. Needs `OUTPAINT_IMAGES_URL`.",
+    )
     providers: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         default=None,
         description="The providers that `auto` tries, in this order, separated by commas. Setting it also lets `auto` "
@@ -176,7 +181,7 @@ class Settings(BaseSettings):
     @field_validator("providers", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        if _is_text(value):
+        if isinstance(value, str):
             value = tuple(name.strip().lower() for name in value.split(",") if name.strip())
         # An empty list does not permit sending images to vendors.
         return None if value is not None and len(value) == 0 else value
@@ -184,17 +189,17 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _parts(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if _is_text(value) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("oauth_scopes", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        return tuple(value.split()) if _is_text(value) else value
+        return tuple(value.split()) if isinstance(value, str) else value
 
     @field_validator("file_roots", mode="before")
     @classmethod
     def _folders(cls, value: Any) -> Any:
-        return tuple(part for part in value.split(os.pathsep) if part) if _is_text(value) else value
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
     @field_validator("file_roots")
     @classmethod
@@ -209,7 +214,7 @@ class Settings(BaseSettings):
     @field_validator("task_timeout", mode="before")
     @classmethod
     def _duration(cls, value: Any) -> Any:
-        text = value.strip().lower() if _is_text(value) else ""
+        text = value.strip().lower() if isinstance(value, str) else ""
         for unit, seconds in (("min", 60), ("m", 60), ("h", 3600), ("s", 1)):
             if text.endswith(unit):
                 try:
@@ -236,7 +241,7 @@ class Settings(BaseSettings):
     @field_validator("poll_seconds", mode="before")
     @classmethod
     def _pair(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if _is_text(value) else value
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("poll_seconds")
     @classmethod
@@ -249,10 +254,6 @@ class Settings(BaseSettings):
 def reveal(secret: SecretStr | None) -> str | None:
     """What a secret setting holds."""
     return None if secret is None else secret.get_secret_value()
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 class VendorSettings(BaseSettings):

@@ -241,7 +241,7 @@ async def test_an_order_asked_for_again_before_its_release_is_left_to_wait(
         with pytest.raises(ConfigurationError):
             await service.outpaint(request())
         (unsent,) = [task for task in await service.recent() if task.status is Status.QUEUED]
-        assert await service.advance(unsent.id) == unsent.created_at.timestamp() + 600
+        assert await service._lifecycle.advance(unsent.id) == unsent.created_at.timestamp() + 600
         assert (await service.get_task(unsent.id)).status is Status.QUEUED
     assert vendor.orders == []
 

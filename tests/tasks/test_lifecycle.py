@@ -302,7 +302,7 @@ async def test_a_vendor_that_is_done_with_its_first_answer_is_not_asked_again(
         times = questions(vendor, clock)
         task = await service.outpaint(request())
         assert (task.status, task.finished_at is not None) == (status, True)
-        assert await service.advance(task.id) is None
+        assert await service._lifecycle.advance(task.id) is None
         await clock.move(120)
     assert times == []
 
@@ -342,7 +342,7 @@ async def test_a_service_that_ends_while_it_orders_waits_for_the_answer_and_writ
             tasks.start_soon(service.outpaint, request())
             await vendor.reached.wait()
             (task,) = [task for task in await service.recent() if "zoom" in task.request]
-            assert await service.advance(task.id) is None, "what is being ordered is not looked after yet"
+            assert await service._lifecycle.advance(task.id) is None, "what is being ordered is not looked after yet"
 
             async def answer() -> None:
                 await anyio.wait_all_tasks_blocked()
@@ -548,7 +548,7 @@ async def test_an_order_that_is_sent_while_another_process_gives_it_up_is_not_lo
             (task,) = [task for task in await two.recent() if task.status is Status.QUEUED]
             clock.ahead = UNSENT_SECONDS + 1
             async with anyio.create_task_group() as advancing:
-                advancing.start_soon(two.advance, task.id)
+                advancing.start_soon(two._lifecycle.advance, task.id)
                 await taking.reached.wait()
                 sending.go_on.set()
                 await vendor.reached.wait()
@@ -725,11 +725,11 @@ async def test_what_another_process_follows_is_left_to_it(tmp_path: Path, clock:
     async with running(one, clock), two.running():
         task = await one.outpaint(request())
         times = questions(vendor, clock)
-        assert await two.advance(task.id) is None
-        assert await two.advance("op-nothing") is None
+        assert await two._lifecycle.advance(task.id) is None
+        assert await two._lifecycle.advance("op-nothing") is None
         assert times == []
         await clock.move(2 * CLAIM_SECONDS)
-        assert await two.advance(task.id) is None, "its process is alive"
+        assert await two._lifecycle.advance(task.id) is None, "its process is alive"
         assert len(times) == 3
 
 

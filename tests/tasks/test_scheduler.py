@@ -108,9 +108,9 @@ async def test_a_vendor_that_names_a_time_is_not_asked_before(tmp_path: Path, cl
     service = service_over(tmp_path, vendor, clock=clock)
     async with service.running():
         task = await service.outpaint(request())
-        await service.advance(task.id)
+        await service._lifecycle.advance(task.id)
         vendor.on_poll = raising(RateLimitedError("Too many.", retry_after=77))
-        due_at = await service.advance(task.id)
+        due_at = await service._lifecycle.advance(task.id)
     assert due_at is not None
     assert due_at - clock.now() >= 77
 
@@ -123,15 +123,15 @@ async def test_a_process_that_slept_leaves_its_tasks_to_the_one_that_took_them_o
     two = service_over(tmp_path, vendor, clock=clock, owner="two")
     async with one.running(), two.running():
         task = await one.outpaint(request())
-        assert await one.advance(task.id) is not None
+        assert await one._lifecycle.advance(task.id) is not None
         await clock.move(INTERVAL + CLAIM_SECONDS + 1)
         (late,) = [one for one in (await take_due(two)).tasks if one.task_id == task.id]
         vendor.set("r-0", Status.RUNNING, progress=10)
         await two.due_tasks.advance(late)
         assert (await take_due(one)).tasks == []
-        assert await one.advance(task.id) is None
+        assert await one._lifecycle.advance(task.id) is None
         vendor.finish("r-0")
-        await two.advance(task.id)
+        await two._lifecycle.advance(task.id)
         assert (await one.get_task(task.id)).status is Status.SUCCEEDED
 
 

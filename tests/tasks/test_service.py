@@ -289,7 +289,7 @@ async def test_what_is_left_to_copy_is_copied_by_the_process_whose_reader_took_t
         two.events.subscribe(heard.append)
         await two.image(task.id, 1)
         assert [event.task_id for event in heard if event.due_at is not None] == [task.id]
-        await two.advance(task.id)
+        await two._lifecycle.advance(task.id)
         bodies.clear()
         assert (await two.image(task.id, 2))[0] == RESULT_2
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,13 +180,31 @@ async def _client(url: str, door: str, token: str | None, options: Mapping[str, 
 @contextlib.asynccontextmanager
 async def http_server(environment: Mapping[str, str], *options: str, port: int = 0) -> AsyncIterator[HttpServer]:
     """A server of Streamable HTTP and SSE, from when it listens; it is killed in the end unless it has ended."""
-    command = [sys.executable, "-m", "outpaint_mcp", "serve", "--transport", "http", "--with-sse", "--port", str(port)]
+    command = ("serve", "--transport", "http", "--with-sse", "--port", str(port), *options)
+    async with _program(command, environment, lambda server: len(server.paths) == 2) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def worker(environment: Mapping[str, str], *options: str) -> AsyncIterator[HttpServer]:
+    """A worker, from when it works; it is killed in the end unless it has ended."""
+    async with _program(
+        ("worker", *options), environment, lambda one: one.log.endswith((b"polls\n", b"at a time\n"))
+    ) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def _program(
+    arguments: Sequence[str], environment: Mapping[str, str], is_ready: Callable[[HttpServer], bool]
+) -> AsyncIterator[HttpServer]:
     async with anyio.create_task_group() as tasks:
-        process = await anyio.open_process([*command, *options], env=environment, stdin=None, stdout=None)
+        command = [sys.executable, "-m", "outpaint_mcp", *arguments]
+        process = await anyio.open_process(command, env=environment, stdin=None, stdout=None)
         server = HttpServer(process)
         tasks.start_soon(_read_on, server)
         try:
-            await until(lambda: len(server.paths) == 2 or server.ended.is_set(), START_SECONDS)
+            await until(lambda: is_ready(server) or server.ended.is_set(), START_SECONDS)
             assert not server.ended.is_set(), server.log.decode()
             yield server
         finally:

@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.counting import MovedClock, running, service_over
 from tests.serving import settings_for
 
-from outpaint_mcp.bootstrap import build_http_app, build_metrics
+from outpaint_mcp.bootstrap import build_http_app
+from outpaint_mcp.cli.serve import build_metrics
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.errors import ProviderUnavailableError
 from outpaint_mcp.domain.events import Observer

@@ -28,16 +28,15 @@ from outpaint_mcp.cli.commands import (
     tell_line,
 )
 from outpaint_mcp.cli.database import add_database_commands
-from outpaint_mcp.cli.options import number, whole_number
+from outpaint_mcp.cli.options import PORT, number, whole_number
 from outpaint_mcp.cli.output import output_path
+from outpaint_mcp.cli.worker import add_worker_options
 from outpaint_mcp.domain.errors import ConfigurationError, InvalidRequestError, OutpaintError
 
 INTERRUPTED, READER_GONE = 130, 141
 """Exit codes as in a shell of a process that SIGINT or SIGPIPE ended."""
 LOOPBACK = "127.0.0.1"
 SERVE_PORT = 8000
-PORT = whole_number(0, 65535)
-"""The type of an option that is a port."""
 MAX_LISTED = 10_000
 """The most tasks that are listed at once."""
 
@@ -122,6 +121,10 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
         one.set_defaults(run=_token, action=action)
 
     add_database_commands(commands.add_parser("db", help="look after the PostgreSQL database of OUTPAINT_DATABASE_URL"))
+
+    add_worker_options(
+        commands.add_parser("worker", help="poll, draw and copy for the servers on OUTPAINT_DATABASE_URL")
+    )
 
     order = commands.add_parser("outpaint", help="extend an image and write the result")
     if "outpaint" in arguments:

@@ -106,3 +106,7 @@ def _words(lowest: float | None, highest: float | None) -> str:
     if lowest is None:
         return "" if highest is None else f" of at most {highest:g}"
     return f" of {lowest:g} or more" if highest is None else f" from {lowest:g} to {highest:g}"
+
+
+PORT = whole_number(0, 65535)
+"""The type of an option that is a port; 0 is any free one."""

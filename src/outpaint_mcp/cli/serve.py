@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from outpaint_mcp.bootstrap import build_http_app, build_metrics, configured, open_service
+from outpaint_mcp.bootstrap import build_http_app, configured, open_service
 from outpaint_mcp.domain.errors import ConfigurationError, OutpaintError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from outpaint_mcp.web.app import HttpApp
+    from outpaint_mcp.web.metrics import Metrics
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter's lock while another wants it."""
@@ -42,7 +43,7 @@ def serve_stdio() -> None:
     lazy = LazyService(lambda: open_service(settings(), events=events))
 
     async def end_when_asked() -> None:
-        with _signals() as first:
+        with asked_to_end() as first:
             number = await first()
             await lazy.end()
         # A thread blocks in reading stdin; only the end of the process ends it.
@@ -90,7 +91,7 @@ def serve_http(
     settings = configured(**({} if public_url is None else {"public_url": public_url}))
     metrics = None if metrics_address is None else build_metrics()
     with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(_listener(host, port))
+        listener = sockets.enter_context(listener_at(host, port))
         app = build_http_app(
             settings,
             host=listener.getsockname()[0],
@@ -102,12 +103,28 @@ def serve_http(
         )
         served = [(app.asgi, listener, app.paths)]
         if metrics is not None and metrics_address is not None:
-            other = sockets.enter_context(_listener(*metrics_address))
+            other = sockets.enter_context(listener_at(*metrics_address))
             served.append((app.for_operators(metrics), other, ("/metrics",)))
         anyio.run(_run_http, app, served)
 
 
-def _listener(host: str, port: int) -> "socket.socket":
+def build_metrics() -> "Metrics":
+    """What counts for Prometheus.
+
+    Raises:
+        ConfigurationError: prometheus-client is not installed.
+    """
+    try:
+        from outpaint_mcp.web.metrics import Metrics
+    except ImportError:
+        raise ConfigurationError(
+            "Metrics need the package prometheus-client.", "Install outpaint-mcp[metrics], or leave --metrics-port out."
+        ) from None
+    return Metrics()
+
+
+def listener_at(host: str, port: int) -> "socket.socket":
+    """A socket that listens there. Raises ConfigurationError if there can be none."""
     from outpaint_mcp.web.uvicorn_server import listening
 
     try:
@@ -129,7 +146,7 @@ async def _run_http(app: "HttpApp", served: "list[tuple[ASGIApp, socket.socket, 
         try:
             async with app.running():
                 collect_rarely()
-                with _signals() as first:
+                with asked_to_end() as first:
                     for _, listener, paths in served:
                         for path in paths:
                             what = "metrics" if path == "/metrics" else "MCP"
@@ -155,7 +172,7 @@ def collect_rarely() -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], Awaitable[int]]]:
+def asked_to_end() -> Iterator[Callable[[], Awaitable[int]]]:
     """Within the block SIGINT and SIGTERM do not end the process; what is yielded waits for the first of them."""
     if sys.platform == "win32":
         # It has no such signals: Ctrl-C raises KeyboardInterrupt.

@@ -35,6 +35,21 @@ class OrderState(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
+class JobKind(StrEnum):
+    """What a worker does of a task: having it drawn by an engine that holds the order, or copying its images."""
+
+    DRAW = "draw"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is to do of a task next; what has the higher `priority` is done first."""
+
+    kind: JobKind
+    priority: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One step of a task: how far its order came, and its status as it is shown.
@@ -106,7 +121,8 @@ class Record:
     Of an open task's polls, whichever process made them: `last_answer` is the last one that said something new, and
     None if the next is to be written down whatever it says; `failures` counts those in a row that got no answer;
     `calls_back` says that they may be rare, since the provider was told to call back. `waits` says that the first order
-    waits for a place at the provider (`Store.take_place`).
+    waits for a place at the provider (`Store.take_place`), and `stays` that the process which sent the order alone can
+    ask for it. `job` is what a worker is to do next; it is written with the task, and not read back.
     """
 
     task: Task
@@ -125,6 +141,7 @@ class Record:
     calls_back: bool = False
     waits: bool = False
     stays: bool = False
+    job: Job | None = None
     secrets: Secrets | None = None
 
 
@@ -133,7 +150,8 @@ class Counts:
     """What stands in the store: orders by (provider, state), tasks by (provider, status).
 
     `used` holds what each client has ordered or reserved on the day asked for, `due` when each provider's next task is
-    due, in seconds since the epoch, and `waiting` how many of its orders wait for a place.
+    due, in seconds since the epoch, and `waiting` how many of its orders wait for a place. `jobs` are those of workers,
+    by (kind, status), and `stalled` how many of them are a worker's that no longer says that it is alive.
     """
 
     orders: Mapping[tuple[str, str], int]
@@ -141,3 +159,5 @@ class Counts:
     used: Mapping[str, DailyLimits]
     due: Mapping[str, float] = field(default_factory=dict)
     waiting: Mapping[str, int] = field(default_factory=dict)
+    jobs: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    stalled: int = 0

@@ -53,6 +53,24 @@ def link(path: Path, part: Path) -> None:
         part.write_bytes(path.read_bytes())
 
 
+def link_into(path: Path, folder: Path) -> None:
+    """The same file under the same name in another folder, where it may be already."""
+    make_folder(folder)
+    other = folder / path.name
+    try:
+        os.link(path, other)
+    except FileExistsError:
+        pass
+    except OSError:  # no hard links
+        with open(other, "wb", opener=open_private) as file:
+            file.write(path.read_bytes())
+
+
+def names_of(folder: Path) -> set[str]:
+    """The names of the files in a folder, which need not be there."""
+    return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+
+
 def hash_of(path: Path) -> tuple[str, int]:
     """The SHA-256 of a file, and its size in bytes."""
     with path.open("rb") as file:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import anyio
 import anyio.to_thread
 
-from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError
+from outpaint_mcp.domain.errors import ForbiddenUrlError, InvalidImageError, OutpaintError, ProviderUnavailableError
 from outpaint_mcp.domain.finish import Finish
 from outpaint_mcp.domain.frame import Frame
 from outpaint_mcp.domain.order import InputImage
@@ -213,10 +213,20 @@ class ImageLibrary:
 
         Raises:
             InvalidImageError: the file is gone, or is not an image.
+            ProviderUnavailableError: the bucket does not take it now; it will be given it again (`put_owed`).
         """
-        return await self._add(
-            lambda part: _in_thread(files.link, path, part), self._images, self._results.size, client
-        )
+        try:
+            return await self._add(
+                lambda part: _in_thread(files.link, path, part), self._images, self._results.size, client
+            )
+        except ProviderUnavailableError:
+            # It was drawn here and is nowhere else.
+            await self._shelves.owe(path)
+            raise
+
+    async def put_owed(self) -> None:
+        """Put into the bucket what it did not take before and what no other machine has."""
+        await self._shelves.put_owed()
 
     def path_of(self, sha256: str, mime_type: str) -> Path:
         """Where a stored result is, or would be.
@@ -350,13 +360,16 @@ class ImageLibrary:
         """
         return await self._results.shrink(await self.result(sha256, mime_type), client, copy)
 
-    async def prune(self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset()) -> int:
+    async def prune(
+        self, *, older_than_days: float, max_bytes: int, keep: Collection[str] = frozenset(), shared: bool = True
+    ) -> int:
         """Delete the images that were last stored before that many days, then the oldest until `max_bytes` are left.
 
-        `keep` are the SHA-256 of images that stay in any case (and count). Returns how many files were deleted.
+        `keep` are the SHA-256 of images that stay in any case (and count). `shared`: in the bucket too.
+        Returns how many files were deleted.
         """
         oldest = time.time() - older_than_days * 86_400
-        return await self._shelves.prune(oldest=oldest, max_bytes=max_bytes, keep=keep)
+        return await self._shelves.prune(oldest=oldest, max_bytes=max_bytes, keep=keep, shared=shared)
 
     async def _add(self, fill: Fill, folder: Path, measure: Measure, client: str) -> StoredImage:
         """Fill a new file, check it, and move it into `folder` under the name of its content."""

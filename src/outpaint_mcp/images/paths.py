@@ -177,3 +177,11 @@ def _windows_path(drive: str | None, rest: str) -> InvalidImageError:
     if mounted and os.path.isdir(mounted):
         advice = f"Here drive {drive} is {mounted}: write {mounted}/ and forward slashes."
     return InvalidImageError(f"The image's path is one of Windows, and this server runs on {system}.", advice)
+
+
+def default_roots(home: Path, data_dir: Path, working: Path) -> tuple[Path, ...]:
+    """Where `image` paths may lie on stdio: home, the data, and the working folder where it is a project's."""
+    roots = [home, data_dir]
+    if working != Path(working.anchor) and not home.is_relative_to(working):
+        roots.append(working)
+    return tuple(roots)

@@ -72,6 +72,8 @@ class Shelves:
         self.images = folder / "images"
         self._incoming = folder / "incoming"
         self._bucket = bucket
+        self._owed_folder = folder / "owed"
+        self._owed: set[str] | None = None
         self._coming: dict[str, anyio.Lock] = {}
         self._listed_at = -_LIST_SECONDS
 
@@ -106,13 +108,38 @@ class Shelves:
         await _in_thread(files.move_to, part, folder / name)
 
     async def put_here(self, part: Path, folder: Path, name: str) -> bool:
-        """The same of an image that is nowhere else: it is kept here in any case. Returns whether the bucket has it."""
+        """The same of an image that is nowhere else: it is kept here in any case, and owed to a bucket that is away.
+        Returns whether that has it.
+        """
         try:
             await self.put(part, folder, name)
             return True
         except OutpaintError:
             await _in_thread(files.move_to, part, folder / name)
+            await self.owe(folder / name)
             return False
+
+    async def owe(self, path: Path) -> None:
+        """Note that the bucket is to have an image which it does not take just now, also after a restart."""
+        if self._bucket is not None:
+            await _in_thread(files.link_into, path, self._owed_folder)
+            if self._owed is not None:
+                self._owed.add(path.name)
+
+    async def put_owed(self) -> None:
+        """Put what is owed into the bucket, as far as it takes it."""
+        if self._bucket is None:
+            return
+        if self._owed is None:
+            self._owed = await _in_thread(files.names_of, self._owed_folder)
+        for name in sorted(self._owed):
+            path = self._owed_folder / name
+            try:
+                await self._bucket.put(name, path)
+            except OutpaintError:
+                return
+            await anyio.Path(path).unlink(missing_ok=True)
+            self._owed.discard(name)
 
     async def find(self, name: str, *folders: Path) -> Path:
         """The file of an image in the first of these folders that has it; fetched into the first one if none has.
@@ -149,13 +176,15 @@ class Shelves:
                 # Its copies here grow old with it.
                 await _in_thread(files.move_to, part, path, put_at)
 
-    async def prune(self, *, oldest: float, max_bytes: int, keep: Collection[str]) -> int:
-        """Delete what was stored before `oldest` (seconds since the epoch) here and in the bucket, and then the oldest
-        until `max_bytes` are left here. `keep` are the SHA-256 of images that stay. Returns how many were deleted.
+    async def prune(self, *, oldest: float, max_bytes: int, keep: Collection[str], shared: bool) -> int:
+        """Delete what was stored before `oldest` (seconds since the epoch), and then the oldest until `max_bytes` are
+        left here; and in the bucket, if `shared`, what was stored before `oldest`.
+
+        `keep` are the SHA-256 of images that stay. Returns how many were deleted.
         """
         folders = self.sources, self.images
         deleted = await _in_thread(prune_folders, folders, self._incoming, oldest, max_bytes, set(keep))
-        if self._bucket is not None and time.monotonic() > self._listed_at + _LIST_SECONDS:
+        if shared and self._bucket is not None and time.monotonic() > self._listed_at + _LIST_SECONDS:
             # If it does not answer, it was said in the log, and the next time is soon.
             with suppress(OutpaintError):
                 deleted += await self._bucket.prune(oldest, keep)

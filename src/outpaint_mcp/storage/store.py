@@ -6,14 +6,14 @@ the states of `OrderState`, and each change that money hangs on is durable befor
 All times are in seconds since the epoch. Every method raises ConfigurationError if the store cannot be used.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import Counts, DueTask, Record
+from outpaint_mcp.domain.record import Counts, DueTask, JobKind, Record
 from outpaint_mcp.domain.task import Status
 
 
@@ -122,7 +122,7 @@ class Store(Protocol):
         """Write a task that this process has claimed back, with its orders and images, and when it is due next.
 
         Args:
-            record: the task as it is to stand.
+            record: the task as it is to stand. Its `job` is handed over in the same transaction.
             durable: whether to wait for the disk. What only another poll would tell again need not.
             force: write even if another process took the task over meanwhile, and take it back: that process knows
                 of nothing to do. Only for the answer to an order, which nobody else has unless it has heard of it.
@@ -142,6 +142,27 @@ class Store(Protocol):
 
         `finished_before`: no later than yesterday's end: today's count to the limits.
         """
+
+    # Jobs of workers
+
+    async def work(
+        self, do: Callable[[str, JobKind], Awaitable[None]], tidy: Callable[[], Awaitable[None]], *, at_once: int
+    ) -> None:
+        """Do the jobs of tasks that are handed over, until it is cancelled; those that were begun are finished then.
+
+        Args:
+            do: does the job of a task.
+            tidy: cleans up, every few hours, in one worker of all.
+            at_once: how many at the same time.
+
+        Raises:
+            ConfigurationError: this store hands no jobs over.
+        """
+        ...
+
+    async def open_tasks(self, client: str, provider: str) -> int:
+        """How many tasks of a client are open at a provider."""
+        ...
 
     # Looking
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.tasks.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +12,9 @@ class Figures:
     """What an operator watches: orders by (provider, state), tasks by (provider, status), calls being answered.
 
     `left` holds what each client who ordered today may still order, `overdue` for how many seconds the first due task
-    of each provider has been due, and `waiting` how many of its orders wait for a place.
+    of each provider has been due, and `waiting` how many of its orders wait for a place. `jobs` are those of workers,
+    by (kind, status), of which `stalled` are a worker's that is gone. `claims_lost` counts the tasks that this process
+    was at work on when another one took them over.
     """
 
     orders: Mapping[tuple[str, str], int]
@@ -20,3 +23,27 @@ class Figures:
     calls: int
     overdue: Mapping[str, float]
     waiting: Mapping[str, int]
+    jobs: Mapping[tuple[str, str], int]
+    stalled: int
+    claims_lost: int
+
+
+async def figures(ledger: Ledger, limits: DailyLimits, calls: int) -> Figures:
+    """What there is now.
+
+    Raises:
+        ConfigurationError: the store cannot be read.
+    """
+    now = ledger.clock.now()
+    counts = await ledger.store.counts(now)
+    return Figures(
+        orders=counts.orders,
+        tasks=counts.tasks,
+        left={client: limits.left(used) for client, used in counts.used.items()},
+        calls=calls,
+        overdue={provider: max(0.0, now - at) for provider, at in counts.due.items()},
+        waiting=counts.waiting,
+        jobs=counts.jobs,
+        stalled=counts.stalled,
+        claims_lost=ledger.claims_lost,
+    )

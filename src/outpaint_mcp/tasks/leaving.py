@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from outpaint_mcp.domain.errors import ProviderUnavailableError
 from outpaint_mcp.domain.order import InputImage, Order
+from outpaint_mcp.domain.record import Record
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.request_checks import check_file_size
@@ -28,7 +30,7 @@ async def as_it_may_leave(
         return
     operation = provider.operation_of(order)
     if provider.self_hosted or not provider.leaves_machine:
-        path = images.source_path(image.sha256, image.mime_type)
+        path = await images.at_hand(images.source_path(image.sha256, image.mime_type))
         sent = frame if frame is None else operation.sent_frame(frame)
         yield replace(order, source=replace(image, path=str(path)), frame=sent), ()
     elif operation.max_url is not None and not provider.uploads:
@@ -46,3 +48,14 @@ async def as_it_may_leave(
             if not operation.takes_url:
                 clean = replace(clean, url=image.url)
             yield replace(order, source=clean, frame=sent), notes
+
+
+async def is_at_hand(images: ImageLibrary, record: Record) -> bool:
+    """Whether the input image of a task is on this machine or can be fetched now."""
+    image = None if record.order is None else record.order.source
+    if isinstance(image, InputImage):
+        try:
+            await images.at_hand(images.source_path(image.sha256, image.mime_type))
+        except ProviderUnavailableError:
+            return False
+    return True

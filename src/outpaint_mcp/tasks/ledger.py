@@ -24,6 +24,8 @@ class Ledger:
         store: where tasks are kept.
         events: where every change is published.
         clock: when it is.
+
+    `claims_lost` counts the tasks that another process took over while this one was at work on them.
     """
 
     def __init__(self, store: Store, events: TaskEvents, clock: Clock) -> None:
@@ -31,6 +33,7 @@ class Ledger:
         self.clock = clock
         self._events = events
         self._in_flight: dict[str, InFlight] = {}
+        self.claims_lost = 0
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
@@ -98,7 +101,8 @@ class Ledger:
         record = replace(record, last_answer=last_answer)
         while True:
             try:
-                await self.store.save(record, durable=durable, force=settling, go_on=go_on)
+                if not await self.store.save(record, durable=durable, force=settling, go_on=go_on):
+                    self.claims_lost += 1
                 break
             except ConfigurationError as error:
                 if not settling:

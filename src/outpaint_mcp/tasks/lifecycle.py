@@ -13,14 +13,25 @@ from outpaint_mcp.domain.errors import (
     UnexpectedResponseError,
     UnknownTaskError,
 )
-from outpaint_mcp.domain.record import CLAIM_SECONDS, LATEST_SECONDS, DueTask, LastAnswer, OrderState, Record, Secrets
+from outpaint_mcp.domain.record import (
+    CLAIM_SECONDS,
+    LATEST_SECONDS,
+    DueTask,
+    JobKind,
+    LastAnswer,
+    OrderState,
+    Record,
+    Secrets,
+)
 from outpaint_mcp.domain.task import Failure, Status, TaskUpdate
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.image_copies import ImageCopies
+from outpaint_mcp.tasks.jobs import Jobs
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.sending import OrderSender
 from outpaint_mcp.tasks.transitions import (
+    before_copying,
     kept_answer,
     position_of,
     redacted,
@@ -37,6 +48,10 @@ LATE_POLL_SECONDS = LATEST_SECONDS
 LATE_POLL_UNTIL = 24 * 3600.0
 """A task that ran out of time is polled every 10 minutes until it is a day old."""
 POLL_FAILED = "The last poll of"
+AGAIN_SECONDS = 0.1
+"""When a worker looks again for a task of its own that is just being advanced."""
+LEAVE_SECONDS = 5.0
+"""What is due later than that is no worker's to wait for: a place at the engine, or a bucket that is away."""
 FORGOTTEN_AFTER = 3
 """How often in a row a provider must say that it does not know a task before it is believed."""
 
@@ -50,6 +65,7 @@ class TaskLifecycle:
         copies: copies the images of finished tasks.
         providers: by name.
         times: when tasks are polled.
+        jobs: what workers do.
         task_timeout: after how many seconds a task that is not final becomes `unknown`.
     """
 
@@ -61,6 +77,7 @@ class TaskLifecycle:
         copies: ImageCopies,
         providers: Mapping[str, Provider],
         times: PollTimes,
+        jobs: Jobs,
         task_timeout: float,
     ) -> None:
         self._ledger = ledger
@@ -68,6 +85,7 @@ class TaskLifecycle:
         self._copies = copies
         self._providers = providers
         self._times = times
+        self._jobs = jobs
         self._task_timeout = task_timeout
         self._clock: Clock = ledger.clock
 
@@ -89,6 +107,19 @@ class TaskLifecycle:
             self._ledger.store.let_go(task_id)
             raise
 
+    async def work(self, task_id: str, kind: JobKind) -> None:
+        """Do a job of a task; a drawing to its end, since nobody else can ask for it."""
+        with self._jobs.at_work(task_id):
+            while True:
+                due_at = await self.advance(task_id)
+                if due_at is None and self._ledger.store.is_held(task_id):
+                    # It was due, and is taken by this process for that.
+                    due_at = self._clock.now() + AGAIN_SECONDS
+                wait = None if due_at is None else due_at - self._clock.now()
+                if wait is None or wait > LEAVE_SECONDS or kind is JobKind.COPY:
+                    return
+                await self._clock.sleep(max(0.0, wait))
+
     async def advance_due(self, due: DueTask) -> None:
         """Do the next thing for a task that is due: send a later step's order, poll the order, give it up."""
         try:
@@ -101,7 +132,7 @@ class TaskLifecycle:
     async def _advance_due(self, due: DueTask) -> None:
         answer: TaskUpdate | OutpaintError | None = None
         provider, last = self._providers.get(due.provider), due.last_answer
-        if provider is not None and last is not None:
+        if provider is not None and last is not None and not self._jobs.draws(provider):
             answer = await self._poll(provider, last.remote_id, last.reference)
             at, until = self._clock.uptime(), last.until
             if _digest(answer) == last.digest and at.boot == until.boot and at.seconds < until.seconds:
@@ -124,6 +155,8 @@ class TaskLifecycle:
 
     async def _next(self, record: Record, answer: TaskUpdate | OutpaintError | None) -> float | None:
         if record.task.status is Status.SUCCEEDED and record.due_at is not None:
+            if self._jobs.next_of(record) is JobKind.COPY:
+                return await self._jobs.hand_over(record, JobKind.COPY)
             record = await self._copies.copied_again(record)
             await self._ledger.save(record, durable=False)
             return record.due_at
@@ -134,6 +167,8 @@ class TaskLifecycle:
             return self._clock.now()
         position = position_of(record)
         step = record.steps[position]
+        if step.state is not OrderState.INTENDED and (kind := self._jobs.next_of(record)) is not None:
+            return await self._jobs.hand_over(record, kind)
         match step.state:
             case OrderState.INTENDED if position == 0:
                 return await self._sender.send_unsent(record)
@@ -185,7 +220,9 @@ class TaskLifecycle:
         known = replace(redacted(answer, secrets), remote_id=step.remote_id)
         record = updated(record, position, known, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
-            record = await self._copies.copied(record)
+            if self._jobs.next_of(record) is JobKind.COPY:
+                return await self._jobs.hand_over(before_copying(record, position, asked_at), JobKind.COPY)
+            record = replace(await self._copies.copied(record), stays=False)
         if not record.task.status.is_final:
             record = self._rescheduled(record, provider, position)
         # A status that any poll would tell again need not wait for the disk.
@@ -203,6 +240,9 @@ class TaskLifecycle:
     async def _not_answered(self, record: Record, position: int, error: OutpaintError) -> float | None:
         """A poll without an answer changes nothing, but it is noted, and repeated later."""
         provider = self._providers[record.task.provider]
+        if isinstance(error, UnknownTaskError) and provider.holds_orders and self._sender.may_send_again(record):
+            # The process that drew it is gone, and nothing was paid.
+            return await self._sender.send_again(record, position)
         failures = record.failures + 1
         record = replace(record, failures=failures)
         record = with_note(record, f"{POLL_FAILED} {provider.title} failed: {error.message}", replacing=POLL_FAILED)

@@ -19,6 +19,8 @@ class ServiceOptions:
     `confirm_above_usd`: above which price of an order, in USD, the user is asked first; None is never.
     `keep_tasks_days` is how long final tasks are kept, in days; 0 is for ever.
     `public_url` is where vendors can call back.
+    `workers` says that workers poll, draw, copy and clean up; `max_waiting` how many drawings of one client may be open
+    then, any number if None.
     """
 
     auto: tuple[str, ...]
@@ -35,3 +37,5 @@ class ServiceOptions:
     keep_tasks_days: float = 365.0
     keep_images_bytes: int = 5 * 10**9
     public_url: str | None = None
+    workers: bool = False
+    max_waiting: int | None = None

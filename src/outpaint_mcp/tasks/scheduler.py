@@ -21,6 +21,8 @@ HOLD_SECONDS = CLAIM_SECONDS / 5
 """How often it says what it is still at work on."""
 TIDY_SECONDS = 6 * 3600.0
 """How often old images are deleted."""
+OWED_SECONDS = 5.0
+"""How often images are put into the bucket that it did not take before."""
 AT_ONCE = 64
 """How many tasks of one provider are advanced at the same time: one that hangs holds up nobody else's."""
 TICK_SECONDS = 0.02
@@ -57,12 +59,20 @@ class Scheduler:
         events: tells when tasks are due.
         clock: when it is.
         observer: told how late each task is advanced.
+        polls: whether it advances tasks; else it says only what this process is at work on, and hears of changes.
     """
 
     def __init__(
-        self, service: Service, events: TaskEvents, *, clock: Clock | None = None, observer: Observer | None = None
+        self,
+        service: Service,
+        events: TaskEvents,
+        *,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        polls: bool = True,
     ) -> None:
         self._service = service
+        self._polls = polls
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
         self._lanes = defaultdict[str, _Lane](_Lane)
@@ -94,6 +104,9 @@ class Scheduler:
             tasks.start_soon(self._hold)
             tasks.start_soon(self._look_around)
             tasks.start_soon(self._tidy)
+            tasks.start_soon(self._put_owed)
+            if not self._polls:
+                return
             set_ahead = self._clock.now() - self._clock.monotonic()
             while True:
                 try:
@@ -169,6 +182,14 @@ class Scheduler:
             except (OutpaintError, OSError) as error:
                 logger.warning("old images could not be deleted: %s", error)
             await self._clock.sleep(TIDY_SECONDS)
+
+    async def _put_owed(self) -> None:
+        while True:
+            try:
+                await self._service.put_owed()
+            except OSError as error:
+                logger.warning("images could not be put into the bucket: %s", error)
+            await self._clock.sleep(OWED_SECONDS)
 
     async def _look_around(self) -> None:
         while True:

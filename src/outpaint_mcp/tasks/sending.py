@@ -20,16 +20,18 @@ from outpaint_mcp.domain.errors import (
     OrderUnconfirmedError,
     OutpaintError,
     ProviderUnavailableError,
+    RateLimitedError,
 )
 from outpaint_mcp.domain.order import InputImage, Order, Parent, StepName
-from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record, Secrets
+from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, JobKind, OrderState, Record, Secrets
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.checks import no_zoom
 from outpaint_mcp.tasks.image_copies import ImageCopies
-from outpaint_mcp.tasks.leaving import as_it_may_leave
+from outpaint_mcp.tasks.jobs import Jobs
+from outpaint_mcp.tasks.leaving import as_it_may_leave, is_at_hand
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.poll_times import PollTimes
 from outpaint_mcp.tasks.transitions import (
@@ -57,6 +59,8 @@ REFUSAL_SECONDS: Final = 60.0
 """How long a refusal of an order is remembered for the calls that wait for it."""
 PLACE_SECONDS: Final = 30.0
 """When an order that waits for a place at its provider is tried again, should nobody have said that there is one."""
+BUCKET_SECONDS: Final = 2.0
+"""When a drawing is tried again whose image the bucket does not give just now."""
 WAITING_NOTE: Final = "It waits for its turn: the operator limits how many tasks run at this provider at a time."
 
 
@@ -70,6 +74,7 @@ class OrderSender:
         providers: by name.
         callbacks: our own webhooks.
         times: when tasks are polled.
+        jobs: what workers do.
         max_in_flight: how many tasks of a provider may run there at a time, by its name; any number of the others.
     """
 
@@ -82,6 +87,7 @@ class OrderSender:
         providers: Mapping[str, Provider],
         callbacks: Callbacks,
         times: PollTimes,
+        jobs: Jobs,
         max_in_flight: Mapping[str, int],
     ) -> None:
         self._ledger = ledger
@@ -90,6 +96,7 @@ class OrderSender:
         self._providers = providers
         self._callbacks = callbacks
         self._times = times
+        self._jobs = jobs
         self._max_in_flight = max_in_flight
         self._clock: Clock = ledger.clock
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -165,6 +172,8 @@ class OrderSender:
         task_id = record.task.id
         flight = self._ledger.flight(task_id)
         try:
+            if self._jobs.draws(self._providers[record.task.provider]):
+                await self._check_room(record)
             await self.send(record, 0)
         except OutpaintError as error:
             self._ledger.store.let_go(task_id)
@@ -206,12 +215,20 @@ class OrderSender:
             return None
         if position == 0 and not again and (most := self._max_in_flight.get(provider.name)) is not None:
             if not await self._ledger.store.take_place(task_id, most=most, now=self._clock.now()):
-                return await self._wait_for_place(record)
+                # Until another one of its provider is final.
+                return await self._wait(with_note(record, WAITING_NOTE), PLACE_SECONDS)
             if record.waits:
                 # Its time begins now.
                 record = replace(without_note(record, WAITING_NOTE), ordered_at=self._clock.uptime())
+        if self._jobs.draws(provider):
+            if not self._jobs.is_at_work(record):
+                return await self._jobs.hand_over(record, JobKind.DRAW)
+            record = replace(record, ordered_at=self._clock.uptime())
+            if not await is_at_hand(self._images, record):
+                return await self._wait(record, BUCKET_SECONDS)
         record, order = self._request_for(record, position, provider)
         if not again and not await self._ledger.store.mark_sent(task_id, position, now=self._clock.now()):
+            self._ledger.claims_lost += 1
             return None
         try:
             async with as_it_may_leave(self._images, order, provider) as (leaving, notes):
@@ -238,6 +255,9 @@ class OrderSender:
         record = with_step(record, position, state=OrderState.ACCEPTED, remote_id=update.remote_id)
         record = updated(record, position, update, provider, self._ledger.now())
         if record.task.status is Status.SUCCEEDED:
+            if self._jobs.next_of(record) is JobKind.COPY:
+                answered = before_copying(record, position, self._clock.now())
+                return await self._jobs.hand_over(answered, JobKind.COPY, settling=True)
             if provider.synchronous and provider.finishing(order) is not None:
                 # The answer is nowhere else, and it takes seconds until the original is pasted back.
                 await self._ledger.save(before_copying(record, position, self._clock.now()), settling=True, go_on=True)
@@ -248,11 +268,19 @@ class OrderSender:
         await self._ledger.save(record, settling=True)
         return record.due_at
 
-    async def _wait_for_place(self, record: Record) -> float:
-        """Have a task wait until another one of its provider is final; returns when it is due in any case."""
-        due_at = self._clock.now() + PLACE_SECONDS
-        await self._ledger.save(replace(with_note(record, WAITING_NOTE), due_at=due_at))
+    async def _wait(self, record: Record, seconds: float) -> float:
+        """Leave a task to whoever comes when it is due; returns when that is."""
+        due_at = self._clock.now() + seconds
+        await self._ledger.save(replace(record, due_at=due_at))
         return due_at
+
+    async def _check_room(self, record: Record) -> None:
+        """Raises RateLimitedError, after it was written down, if the client may not have one more drawing."""
+        try:
+            await self._jobs.check_room(record)
+        except RateLimitedError as error:
+            await self._settle_refused(record, 0, error)
+            raise
 
     def _request_for(self, record: Record, position: int, provider: Provider) -> tuple[Record, Order]:
         """What the provider is asked for one step, with what is in memory only; and the record, maybe with a note."""
@@ -346,7 +374,12 @@ class OrderSender:
         long is given up.
         """
         waits = UNSENT_SECONDS - self._ledger.age(record)
-        if record.waits or (waits > 0 and self._ledger.store.keeps_secrets):
+        # What waits for a place or for a worker may wait for long.
+        if (
+            record.waits
+            or self._jobs.draws(self._providers[record.task.provider])
+            or (waits > 0 and self._ledger.store.keeps_secrets)
+        ):
             try:
                 return await self.send(record, 0)
             except OutpaintError:

@@ -1,6 +1,7 @@
 """The use cases: outpaint, get_task, list_providers, the images, callbacks. Knows neither MCP nor HTTP."""
 
 import contextlib
+import functools
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
@@ -21,10 +22,11 @@ from outpaint_mcp.storage.store import Store
 from outpaint_mcp.tasks.background import Background
 from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.due_tasks import DueTasks
-from outpaint_mcp.tasks.figures import Figures
+from outpaint_mcp.tasks.figures import Figures, figures
 from outpaint_mcp.tasks.finding import TaskFinder, is_ours
 from outpaint_mcp.tasks.image_copies import ImageCopies
 from outpaint_mcp.tasks.image_links import ImageLinks
+from outpaint_mcp.tasks.jobs import Jobs
 from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import TaskLifecycle
 from outpaint_mcp.tasks.options import ServiceOptions
@@ -91,6 +93,7 @@ class Service:
         times = PollTimes(options.poll, jitter)
         self.following = Following(providers, times, options.keep_tasks_days)
         self._copies = ImageCopies(images, providers, self._clock)
+        jobs = Jobs(ledger=self._ledger, providers=providers, workers=options.workers, max_waiting=options.max_waiting)
         self._finder = TaskFinder(ledger=self._ledger, providers=providers, import_tasks=options.import_tasks)
         self._sender = OrderSender(
             ledger=self._ledger,
@@ -99,6 +102,7 @@ class Service:
             providers=providers,
             callbacks=self._callbacks,
             times=times,
+            jobs=jobs,
             max_in_flight=options.max_in_flight,
         )
         self._lifecycle = TaskLifecycle(
@@ -107,6 +111,7 @@ class Service:
             copies=self._copies,
             providers=providers,
             times=times,
+            jobs=jobs,
             task_timeout=options.task_timeout,
         )
         self._background = Background()
@@ -319,11 +324,7 @@ class Service:
         Raises:
             ConfigurationError: the store cannot be read.
         """
-        now = self._clock.now()
-        counts = await self._store.counts(now)
-        left = {client: self._options.daily_limits.left(used) for client, used in counts.used.items()}
-        overdue = {provider: max(0.0, now - at) for provider, at in counts.due.items()}
-        return Figures(counts.orders, counts.tasks, left, self._waits.calls, overdue, counts.waiting)
+        return await figures(self._ledger, self._options.daily_limits, self._waits.calls)
 
     async def check(self) -> None:
         """Whether the store can be used.
@@ -357,17 +358,22 @@ class Service:
 
     # For the scheduler
 
-    async def advance(self, task_id: str) -> float | None:
-        """Do the next thing for a task, due or not, unless another process sees to it.
+    async def tidy(self, *, shared: bool | None = None) -> None:
+        """Delete what is older than the operator keeps it; `shared`: what all machines have too, if no worker does."""
+        shared, now = not self._options.workers if shared is None else shared, self._clock.now()
+        await tidy(self._store, self._images, self._providers.values(), self._options, now=now, shared=shared)
 
-        Returns:
-            When the one after is due, in seconds since the epoch, or None.
+    async def put_owed(self) -> None:
+        """Give the bucket the images that it did not take before."""
+        await self._images.put_owed()
+
+    async def work(self, at_once: int) -> None:
+        """Do what servers leave to workers, until it is cancelled: so many jobs at once.
+
+        Raises:
+            ConfigurationError: the store has no jobs.
         """
-        return await self._lifecycle.advance(task_id)
-
-    async def tidy(self) -> None:
-        """Delete images and final tasks that are older than the operator keeps them, and images beyond the limit."""
-        await tidy(self._store, self._images, self._providers.values(), self._options, now=self._clock.now())
+        await self._store.work(self._lifecycle.work, functools.partial(self.tidy, shared=True), at_once=at_once)
 
     async def _wait(self, task_id: str, seconds: float, progress: Progress) -> Record | None:
         """Wait until a task ends a wait, for at most `seconds`, reporting progress."""

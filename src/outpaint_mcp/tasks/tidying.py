@@ -9,9 +9,17 @@ from outpaint_mcp.tasks.options import ServiceOptions
 
 
 async def tidy(
-    store: Store, images: ImageLibrary, providers: Iterable[Provider], options: ServiceOptions, *, now: float
+    store: Store,
+    images: ImageLibrary,
+    providers: Iterable[Provider],
+    options: ServiceOptions,
+    *,
+    now: float,
+    shared: bool,
 ) -> None:
     """Delete what is too old or too much; `now` in seconds since the epoch.
+
+    `shared`: also final tasks, and images in the bucket. They are all machines', and one of them is enough for it.
 
     Raises:
         ConfigurationError: the store cannot be used.
@@ -21,8 +29,9 @@ async def tidy(
         older_than_days=options.keep_images_days,
         max_bytes=options.keep_images_bytes,
         keep=await store.open_sources(),
+        shared=shared,
     )
     for provider in providers:
         await provider.tidy()
-    if options.keep_tasks_days:
+    if shared and options.keep_tasks_days:
         await store.prune(finished_before=now - 86_400 * options.keep_tasks_days)

@@ -28,14 +28,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outpaint_mcp.domain.errors import (
     ConfigurationError,
     InvalidRequestError,
-    NotReadyError,
     OutpaintError,
 )
 from outpaint_mcp.server.lazy_service import LazyService
@@ -45,6 +44,7 @@ from outpaint_mcp.web.admission import SESSION_IDLE_SECONDS, Admission
 from outpaint_mcp.web.auth import ClientVerifier, OAuth
 from outpaint_mcp.web.callbacks import CallbackRoute
 from outpaint_mcp.web.images import ImageRoute
+from outpaint_mcp.web.operators import NOT_OPEN, Operators
 from outpaint_mcp.web.refusals import refusal
 
 logger = logging.getLogger(__name__)
@@ -62,11 +62,6 @@ FLUSH_SECONDS = 2.0
 SSE_FLUSH_SECONDS = 0.3
 """How long it then leaves for answers over SSE to be sent."""
 
-_NOT_OPEN: Final = NotReadyError("The server is not open yet, or stops.", "Call again in 5 seconds.")
-NEGLECTED_SECONDS: Final = 60.0
-"""For how long nobody need look for due tasks until the server is unhealthy: the database may be away for a while."""
-_STUCK: Final = NotReadyError("The server no longer follows its tasks.", "Have the operator look at its log.")
-_STOPPING: Final = NotReadyError("The server is stopping.", "Call again in a minute.")
 _NOT_ALLOWED: Final = {
     421: ConfigurationError(
         "This server is not known under the host of this URL.", "Have the operator add it to OUTPAINT_ALLOWED_HOSTS."
@@ -179,6 +174,7 @@ class HttpApp:
         self._admission = admission
         self._verifier = verifier
         self._open = False
+        self._operators = Operators(lazy.get, lambda: self._open)
         self._posts = 0
         self._no_posts = anyio.Event()
         # The sending side of each SSE connection; closing it ends the connection cleanly.
@@ -206,7 +202,7 @@ class HttpApp:
             if refused is not None:
                 refused = refusal(refused.status_code, _NOT_ALLOWED[refused.status_code])
             elif not self._open and scope["path"] not in ("/healthz", "/readyz"):
-                refused = refusal(503, _NOT_OPEN, {"Retry-After": "5"})
+                refused = refusal(503, NOT_OPEN, {"Retry-After": "5"})
             if refused is not None or scope["method"] != "POST":
                 await (refused or routes)(scope, receive, send)
                 return
@@ -223,16 +219,7 @@ class HttpApp:
 
     def for_operators(self, metrics: "Metrics") -> ASGIApp:
         """The application for a port that only the operator reaches: metrics and health checks."""
-
-        async def page(_: Request) -> Response:
-            try:
-                return Response(await metrics.page(await self._lazy.get()), media_type=metrics.content_type)
-            except OutpaintError as error:
-                return refusal(503, error)
-
-        return Starlette(
-            routes=[Route("/metrics", page), Route("/healthz", self._healthz), Route("/readyz", self._readyz)]
-        )
+        return self._operators.app(metrics)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -282,8 +269,7 @@ class HttpApp:
     def _routes(self) -> list[BaseRoute]:
         options = self._options
         routes: list[BaseRoute] = [
-            Route("/healthz", self._healthz),
-            Route("/readyz", self._readyz),
+            *self._operators.routes(),
             Route("/webhooks/{provider}/{token}", CallbackRoute(self._lazy).answer, methods=["POST"]),
             Route(IMAGES_PATH + "/{token}/{name}", ImageRoute(self._lazy).answer),
         ]
@@ -321,24 +307,6 @@ class HttpApp:
                 )
             finally:
                 self._streams.discard(write)
-
-    async def _healthz(self, _: Request) -> Response:
-        """Whether it is better to start the server anew: due tasks have not been looked for though it was time."""
-        if self._open and (await self._lazy.get()).due_tasks.neglected_seconds > NEGLECTED_SECONDS:
-            return refusal(503, _STUCK)
-        return PlainTextResponse("ok")
-
-    async def _readyz(self, _: Request) -> Response:
-        """Whether orders are accepted: the service is open, the store answers, and the server is not stopping."""
-        if not self._open:
-            return refusal(503, _NOT_OPEN)
-        try:
-            service = await self._lazy.get()
-            await service.check()
-        except OutpaintError as error:
-            # Anybody may ask, and what is wrong concerns the operator.
-            return refusal(503, type(error)("The server takes no orders.", "Have the operator look at its log."))
-        return refusal(503, _STOPPING) if service.stopping else PlainTextResponse("ready")
 
     async def _no_such_route(self, request: Request, error: Exception) -> Response:
         status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None) or {}

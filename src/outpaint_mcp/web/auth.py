@@ -17,6 +17,7 @@ import jwt
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.web.token_file import TokenFile
 
 logger = logging.getLogger(__name__)
@@ -219,7 +220,27 @@ def client_of_request(*, required: bool) -> str:
     return f"oauth:{token.subject or token.client_id}@{issuer}"
 
 
-def is_loopback_or_https(url: str) -> bool:
+def oauth_of(issuer: str | None, jwks_url: str | None, *, audience: str, scopes: tuple[str, ...]) -> OAuth | None:
+    """Whose access tokens are accepted, by the operator's settings; None if nobody's are.
+
+    Raises:
+        ConfigurationError: one of the two is missing, or could be forged on its way.
+    """
+    if issuer is None and jwks_url is None:
+        return None
+    if issuer is None or jwks_url is None:
+        raise ConfigurationError(
+            "OUTPAINT_OAUTH_ISSUER and OUTPAINT_OAUTH_JWKS_URL go together.", "Set both, or neither."
+        )
+    for name, url in (("ISSUER", issuer), ("JWKS_URL", jwks_url)):
+        if not _is_loopback_or_https(url):
+            raise ConfigurationError(
+                f"OUTPAINT_OAUTH_{name} is no https URL: it could be forged.", "Set it to an https URL."
+            )
+    return OAuth(issuer, audience, jwks_url, scopes)
+
+
+def _is_loopback_or_https(url: str) -> bool:
     """Whether nothing sent to `url` can be read or changed on its way."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))

@@ -61,6 +61,18 @@ class Metrics(Observer):
             ("provider",),
             registry=registry,
         )
+        self._jobs = Gauge(
+            "outpaint_jobs", "Jobs of workers, by kind and status", ("kind", "status"), registry=registry
+        )
+        self._stalled = Gauge(
+            "outpaint_jobs_stalled", "Jobs of workers that no longer say that they are alive", registry=registry
+        )
+        self._claims_lost = Counter(
+            "outpaint_claims_lost",
+            "Tasks that another process took over while this one was at work on them",
+            registry=registry,
+        )
+        self._counted_lost = 0
         self._calls = Gauge("outpaint_calls", "Calls that are being answered or wait", registry=registry)
         self._left_usd = Gauge(
             "outpaint_budget_left_usd", "What a client may still order today, in USD", ("client",), registry=registry
@@ -83,14 +95,21 @@ class Metrics(Observer):
             ConfigurationError: the store cannot be read.
         """
         figures = await service.figures()
-        for gauge, values in ((self._orders, figures.orders), (self._tasks, figures.tasks)):
+        for gauge, values in (
+            (self._orders, figures.orders),
+            (self._tasks, figures.tasks),
+            (self._jobs, figures.jobs),
+        ):
             gauge.clear()
-            for (provider, word), count in values.items():
-                gauge.labels(provider, word).set(count)
+            for (name, word), count in values.items():
+                gauge.labels(name, word).set(count)
         for gauge, numbers in ((self._overdue, figures.overdue), (self._waiting, figures.waiting)):
             gauge.clear()
             for provider, number in numbers.items():
                 gauge.labels(provider).set(number)
+        self._stalled.set(figures.stalled)
+        self._claims_lost.inc(figures.claims_lost - self._counted_lost)
+        self._counted_lost = figures.claims_lost
         self._calls.set(figures.calls)
         self._left_usd.clear()
         self._left_orders.clear()

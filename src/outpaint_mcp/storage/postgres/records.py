@@ -70,6 +70,14 @@ COUNT_USED: Final = """
     SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE reserved AND day = %s GROUP BY caller
 """
 COUNT_WAITING: Final = "SELECT provider, COUNT(*) FROM due WHERE waits_since IS NOT NULL GROUP BY provider"
+COUNT_OPEN: Final = "SELECT COUNT(*) FROM due JOIN tasks ON id = task_id WHERE caller = %s AND due.provider = %s"
+STALLED_SECONDS: Final = 15.0
+"""How long a worker may be silent before its jobs are another's."""
+COUNT_JOBS: Final = "SELECT queue_name, status, COUNT(*) FROM procrastinate_jobs GROUP BY queue_name, status"
+COUNT_STALLED: Final = """
+    SELECT COUNT(*) FROM procrastinate_jobs LEFT JOIN procrastinate_workers AS worker ON worker.id = worker_id
+    WHERE status = 'doing' AND (worker.id IS NULL OR last_heartbeat < now() - make_interval(secs => %s))
+"""
 PRUNE: Final = """
     WITH old AS (
         SELECT id FROM tasks WHERE finished_at < %(before)s AND created_at < %(before)s

@@ -110,6 +110,8 @@ MIGRATIONS: Final = (
         """,
         readable_from=1,
     ),
+    # The tables of the jobs of workers, which are Procrastinate's: see `upgrade`.
+    Migration("ALTER TABLE outpaint_schema ADD COLUMN jobs text", readable_from=1),
 )
 VERSION: Final = len(MIGRATIONS)
 
@@ -146,10 +148,14 @@ async def upgrade(connection: Connection) -> tuple[int, int]:
             raise newer(before)
         for migration in MIGRATIONS[before:]:
             await connection.execute(migration.sql)
+        from outpaint_mcp.storage.postgres import jobs
+
+        row = await (await connection.execute("SELECT jobs FROM outpaint_schema")).fetchone()
+        applied = None if row is None or row[0] is None else str(row[0])
         await connection.execute(
-            "INSERT INTO outpaint_schema (version, readable_from) VALUES (%s, %s)"
-            " ON CONFLICT (one) DO UPDATE SET version = EXCLUDED.version, readable_from = EXCLUDED.readable_from",
-            (VERSION, MIGRATIONS[-1].readable_from),
+            "INSERT INTO outpaint_schema (version, readable_from, jobs) VALUES (%s, %s, %s) ON CONFLICT (one) DO UPDATE"
+            " SET version = EXCLUDED.version, readable_from = EXCLUDED.readable_from, jobs = EXCLUDED.jobs",
+            (VERSION, MIGRATIONS[-1].readable_from, await jobs.upgrade(connection, applied)),
         )
         return before, VERSION
 

@@ -5,9 +5,9 @@ Whatever must hold between processes is one statement, or one transaction under 
 database's (`DatabaseClock`). A change of a task's status is told to the other processes by NOTIFY.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
@@ -15,7 +15,7 @@ from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.daily_limits import DailyLimits
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import REUSE_SECONDS, Counts, OrderState, Record
+from outpaint_mcp.domain.record import REUSE_SECONDS, Counts, JobKind, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.postgres import due, records
 from outpaint_mcp.storage.postgres.claims import Claims, plain_text
@@ -35,6 +35,9 @@ from outpaint_mcp.storage.rows import (
     task_json,
     unreadable,
 )
+
+if TYPE_CHECKING:
+    from outpaint_mcp.storage.postgres.jobs import Jobs
 
 CHANNEL: Final = "outpaint_tasks"
 """Where processes tell each other of tasks: the name of the one that wrote, and the task's id."""
@@ -58,6 +61,7 @@ class PostgresStore(Claims):
     def __init__(self, url: str, owner: str, seal: Seal) -> None:
         super().__init__(url, owner, seal)
         self._skipped = Skipped()
+        self._jobs: Jobs | None = None
 
     # Placing orders
 
@@ -236,6 +240,8 @@ class PostgresStore(Claims):
                     )
                 await self._put(db, record, self._owner if go_on else None)
                 await self._keep(db, record)
+                if record.job is not None:
+                    await self._the_jobs().hand_over(db, task.id, record.job)
                 if row[0] != task.status.value or record.due_at is None:
                     await db.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"{self._owner} {task.id}"))
                 return True
@@ -244,6 +250,22 @@ class PostgresStore(Claims):
         if not go_on:
             self.let_go(task.id)
         return written
+
+    def _the_jobs(self) -> "Jobs":
+        """Procrastinate's tables; imported by whoever has to do with workers."""
+        if self._jobs is None:
+            from outpaint_mcp.storage.postgres.jobs import Jobs
+
+            self._jobs = Jobs(self._url)
+        return self._jobs
+
+    async def work(
+        self, do: Callable[[str, JobKind], Awaitable[None]], tidy: Callable[[], Awaitable[None]], *, at_once: int
+    ) -> None:
+        await self._the_jobs().work(do, tidy, at_once=at_once)
+
+    async def open_tasks(self, client: str, provider: str) -> int:
+        return int((await self._rows(records.COUNT_OPEN, client, provider))[0][0])
 
     async def import_task(self, record: Record, *, now: float) -> Record:
         wanted = {
@@ -340,6 +362,8 @@ class PostgresStore(Claims):
             {client: DailyLimits(usd, count) for client, usd, count in used},
             {provider: first for provider, first, *_ in await self._rows(due.LOOK) if provider is not None},
             dict(await self._rows(records.COUNT_WAITING)),
+            {(kind, status): count for kind, status, count in await self._rows(records.COUNT_JOBS)},
+            int((await self._rows(records.COUNT_STALLED, records.STALLED_SECONDS))[0][0]),
         )
 
     async def open_sources(self) -> set[str]:

@@ -99,3 +99,11 @@ def events(db: "sqlite3.Connection", ids: Iterable[str], skipped: Skipped) -> li
 def open_sources(db: "sqlite3.Connection", skipped: Skipped) -> set[str]:
     """The hashes of the images that open tasks are made from."""
     return sources_of(db.execute("SELECT id, plan FROM tasks WHERE id IN (SELECT task_id FROM due)"), skipped)
+
+
+def open_tasks(db: "sqlite3.Connection", client: str, provider: str) -> int:
+    """How many tasks of a client are open at a provider."""
+    row = db.execute(
+        "SELECT COUNT(*) FROM due JOIN tasks ON id = task_id WHERE caller = ? AND due.provider = ?", (client, provider)
+    ).fetchone()
+    return int(row[0])

@@ -5,16 +5,17 @@ Several processes may share one file: whatever must hold between them is one con
 on is on disk (``synchronous=FULL``) before the next thing happens.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from outpaint_mcp.domain.clock import Clock
 from outpaint_mcp.domain.daily_limits import DailyLimits
+from outpaint_mcp.domain.errors import ConfigurationError
 from outpaint_mcp.domain.events import TaskEvent
 from outpaint_mcp.domain.order import InputImage, Order
-from outpaint_mcp.domain.record import Counts, OrderState, Record
+from outpaint_mcp.domain.record import Counts, JobKind, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.rows import (
     DAY_SECONDS,
@@ -228,6 +229,18 @@ class SqliteStore(Claims):
 
         while await self._run(work) == pruning.AT_ONCE:
             pass
+
+    # Jobs of workers
+
+    async def work(
+        self, do: Callable[[str, JobKind], Awaitable[None]], tidy: Callable[[], Awaitable[None]], *, at_once: int
+    ) -> None:
+        raise ConfigurationError(
+            "Workers share a database with their servers, and there is none.", "Set OUTPAINT_DATABASE_URL."
+        )
+
+    async def open_tasks(self, client: str, provider: str) -> int:
+        return await self._look_up(lambda db: reading.open_tasks(db, client, provider))
 
     # Looking
 
