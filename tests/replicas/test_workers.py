@@ -1,70 +1,16 @@
-"""What a server leaves to workers, and what becomes of it if one dies. Every process has a folder of its own."""
+"""What a server leaves to workers, and what becomes of it if one dies."""
 
-import base64
-import contextlib
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
-from mcp_types import BlobResourceContents
-
-from outpaint_mcp.storage.postgres.seal import new_key
 
 from ..images.test_library import DATA_URI
 from ..s3_server import S3Server
-from ..transports.processes import (
-    HttpServer,
-    Vendors,
-    an_order,
-    called,
-    http_server,
-    open_vendors,
-    until,
-    variables,
-    worker,
-)
+from ..transports.processes import an_order, called, until
+from .fleet import fleet, image_of
 
 DRAWN = {"image": DATA_URI, "provider": "local", "zoom": 1.5, "provider_options": {"quality": "fast"}}
-
-
-class Fleet:
-    """Servers and workers on one database and one bucket."""
-
-    def __init__(self, folder: Path, vendors: Vendors, database_url: str, s3_server: S3Server) -> None:
-        self._folder = folder
-        self._vendors = vendors
-        self._shared = {
-            **s3_server.environment,
-            "OUTPAINT_DATABASE_URL": database_url,
-            "OUTPAINT_SEAL_KEY": new_key(),
-            "OUTPAINT_IMAGES_URL": f"s3://{s3_server.new_bucket()}",
-            "OUTPAINT_WORKERS": "true",
-            "OUTPAINT_LOG_LEVEL": "INFO",
-        }
-
-    def _environment(self, name: str, **more: str) -> dict[str, str]:
-        return variables(self._folder / name, self._vendors, **{**self._shared, **more})
-
-    def server(self, name: str, **more: str) -> contextlib.AbstractAsyncContextManager[HttpServer]:
-        return http_server(self._environment(name, **more))
-
-    def worker(self, name: str, *options: str) -> contextlib.AbstractAsyncContextManager[HttpServer]:
-        return worker(self._environment(name), *options)
-
-
-@contextlib.asynccontextmanager
-async def fleet(folder: Path, database_url: str, s3_server: S3Server) -> AsyncIterator[tuple[Vendors, Fleet]]:
-    async with open_vendors() as vendors:
-        yield vendors, Fleet(folder, vendors, database_url, s3_server)
-
-
-async def image_of(server: HttpServer, task: dict[str, Any]) -> bytes:
-    async with server.client() as client:
-        (found,) = (await client.read_resource(task["images"][0]["resource_uri"])).contents
-    assert isinstance(found, BlobResourceContents)
-    return base64.b64decode(found.blob)
 
 
 async def test_a_server_accepts_sends_and_answers_and_a_worker_does_the_rest(
