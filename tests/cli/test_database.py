@@ -1,10 +1,12 @@
 """``outpaint-mcp db`` against a real PostgreSQL."""
 
 import base64
+import shutil
 from pathlib import Path
 
 import psycopg
 import pytest
+from procrastinate.schema import SchemaManager
 
 from outpaint_mcp.cli.main import main
 from outpaint_mcp.storage.postgres import schema
@@ -44,6 +46,39 @@ def test_tables_of_a_newer_program_are_left_alone(empty_url: str, capfd: pytest.
         connection.execute("UPDATE outpaint_schema SET readable_from = 99")
     assert main(["db", "check"]) == 2
     assert "newer outpaint-mcp" in capfd.readouterr().out
+
+
+def test_older_tables_are_brought_up_to_date_with_what_they_hold(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        connection.execute(schema.MIGRATIONS[0].sql.encode())
+        connection.execute(
+            "CREATE TABLE outpaint_schema (one boolean PRIMARY KEY DEFAULT true, version integer, readable_from integer)"
+        )
+        connection.execute("INSERT INTO outpaint_schema VALUES (true, 1, 1)")
+        connection.execute(
+            "INSERT INTO tasks (id, caller, provider, status, task, plan, created_at)"
+            " VALUES ('op-1', 'local', 'counting', 'queued', '{}', '{}', 1)"
+        )
+    assert main(["db", "upgrade"]) == 0
+    with psycopg.connect(empty_url) as connection:
+        assert connection.execute("SELECT id FROM tasks").fetchall() == [("op-1",)]
+        assert connection.execute("SELECT version FROM outpaint_schema").fetchall() == [(schema.VERSION,)]
+        assert connection.execute("SELECT COUNT(*) FROM procrastinate_jobs").fetchone() == (0,)
+
+
+def test_the_jobs_tables_are_brought_to_the_version_of_procrastinate_that_is_installed(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert main(["db", "upgrade"]) == 0
+    steps = tmp_path / "steps"
+    shutil.copytree(SchemaManager.get_migrations_path(), steps)
+    (steps / "99.00.00_01_later.sql").write_text("CREATE TABLE of_later (one integer);\nSELECT '100%';\n")
+    monkeypatch.setattr(SchemaManager, "get_migrations_path", lambda: str(steps))
+    for _ in range(2):
+        assert main(["db", "upgrade"]) == 0
+    with psycopg.connect(empty_url) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM of_later").fetchone() == (0,)
+        assert connection.execute("SELECT jobs FROM outpaint_schema").fetchone() == ("99.00.00_01_later.sql",)
 
 
 def test_a_program_may_work_on_newer_tables_that_it_can_read(empty_url: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -191,9 +191,28 @@ async def test_while_the_bucket_hangs_nothing_is_accepted_that_it_does_not_have_
     assert (caught.value.retryable, "Nothing was ordered" in str(caught.value)) == (True, True)
     assert answer.stored is None
     assert list((tmp_path / "a" / "incoming").iterdir()) == []
-    path = await one.own(answer.url)
-    assert path is not None
-    await one.keep_file(path)
+    # It has it as soon as it is back, though the server was started anew meanwhile.
+    again = ImageLibrary(tmp_path / "a", roots=(), bucket=open_bucket(bucket_url, 0.2))
+    await again.put_owed()
+    assert await other.load(SHA, "image/png") == PNG
+    assert list((tmp_path / "a" / "owed").iterdir()) == []
+
+
+async def test_what_was_drawn_while_the_bucket_was_away_is_in_it_as_soon_as_it_is_back(
+    bucket_url: BucketUrl, s3_server: S3Server, tmp_path: Path
+) -> None:
+    one = ImageLibrary(tmp_path / "a", roots=(), bucket=open_bucket(bucket_url, 0.2))
+    other = ImageLibrary(tmp_path / "b", roots=(), bucket=open_bucket(bucket_url, 0.2))
+    drawn = tmp_path / "a" / "images" / NAME
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(PNG)
+    await one.put_owed()
+    with s3_server.hanging():
+        with pytest.raises(ProviderUnavailableError):
+            await one.keep_file(drawn)
+        await one.put_owed()
+    assert await other.load(SHA, "image/png") is None
+    await one.put_owed()
     assert await other.load(SHA, "image/png") == PNG
 
 

@@ -367,3 +367,14 @@ async def test_a_task_that_its_process_alone_can_ask_for_is_left_to_it_until_it_
     await one.take_due(lambda provider: 99, now=NOW + 102)
     assert await taken(two, NOW + 201) == []
     assert await taken(two, NOW + 200 + CLAIM_SECONDS) == [made.task.id], "it is gone"
+
+
+async def test_the_open_tasks_of_a_client_are_counted(opened: Open) -> None:
+    one = opened("one")
+    made = [await claim(one, record(f"{number}", owner="one")) for number in range(2)]
+    assert await one.open_tasks("local", "counting") == 2
+    assert await one.open_tasks("local", "other") == await one.open_tasks("another", "counting") == 0
+    done = made[0][0]
+    finished = done.task.model_copy(update={"status": Status.SUCCEEDED})
+    await one.save(replace(done, task=finished, due_at=None))
+    assert await one.open_tasks("local", "counting") == 1

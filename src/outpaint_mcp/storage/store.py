@@ -161,7 +161,7 @@ class Store(Protocol):
         ...
 
     async def open_tasks(self, client: str, provider: str) -> int:
-        """How many tasks of a client are open at a provider."""
+        """How many tasks that a client has ordered are open at a provider."""
         ...
 
     # Looking

@@ -70,7 +70,10 @@ COUNT_USED: Final = """
     SELECT caller, COALESCE(SUM(usd), 0), COUNT(*) FROM orders WHERE reserved AND day = %s GROUP BY caller
 """
 COUNT_WAITING: Final = "SELECT provider, COUNT(*) FROM due WHERE waits_since IS NOT NULL GROUP BY provider"
-COUNT_OPEN: Final = "SELECT COUNT(*) FROM due JOIN tasks ON id = task_id WHERE caller = %s AND due.provider = %s"
+COUNT_OPEN: Final = """
+    SELECT COUNT(*) FROM due JOIN tasks ON id = task_id
+    WHERE caller = %s AND due.provider = %s AND order_hash IS NOT NULL
+"""
 STALLED_SECONDS: Final = 15.0
 """How long a worker may be silent before its jobs are another's."""
 COUNT_JOBS: Final = "SELECT queue_name, status, COUNT(*) FROM procrastinate_jobs GROUP BY queue_name, status"

@@ -102,8 +102,10 @@ def open_sources(db: "sqlite3.Connection", skipped: Skipped) -> set[str]:
 
 
 def open_tasks(db: "sqlite3.Connection", client: str, provider: str) -> int:
-    """How many tasks of a client are open at a provider."""
+    """How many tasks that a client has ordered are open at a provider."""
     row = db.execute(
-        "SELECT COUNT(*) FROM due JOIN tasks ON id = task_id WHERE caller = ? AND due.provider = ?", (client, provider)
+        "SELECT COUNT(*) FROM due JOIN tasks ON id = task_id WHERE caller = ? AND due.provider = ?"
+        " AND order_hash IS NOT NULL",
+        (client, provider),
     ).fetchone()
     return int(row[0])
