@@ -1,7 +1,8 @@
 """When tasks are asked for, by whom, and what an answer costs that says nothing new."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -55,6 +56,12 @@ class HangingProvider(CountingProvider):
         raise AssertionError
 
 
+class BatchingStore(SqliteStore):
+    """One for which it is worth waiting, as for a database that is a process of its own."""
+
+    batch_seconds = 0.4
+
+
 class CallingProvider(CountingProvider):
     """One that can call back."""
 
@@ -63,6 +70,9 @@ class CallingProvider(CountingProvider):
 
     def callback_token(self, task_id: str) -> str:
         return f"token-of-{task_id}"
+
+    async def called_back(self, headers: Mapping[str, str], body: bytes, token: str = "") -> str:
+        return body.decode()
 
 
 async def test_an_answer_that_says_nothing_new_is_not_written_and_one_that_does_is(
@@ -220,6 +230,62 @@ async def test_a_provider_that_will_call_back_is_asked_rarely_and_when_somebody_
         await clock.move(0.1)
         assert (await service.get_task(task.id)).status is Status.SUCCEEDED
         assert len(vendor.polls) == 2
+
+
+async def polled_at(
+    folder: Path, clock: MovedClock, due_in: Sequence[float], *, called_in: float = float("inf")
+) -> list[float | None]:
+    """When each of some tasks is polled that are due in so many seconds; the vendor calls about one more, the last."""
+    vendor, store = CallingProvider(), BatchingStore(folder / "store.db", "one")
+    service = service_over(folder, vendor, store=store, clock=clock, public_url="https://here.example")
+    polled: dict[str, float] = {}
+
+    def note(remote_id: str) -> None:
+        polled.setdefault(remote_id, round(clock.monotonic() - began, 2))
+
+    async with service.running():
+        tasks = [await service.outpaint(request(prompt=f"{number}")) for number in range(len(due_in) + 1)]
+        vendor.on_poll, began = note, clock.monotonic()
+        for task, seconds in zip(tasks, due_in, strict=False):
+            await store.wake(task.id, began + seconds)
+        async with Scheduler(service, service.events, clock=clock).running():
+            while clock.monotonic() < began + 2:
+                if not clock.monotonic() < began + called_in:
+                    called_in, last = float("inf"), tasks[-1]
+                    token = vendor.callback_token(last.id)
+                    assert await service.handle_callback(vendor.name, token, {}, (last.remote_id or "").encode())
+                # What the store's thread is asked for is done before the time goes on.
+                for _ in range(3):
+                    await service.check()
+                    await anyio.wait_all_tasks_blocked()
+                await clock.move(0.01)
+    return [polled.get(task.remote_id or "") for task in tasks]
+
+
+async def test_where_many_tasks_are_due_those_that_come_next_are_taken_together(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    first, then = [1.0] * 30, [1.12 + 0.01 * number for number in range(20)]
+    assert await polled_at(tmp_path, clock, [*first, *then]) == [*first, *[1.4] * 20, None]
+
+
+async def test_a_task_whose_vendor_calls_does_not_wait_for_others_that_are_taken_together(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    polled = await polled_at(tmp_path, clock, [1.0] * 30, called_in=1.2)
+    assert polled == [*[1.0] * 30, pytest.approx(1.2, abs=0.02)]
+
+
+async def test_a_task_is_polled_when_it_is_due_while_there_is_little_else_to_do(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    due_in = [1.0, 1.1, 1.5, 1.6]
+    assert await polled_at(tmp_path, clock, due_in) == [*due_in, None]
+
+
+async def test_what_there_was_no_room_for_is_taken_as_soon_as_there_is(tmp_path: Path, clock: MovedClock) -> None:
+    *polled, _ = await polled_at(tmp_path, clock, [1.0] * (AT_ONCE + 20))
+    assert Counter(polled) == {1.0: AT_ONCE, 1.1: 20}
 
 
 @contextlib.asynccontextmanager

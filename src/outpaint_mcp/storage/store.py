@@ -20,10 +20,12 @@ from outpaint_mcp.domain.task import Status
 class Store(Protocol):
     """The tasks of all clients, shared by every process that opens the same one.
 
-    `keeps_secrets` says whether it keeps what orders are sent with (`Secrets`), so that any process can send them.
+    `keeps_secrets` says whether it keeps what orders are sent with (`Secrets`), so that any process can send them, and
+    `batch_seconds` for how long it is worth waiting, where many tasks are due, to take more of them at once.
     """
 
     keeps_secrets: bool
+    batch_seconds: float
 
     async def aclose(self) -> None:
         """Leave every task of this process to the others, and let go of the database."""

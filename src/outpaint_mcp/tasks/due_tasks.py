@@ -35,6 +35,11 @@ class DueTasks:
         self._to_look_at = float("inf")
 
     @property
+    def batch_seconds(self) -> float:
+        """As `Store.batch_seconds`."""
+        return self._store.batch_seconds
+
+    @property
     def neglected_seconds(self) -> float:
         """For how long it has been time to look for due tasks, and nobody did."""
         return max(0.0, self._clock.monotonic() - self._to_look_at)

@@ -28,7 +28,8 @@ AT_ONCE = 64
 TICK_SECONDS = 0.02
 MOST_TICKS = 5
 """How long it sleeps at least, and how many times longer where many tasks are due: what falls due one after another is
-taken together, and what was asked for in vain is written down together."""
+taken together, and what was asked for in vain is written down together. It sleeps longer (`Store.batch_seconds`) unless
+somebody says that a task is due, or all are taken for which there is room."""
 SET_SECONDS = 1.0
 """By how much the clock is set at least when it is set; less is drift, or somebody keeping it right."""
 
@@ -76,8 +77,10 @@ class Scheduler:
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
         self._lanes = defaultdict[str, _Lane](_Lane)
-        self._wakes_at = 0.0
-        self._woken = anyio.Event()
+        # On the monotonic clock: when it looks next, and until when it leaves what workers have done.
+        self._looks_at = self._batch_ends_at = 0.0
+        self._has_worked = False
+        self._sooner = anyio.Event()
         self._events = events
 
     @contextlib.asynccontextmanager
@@ -96,8 +99,15 @@ class Scheduler:
             unsubscribe()
 
     def _hear(self, event: TaskEvent) -> None:
-        if event.due_at is not None and event.due_at < self._wakes_at:
-            self._woken.set()
+        if event.due_at is not None:
+            self._look_in(event.due_at - self._clock.now())
+
+    def _look_in(self, seconds: float) -> None:
+        """Look for due tasks in so many seconds, if not sooner."""
+        at = self._clock.monotonic() + seconds
+        if at < self._looks_at:
+            self._looks_at = at
+            self._sooner.set()
 
     async def _run(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -115,7 +125,8 @@ class Scheduler:
                         await self._service.due_tasks.wake_all()
                         set_ahead = ahead
                     # Who has something to say from here on is heard in the next round.
-                    self._woken, self._wakes_at = anyio.Event(), float("inf")
+                    self._looks_at = self._batch_ends_at = float("inf")
+                    self._has_worked = False
                     taken, next_at = await self._service.due_tasks.take(lambda provider: self._lanes[provider].room)
                 except OutpaintError as error:
                     logger.error("the store cannot be used: %s", error)
@@ -129,7 +140,7 @@ class Scheduler:
                         lane.workers += 1
                         lane.idle += 1
                         tasks.start_soon(self._work, lane)
-                await self._pause(next_at, ticks=min(1 + len(taken), MOST_TICKS))
+                await self._pause(taken, next_at)
 
     async def _work(self, lane: _Lane) -> None:
         """Advance a lane's tasks, one after another."""
@@ -147,25 +158,33 @@ class Scheduler:
                 logger.exception("advancing %s failed", due.task_id)
             lane.idle += 1
             # There is room again, and maybe something to be written down.
-            self._woken.set()
+            self._has_worked = True
+            self._look_in(self._batch_ends_at - self._clock.monotonic())
 
-    async def _pause(self, next_at: float | None, *, ticks: int) -> None:
+    async def _pause(self, taken: list[DueTask], next_at: float | None) -> None:
         """Until a task is due, at `next_at` or as somebody says."""
-        await self._clock.sleep(ticks * TICK_SECONDS)
-        self._wakes_at = float("inf") if next_at is None else next_at
-        seconds = self._wakes_at - self._clock.now()
-        if seconds <= 0 or self._woken.is_set():
-            return
-        async with anyio.create_task_group() as either:
+        many = (1 + len(taken)) * TICK_SECONDS
+        batch = least = min(many, MOST_TICKS * TICK_SECONDS)
+        if all(self._lanes[due.provider].room > 0 for due in taken):
+            batch = max(least, min(many, self._service.due_tasks.batch_seconds))
+        self._batch_ends_at = self._clock.monotonic() + batch
+        if next_at is not None:
+            self._look_in(max(next_at - self._clock.now(), batch))
+        if self._has_worked:
+            self._look_in(batch)
+        await self._clock.sleep(least)
+        while (seconds := self._looks_at - self._clock.monotonic()) > 0:
+            self._sooner = anyio.Event()
+            async with anyio.create_task_group() as either:
 
-            async def sleep() -> None:
-                await self._clock.sleep(seconds)
+                async def sleep(seconds: float) -> None:
+                    await self._clock.sleep(seconds)
+                    either.cancel_scope.cancel()
+
+                if seconds < float("inf"):
+                    either.start_soon(sleep, seconds)
+                await self._sooner.wait()
                 either.cancel_scope.cancel()
-
-            if seconds < float("inf"):
-                either.start_soon(sleep)
-            await self._woken.wait()
-            either.cancel_scope.cancel()
 
     async def _hold(self) -> None:
         while True:
@@ -196,6 +215,6 @@ class Scheduler:
             try:
                 if await self._service.due_tasks.look_around():
                     # Another process may have left a task, or woken one.
-                    self._woken.set()
+                    self._look_in(0.0)
             except OutpaintError:
                 await self._clock.sleep(AGAIN_SECONDS)

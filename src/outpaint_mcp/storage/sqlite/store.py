@@ -53,6 +53,7 @@ class SqliteStore(Claims):
     """
 
     keeps_secrets = False
+    batch_seconds = 0.1
 
     def __init__(
         self, path: Path, owner: str, *, migrations: Sequence[Migration] = MIGRATIONS, busy_seconds: float = 5.0
