@@ -52,7 +52,8 @@ def test_older_tables_are_brought_up_to_date_with_what_they_hold(empty_url: str)
     with psycopg.connect(empty_url) as connection:
         connection.execute(schema.MIGRATIONS[0].sql.encode())
         connection.execute(
-            "CREATE TABLE outpaint_schema (one boolean PRIMARY KEY DEFAULT true, version integer, readable_from integer)"
+            "CREATE TABLE outpaint_schema"
+            " (one boolean PRIMARY KEY DEFAULT true, version integer, readable_from integer)"
         )
         connection.execute("INSERT INTO outpaint_schema VALUES (true, 1, 1)")
         connection.execute(
