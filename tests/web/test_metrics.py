@@ -65,6 +65,7 @@ async def test_the_metrics_tell_of_orders_outcomes_latency_and_what_is_left_of_a
     assert line(page, 'outpaint_provider_request_seconds_count{kind="read",provider="legnext"}') >= 1
     assert line(page, 'outpaint_orders{provider="legnext",state="accepted"}') == 1
     assert line(page, 'outpaint_tasks{provider="legnext",status="succeeded"}') == 2, "the parent was taken in"
+    assert line(page, 'outpaint_overdue_seconds{provider="legnext"}') == 0, "nothing is open"
     assert line(page, 'outpaint_budget_left_orders{client="token:ann"}') == 4
     assert line(page, 'outpaint_budget_left_usd{client="token:ann"}') == pytest.approx(0.92)
 

@@ -1,6 +1,6 @@
 """What an operator watches of the service."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from outpaint_mcp.domain.daily_limits import DailyLimits
@@ -28,8 +28,8 @@ class Figures:
     claims_lost: int
 
 
-async def figures(ledger: Ledger, limits: DailyLimits, calls: int) -> Figures:
-    """What there is now.
+async def figures(ledger: Ledger, limits: DailyLimits, calls: int, providers: Iterable[str]) -> Figures:
+    """What there is now; none of the `providers` is left out of `overdue`, since what scales on it needs a number.
 
     Raises:
         ConfigurationError: the store cannot be read.
@@ -41,7 +41,7 @@ async def figures(ledger: Ledger, limits: DailyLimits, calls: int) -> Figures:
         tasks=counts.tasks,
         left={client: limits.left(used) for client, used in counts.used.items()},
         calls=calls,
-        overdue={provider: max(0.0, now - at) for provider, at in counts.due.items()},
+        overdue=dict.fromkeys(providers, 0.0) | {name: max(0.0, now - at) for name, at in counts.due.items()},
         waiting=counts.waiting,
         jobs=counts.jobs,
         stalled=counts.stalled,

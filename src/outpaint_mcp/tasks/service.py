@@ -324,7 +324,7 @@ class Service:
         Raises:
             ConfigurationError: the store cannot be read.
         """
-        return await figures(self._ledger, self._options.daily_limits, self._waits.calls)
+        return await figures(self._ledger, self._options.daily_limits, self._waits.calls, self._providers)
 
     async def check(self) -> None:
         """Whether the store can be used.

@@ -363,7 +363,9 @@ class PostgresStore(Claims):
             {client: DailyLimits(usd, count) for client, usd, count in used},
             {provider: first for provider, first, *_ in await self._rows(due.LOOK) if provider is not None},
             dict(await self._rows(records.COUNT_WAITING)),
-            {(kind, status): count for kind, status, count in await self._rows(records.COUNT_JOBS)},
+            # None are 0, for what scales on it.
+            {(str(kind), status): 0 for kind in JobKind for status in ("todo", "doing")}
+            | {(kind, status): count for kind, status, count in await self._rows(records.COUNT_JOBS)},
             int((await self._rows(records.COUNT_STALLED, records.STALLED_SECONDS))[0][0]),
         )
 
