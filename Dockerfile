@@ -5,11 +5,11 @@ WORKDIR /source
 RUN pip install --no-cache-dir "hatchling>=1.27,<2"
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY src src
-RUN pip wheel --no-cache-dir --no-build-isolation --wheel-dir /wheels ".[metrics]"
+RUN pip wheel --no-cache-dir --no-build-isolation --wheel-dir /wheels ".[metrics,platform]"
 
 FROM python:3.13-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links /wheels "outpaint-mcp[metrics]" \
+    pip install --no-cache-dir --no-index --find-links /wheels "outpaint-mcp[metrics,platform]" \
     && groupadd --gid 10001 outpaint \
     && useradd --uid 10001 --gid outpaint --no-create-home --home-dir /data --shell /usr/sbin/nologin outpaint \
     && install --directory --owner outpaint --group outpaint --mode 700 /data

@@ -24,7 +24,11 @@ IGNORED = ROOT / ".dockerignore"
 COMPOSE = ROOT / "compose.yaml"
 UNIT = ROOT / "deploy" / "outpaint-mcp.service"
 PAGE = ROOT / "docs" / "hosting.md"
-ALL = (DOCKERFILE, COMPOSE, UNIT, PAGE)
+PLATFORM_COMPOSE = ROOT / "compose.platform.yaml"
+NGINX = ROOT / "deploy" / "nginx.conf"
+MANIFESTS = ROOT / "deploy" / "kubernetes.yaml"
+PLATFORM_PAGE = ROOT / "docs" / "platform.md"
+ALL = (DOCKERFILE, COMPOSE, UNIT, PAGE, PLATFORM_COMPOSE, NGINX, MANIFESTS, PLATFORM_PAGE)
 VENDORS = ("PIAPI", "VTRIX", "APIFRAME", "APIMART", "LEGNEXT")
 VENDOR_SETTINGS = {f"{vendor}_{name}" for vendor in VENDORS for name in ("API_KEY", "BASE_URL", "USD_PER_ORDER")}
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -156,14 +157,17 @@ class HttpServer:
 
     def client(self, door: str = "http", *, token: str | None = None, **options: Any) -> "Clients":
         """A client of one of `DOORS`, with a bearer token if one is given."""
-        return _client(self.paths["/sse" if door == "sse" else "/mcp"], door, token, options)
+        return client_at(self.paths["/sse" if door == "sse" else "/mcp"], door, token, options)
 
 
 Clients = AbstractAsyncContextManager[Client]
 
 
 @contextlib.asynccontextmanager
-async def _client(url: str, door: str, token: str | None, options: Mapping[str, Any]) -> AsyncIterator[Client]:
+async def client_at(
+    url: str, door: str, token: str | None = None, options: Mapping[str, Any] = MappingProxyType({})
+) -> AsyncIterator[Client]:
+    """See `HttpServer.client`; `url` is the endpoint's."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     mode = "auto" if door == "http" else "legacy"
     if door == "sse":
