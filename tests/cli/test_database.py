@@ -10,6 +10,7 @@ from procrastinate.schema import SchemaManager
 
 from outpaint_mcp.cli.main import main
 from outpaint_mcp.storage.postgres import schema
+from outpaint_mcp.storage.postgres.seal import new_key
 
 from ..postgres_server import PostgresServer
 
@@ -88,6 +89,32 @@ def test_a_program_may_work_on_newer_tables_that_it_can_read(empty_url: str, cap
         connection.execute("UPDATE outpaint_schema SET version = %s", (schema.VERSION + 1,))
     main(["db", "check"])
     assert f"tables of version {schema.VERSION + 1}" in capfd.readouterr().out
+
+
+def test_it_is_said_that_nobody_draws_and_copies(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["db", "upgrade"]) == 0
+    main(["db", "check"])
+    assert "No worker" not in capfd.readouterr().out
+    monkeypatch.setenv("OUTPAINT_WORKERS", "true")
+    main(["db", "check"])
+    assert "Start one: outpaint-mcp worker." in capfd.readouterr().out
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+    main(["db", "check"])
+    assert "No worker" not in capfd.readouterr().out
+
+
+def test_a_worker_needs_what_it_shares_with_its_servers(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OUTPAINT_SEAL_KEY", new_key())
+    assert main(["worker"]) == 2
+    assert "Set OUTPAINT_DATABASE_URL and OUTPAINT_IMAGES_URL" in capfd.readouterr().err
+    monkeypatch.setenv("OUTPAINT_IMAGES_URL", "s3://bucket")
+    assert main(["worker", "--metrics-port", "0"]) == 2
+    assert "Run: outpaint-mcp db upgrade." in capfd.readouterr().err
 
 
 def test_a_key_is_made(capfd: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def _upgrade(_: argparse.Namespace) -> int:
 
 
 def _check(_: argparse.Namespace) -> int:
-    found = anyio.run(check_database, _url())
+    found = anyio.run(check_database, _url(), configured().workers)
     print_line(as_lines(found))
     return exit_code(found)
 
@@ -42,8 +42,8 @@ def _key(_: argparse.Namespace) -> int:
     return DONE
 
 
-async def check_database(url: str) -> list[Finding]:
-    """Whether the store in this database can be used, and is safe for orders."""
+async def check_database(url: str, workers: bool) -> list[Finding]:
+    """Whether the store in this database can be used, is safe for orders, and has the workers that servers rely on."""
     from outpaint_mcp.storage.postgres.admin import look
 
     try:
@@ -61,6 +61,9 @@ async def check_database(url: str) -> list[Finding]:
         message = "No commit waits for a standby: after a failover to one, the last orders may be placed twice."
         advice = "If there is a standby, name it in synchronous_standby_names."
         said.append(warning("database", message, advice))
+    if workers and not found.workers:
+        message = "No worker draws and copies, and servers leave that to workers (OUTPAINT_WORKERS)."
+        said.append(problem("database", message, "Start one: outpaint-mcp worker."))
     return said
 
 

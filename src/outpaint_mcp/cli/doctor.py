@@ -259,7 +259,7 @@ async def check_store(settings: Settings, now: float) -> list[Finding]:
         return [Finding("store", Level.OK, "None yet; it is created with the first order.")]
     try:
         store, _ = open_store(path, f"doctor-{os.getpid()}", database_url=url, seal_key=reveal(settings.seal_key))
-        found = [] if url is None else await check_database(url)
+        found = [] if url is None else await check_database(url, settings.workers)
         if exit_code(found):
             return found
         counts = await store.counts(now)

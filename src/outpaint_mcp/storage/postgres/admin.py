@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import psycopg
 
 from outpaint_mcp.storage.postgres.database import CONNECTION, Connection, unusable
+from outpaint_mcp.storage.postgres.records import STALLED_SECONDS
 from outpaint_mcp.storage.postgres.schema import check_version, upgrade, versions
 
 
@@ -27,7 +28,7 @@ class Found:
 
     `server` is PostgreSQL's version. `standbys` says which standbys a commit waits for, as in the server's own setting;
     empty for none. `loses_commits` says that the server tells of commits before they are on its disk. `in_recovery`:
-    it is a standby, and cannot be written.
+    it is a standby, and cannot be written. `workers` is how many draw and copy.
     """
 
     server: str
@@ -35,6 +36,7 @@ class Found:
     standbys: str
     loses_commits: bool
     in_recovery: bool
+    workers: int
 
 
 async def look(url: str) -> Found:
@@ -51,12 +53,14 @@ async def look(url: str) -> Found:
                 await connection.execute(
                     "SELECT current_setting('server_version'), current_setting('synchronous_standby_names'),"
                     " current_setting('synchronous_commit') = 'off' OR current_setting('fsync') = 'off',"
-                    " pg_is_in_recovery()"
+                    " pg_is_in_recovery(), (SELECT COUNT(*) FROM procrastinate_workers"
+                    " WHERE last_heartbeat > now() - make_interval(secs => %s))",
+                    (STALLED_SECONDS,),
                 )
             ).fetchone()
     except psycopg.Error as error:
         raise unusable(error) from error
     if row is None:
         raise TypeError("a SELECT without FROM has one row")
-    server, standbys, loses_commits, in_recovery = row
-    return Found(str(server), version, str(standbys), bool(loses_commits), bool(in_recovery))
+    server, standbys, loses_commits, in_recovery, workers = row
+    return Found(str(server), version, str(standbys), bool(loses_commits), bool(in_recovery), int(str(workers)))
