@@ -52,7 +52,8 @@ async def main(folder: Path) -> None:
         await service.outpaint(OutpaintRequest(image=str(folder / "a.png"), zoom=1.5), wait_seconds=45)
 
 anyio.run(main, Path(sys.argv[1]))
-print(sorted({"psycopg", "psycopg_pool", "obstore", "outpaint_mcp.storage.postgres"} & set(sys.modules)))
+extra = {"procrastinate", "psycopg", "psycopg_pool", "obstore", "outpaint_mcp.storage.postgres"}
+print(sorted(extra & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
