@@ -135,7 +135,8 @@ class Shelves:
         for name in sorted(self._owed):
             path = self._owed_folder / name
             try:
-                await self._bucket.put(name, path)
+                with suppress(FileNotFoundError):
+                    await self._bucket.put(name, path)
             except OutpaintError:
                 return
             await anyio.Path(path).unlink(missing_ok=True)
