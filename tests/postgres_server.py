@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -77,9 +77,14 @@ class PostgresServer:
     def new_database(self, template: str = "template1") -> str:
         """The URL of a database that was just made."""
         name = f"test_{next(self._numbers)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with self._turn, psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    def rows(self, url: str, query: LiteralString) -> list[tuple[Any, ...]]:
+        """What a query finds in a database, not while the server crashes in another thread."""
+        with self._turn, psycopg.connect(url) as connection:
+            return connection.execute(query).fetchall()
 
 
 def is_missing() -> bool:

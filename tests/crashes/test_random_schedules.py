@@ -18,7 +18,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import psycopg
 import pytest
 
 from outpaint_mcp.domain.order import StepName
@@ -66,16 +65,15 @@ async def vanish(folder: Path, seconds: float) -> None:
             return
 
 
-async def records_in(place: str) -> list[Record]:
+async def records_in(place: str, server: PostgresServer | None) -> list[Record]:
     """Every task that was ordered, the oldest first: the clocks of the processes say anything."""
     store = open_store(place, "reader")
     try:
         found = {record.task.id: record for record in await store.recent("local", 100)}
     finally:
         await store.aclose()
-    if "://" in place:
-        with psycopg.connect(place) as connection:
-            rows = connection.execute("SELECT id FROM tasks ORDER BY seq").fetchall()
+    if server is not None:
+        rows = server.rows(place, "SELECT id FROM tasks ORDER BY seq")
     else:
         with contextlib.closing(sqlite3.connect(place)) as db:
             rows = db.execute("SELECT id FROM tasks ORDER BY rowid").fetchall()
@@ -155,13 +153,13 @@ async def play(processes: Processes, seed: int, folder: Path, server: PostgresSe
                                 place, vendor=vendor, image=image, on_boundary=on_boundary, pause=PAUSE * (count - 1)
                             )
                             running.start_soon(one, die_at, clock, clocks == (0,) and not away)
-                    check(sandbox, vendor, await records_in(stored))
+                    check(sandbox, vendor, await records_in(stored, server))
                 sandbox.faults.clear()
                 _, told = await processes.place(folder, base_url, store=stored, vendor=vendor, image=image)
                 while server is not None and told == {"refused": "configuration"}:
                     # Another schedule has crashed the database, which is everybody's: nothing was ordered.
                     _, told = await processes.place(folder, base_url, store=stored, vendor=vendor, image=image)
-                records = await records_in(stored)
+                records = await records_in(stored, server)
                 check(sandbox, vendor, records)
     finally:
         sandbox.close()
