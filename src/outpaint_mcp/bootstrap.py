@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.providers.base import Provider
     from outpaint_mcp.providers.http_client import HttpClient
-    from outpaint_mcp.settings import Settings
+    from outpaint_mcp.settings import Settings, VendorSettings
     from outpaint_mcp.tasks.scheduler import Scheduler
     from outpaint_mcp.tasks.service import Service
     from outpaint_mcp.web.app import HttpApp
@@ -72,9 +72,10 @@ def build_providers(
     front: Front,
     keys: Mapping[str, str],
     at_once: int | None,
-) -> dict[str, "Provider"]:
-    """Every provider that is installed, in the order in which `auto` tries them; `keys` as for `build_service`.
+) -> tuple[dict[str, "Provider"], dict[str, "VendorSettings"]]:
+    """Every provider that is installed, in the order in which `auto` tries them, and the settings of each.
 
+    `keys`: as for `build_service`.
     `at_once`: how many images are drawn here at the same time; by default as many as there are cores.
     """
     from outpaint_mcp.providers.canvases import Canvases
@@ -99,19 +100,21 @@ def build_providers(
     workers = Workers(at_once, shared=front.is_shared, max_waiting=waiting, environment=keyless, inpaint_model=model)
     canvases = Canvases(settings.data_dir, workers, at_hand=images.at_hand)
     built: dict[str, Provider] = {}
+    vendors: dict[str, VendorSettings] = {}
     for name in dict.fromkeys([*wanted, *classes]):
         found = classes[name]
+        key_env = found.key_env if issubclass(found, HttpProvider) else None
+        vendors[name] = vendor = read_vendor_settings(name, key_env, keys)
         if issubclass(found, LocalProvider):
             built[name] = found(settings.data_dir, workers, at_hand=images.at_hand)
         elif issubclass(found, HttpProvider):
-            vendor = read_vendor_settings(name, found.key_env, keys)
             tools = Tools(client, images.keep_answer, canvases)
             built[name] = build_vendor(
                 found, tools, key=reveal(vendor.api_key), base_url=vendor.base_url, workflow=vendor.workflow
             )
         else:
             built[name] = found()
-    return built
+    return built, vendors
 
 
 @contextlib.asynccontextmanager
@@ -212,7 +215,7 @@ def build_service(
     from outpaint_mcp.images.library import ImageLibrary
     from outpaint_mcp.images.shelves import open_bucket
     from outpaint_mcp.providers.http_client import HttpClient
-    from outpaint_mcp.settings import child_environment, plain_http_to_bucket, read_vendor_settings, reveal
+    from outpaint_mcp.settings import child_environment, plain_http_to_bucket, reveal
     from outpaint_mcp.storage.data_folder import IMAGE_LINKS_KEY, STORE
     from outpaint_mcp.storage.key_file import read_key
     from outpaint_mcp.storage.opening import open_store
@@ -237,8 +240,8 @@ def build_service(
         environment=child_environment(),
         bucket=open_bucket(settings.images_url, plain_http=plain_http_to_bucket()),
     )
-    providers = build_providers(settings, client, images, front, keys or {}, work.at_once if work else None)
-    vendors = {name: read_vendor_settings(name) for name in providers}
+    at_once = work.at_once if work else None
+    providers, vendors = build_providers(settings, client, images, front, keys or {}, at_once)
     seal_key = reveal(settings.seal_key)
     store, clock = open_store(
         settings.data_dir / STORE,
