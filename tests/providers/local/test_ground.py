@@ -269,3 +269,26 @@ def test_a_defocused_ground_goes_on_without_a_new_colour(seed: int) -> None:
     inside = smooth[54:246, 79:371]
     assert (smooth > inside.min((0, 1)) - 6).all()
     assert (smooth < inside.max((0, 1)) + 6).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_no_seam_shows_beside_a_defocused_ground(seed: int) -> None:
+    """Neither a step at the border nor a grain that the image does not have."""
+    rng = np.random.default_rng(seed)
+    spots = Image.fromarray(rng.integers(20, 235, (8, 10, 3), dtype=np.uint8)).resize((450, 300))
+    noise = rng.normal(0, 0.5, (301, 451, 3))
+    noise = (noise[1:, 1:] + noise[:-1, 1:] + noise[1:, :-1] + noise[:-1, :-1]) / 2
+    noisy = np.asarray(spots.filter(ImageFilter.GaussianBlur(20))) + noise
+    truth = np.clip(noisy, 0, 255).round().astype(np.uint8)
+    picture = drawn(np.ascontiguousarray(truth[50:250, 75:375]), Canvas(450, 300, 75, 50))
+    shown, true = (_step(plane.astype(float)) for plane in (picture, truth))
+    assert shown < 1.1 * true
+    shown, true = (np.abs(np.diff(plane[:, 20:55].astype(float), 2, axis=0)).mean() for plane in (picture, truth))
+    assert shown == pytest.approx(true, rel=0.25)
+
+
+def _step(plane: Plane) -> float:
+    """Of the canvas above: from the outermost pixels to those beside them."""
+    across = [plane[row, 75:375] - plane[row + 1, 75:375] for row in (49, 249)]
+    along = [plane[50:250, column] - plane[50:250, column + 1] for column in (74, 374)]
+    return float(np.mean([np.abs(steps).mean() for steps in (*across, *along)]))

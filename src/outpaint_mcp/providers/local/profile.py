@@ -13,11 +13,11 @@ Numbers = NDArray[Any]
 Flags = NDArray[np.bool_]
 
 
-def running_median(strip: Floats, radius: int) -> Floats:
-    """The median of about 15 of the places around each, along the second axis."""
+def running_median(strip: Floats, radius: int, every: int = 1) -> Floats:
+    """The median of about 15 of the places around each, along the second axis; or around one in every so many."""
     padded = np.pad(strip, ((0, 0), (radius, radius), (0, 0)), mode="reflect" if radius < strip.shape[1] else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=1)
-    median: Floats = np.median(windows[..., :: max(1, (2 * radius + 1) // 15)], axis=-1)
+    median: Floats = np.median(windows[:, every // 2 :: every, :, :: max(1, (2 * radius + 1) // 15)], axis=-1)
     return median
 
 
@@ -63,3 +63,18 @@ def without(line: Floats, flags: Flags) -> Floats:
     nearest = np.where(places - others[before] < others[after] - places, before, after)
     filled: Floats = line[others[nearest]]
     return filled
+
+
+def faded(line: Floats, depth: int) -> Floats:
+    """What is left of a line at its side, as rows x places x channels: `depth` rows, then one of zeros.
+
+    It is the harmonic function beside a straight border, in which a frequency fades the faster the higher it is, and so
+    keeps no stripe; beyond `depth` nothing is left of the lowest either.
+    """
+    length = len(line)
+    spectrum = np.fft.rfft(np.concatenate([line, line[::-1]]).T)  # with its mirror image, so that its ends meet
+    away = np.arange(depth + 1, dtype=np.float32)[:, None]
+    frequencies = np.arange(length + 1, dtype=np.float32) * np.float32(np.pi / length)
+    falling = np.exp(-frequencies * (away + 1)) * (1 - away / depth) ** 2
+    rows = np.fft.irfft(spectrum * falling[:, None], 2 * length)[..., :length]
+    return np.ascontiguousarray(rows.swapaxes(1, 2), np.float32)
