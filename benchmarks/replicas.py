@@ -8,7 +8,7 @@ every `--interval` seconds of a vendor in memory that answers at once. In turn:
 * *a death*: one worker is killed, and how long its tasks wait for somebody to ask for them again;
 * *a restart*: PostgreSQL crashes and starts again, and how long it takes until the next poll.
 
-Goals (issue 16): 10,000 tasks every 30 s at 330 polls/s at least, lag under 1 s at the 95th percentile, under 0.2 s of
+Goals: 10,000 tasks every 30 s at 330 polls/s at least, lag under 1 s at the 95th percentile, under 0.2 s of
 PostgreSQL's time per 1,000 polls; told within 100 ms at the 95th percentile; taken up within 20 s; polled within 5 s.
 
 Run: ``.venv/bin/python benchmarks/replicas.py [--tasks 10000] [--workers 3] [--interval 30] [--seconds 60]``

@@ -57,7 +57,7 @@ class PostgresStore(Claims):
     """
 
     keeps_secrets = True
-    batch_seconds = 0.1
+    batch_seconds = 0.25
 
     def __init__(self, url: str, owner: str, seal: Seal) -> None:
         super().__init__(url, owner, seal)
