@@ -214,6 +214,7 @@ async def test_what_was_drawn_while_the_bucket_was_away_is_in_it_as_soon_as_it_i
     assert await other.load(SHA, "image/png") is None
     await one.put_owed()
     assert await other.load(SHA, "image/png") == PNG
+    assert (await one.keep_file(drawn)).sha256 == SHA, "and its copying is tried again"
 
 
 async def test_a_bucket_that_is_not_there_is_the_operator_s_to_mend(
