@@ -1,7 +1,7 @@
 """What only the program may read crosses processes sealed, and an order is sent whole by whoever comes to it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import anyio
@@ -14,10 +14,12 @@ from outpaint_mcp.domain.request import OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.storage.postgres.seal import Seal, new_key
 from outpaint_mcp.storage.postgres.store import PostgresStore
+from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import GRID, CountingProvider, MovedClock, UpscalingProvider, service_over, take_due
 from ..storage.claim_many import SEAL_KEY
+from ..transports.processes import until
 
 WEBHOOK = Webhook("https://example.com/hook?token=planted-query", "planted-secret")
 
@@ -42,7 +44,7 @@ async def dying(folder: Path, vendor: CountingProvider, clock: MovedClock, url: 
     service = service_over(folder, vendor, clock=clock, store=ThatDies(url, "dying", Seal(SEAL_KEY)))
     async with service.running():
         yield service
-        for flight in service._ledger.flights():
+        for flight in service._ledger.flights().values():
             flight.placing = None
 
 
@@ -82,6 +84,38 @@ async def test_an_order_is_sent_whole_by_another_process_if_the_first_dies_befor
         assert (await second.get_task(task.id)).status is Status.SUCCEEDED
         with psycopg.connect(database_url) as connection:
             assert connection.execute("SELECT sealed FROM tasks WHERE id = %s", (task.id,)).fetchone() == (None,)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_server_lets_go_of_what_it_holds_of_an_order_that_another_process_has_brought_to_its_end(
+    tmp_path: Path, database_url: str, is_told: bool
+) -> None:
+    vendor, clock = UpscalingProvider(), MovedClock()
+    request = OutpaintRequest(task_id=GRID, image_index=1, zoom=1.5, provider="counting", webhook=WEBHOOK)
+    first, second = (
+        service_over(tmp_path, vendor, clock=clock, store=PostgresStore(database_url, name, Seal(SEAL_KEY)))
+        for name in ("first", "second")
+    )
+    listening = Scheduler(first, first.events, polls=False).running() if is_told else nullcontext()
+    async with first.running(), second.running(), listening:
+        task = await first.outpaint(request, wait_seconds=0, at_least=5)
+        vendor.finish("r-0")
+        for _ in range(2):
+            clock._now += 30
+            await advance_all(second)
+        assert [order.webhook for order in vendor.orders] == [None, WEBHOOK]
+        await first.due_tasks.forget_over()
+        assert first._ledger.flights().keys() == {task.id}, "it is not over"
+        vendor.finish("r-1")
+        clock._now += 30
+        await advance_all(second)
+        assert (await second.get_task(task.id)).status is Status.SUCCEEDED
+        if is_told:
+            await until(lambda: not first._ledger.flights(), 10)
+        else:
+            await first.due_tasks.forget_over()
+        assert not first._ledger.flights()
+        assert not second._ledger.flights()
 
 
 def test_what_is_sealed_opens_with_any_of_the_keys_for_its_own_task_only() -> None:

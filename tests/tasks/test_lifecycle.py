@@ -22,7 +22,7 @@ from outpaint_mcp.domain.errors import (
 )
 from outpaint_mcp.domain.order import StepName
 from outpaint_mcp.domain.record import CLAIM_SECONDS, UNSENT_SECONDS, OrderState, Record
-from outpaint_mcp.domain.request import OutpaintRequest
+from outpaint_mcp.domain.request import OutpaintRequest, Webhook
 from outpaint_mcp.domain.task import Cost, Status, Task, TaskUpdate
 from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.service import Service
@@ -78,6 +78,10 @@ class HeldProvider(CountingProvider):
             self.reached.set()
             await self.go_on.wait()
         return update
+
+
+class HeldUpscalingProvider(HeldProvider, UpscalingProvider):
+    """Likewise one that extends upscaled images only."""
 
 
 class HeldIdempotentProvider(HeldProvider):
@@ -695,6 +699,45 @@ async def test_a_task_whose_answer_came_after_another_process_took_it_over_is_fo
         await clock.move(2 * CLAIM_SECONDS)
         clock.leave(one)
         assert (await two.get_task(found[0].id)).status is Status.SUCCEEDED
+
+
+async def test_a_process_keeps_what_a_later_step_is_sent_with_though_another_took_the_first_to_be_lost(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor, webhook = HeldUpscalingProvider(), Webhook("https://example.com/hook", "secret")
+    one = service_over(tmp_path, vendor, clock=clock)
+    two = service_over(tmp_path, vendor, clock=clock, owner="two")
+    async with one.running(), two.running():
+        async with calling(one, request(task_id=GRID, image_index=1, webhook=webhook)) as found:
+            await vendor.reached.wait()
+            await clock.move(CLAIM_SECONDS + 1)
+            await clock.follow(two)
+            await clock.move(1)
+            clock.leave(two)
+            (lost,) = [task for task in await two.recent() if task.status is Status.UNKNOWN]
+            await one.due_tasks.forget_over()
+            vendor.go_on.set()
+        assert (found[0].id, found[0].status) == (lost.id, Status.RUNNING)
+        await one.due_tasks.forget_over()
+        await clock.follow(one)
+        for remote_id in ("r-0", "r-1"):
+            vendor.finish(remote_id)
+            await clock.move(20)
+        clock.leave(one)
+        assert [order.webhook for order in vendor.orders] == [None, webhook]
+        assert (await one.get_task(lost.id)).status is Status.SUCCEEDED
+        assert not one._ledger.flights()
+
+
+async def test_what_an_order_was_sent_with_is_not_kept_where_nobody_can_ask_for_it(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    vendor.after_start = raising(OrderUnconfirmedError("The answer was lost."))
+    async with running(service_over(tmp_path, vendor, clock=clock), clock) as service:
+        task = await service.outpaint(request(webhook=Webhook("https://example.com/hook", "secret")))
+        assert task.status is Status.UNKNOWN
+        assert not service._ledger.flights()
 
 
 async def test_an_answer_that_comes_after_another_process_saw_the_end_does_not_undo_it(

@@ -10,13 +10,13 @@ import pytest
 
 from outpaint_mcp.domain.errors import ProviderUnavailableError, RateLimitedError
 from outpaint_mcp.domain.record import CLAIM_SECONDS
-from outpaint_mcp.domain.request import SourceKind
+from outpaint_mcp.domain.request import SourceKind, Webhook
 from outpaint_mcp.domain.task import Status, TaskUpdate
 from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.storage.sqlite.store import SqliteStore
 from outpaint_mcp.tasks.poll_times import AWAITING_CALLBACK_FACTOR
-from outpaint_mcp.tasks.scheduler import AT_ONCE, Scheduler
+from outpaint_mcp.tasks.scheduler import AT_ONCE, FORGET_SECONDS, Scheduler
 from outpaint_mcp.tasks.service import Service, ServiceOptions
 
 from ..counting import START, CountingProvider, MovedClock, raising, running, service_over, take_due
@@ -162,6 +162,27 @@ async def test_a_task_that_its_process_is_at_work_on_is_left_to_it_and_taken_ove
         await clock.move(CLAIM_SECONDS + 0.1)
         assert task.id in (await take_due(two)).ids
         assert (await take_due(one)).tasks == []
+
+
+async def test_a_process_lets_go_of_what_it_holds_of_a_task_that_another_has_finished(
+    tmp_path: Path, clock: MovedClock
+) -> None:
+    vendor = CountingProvider()
+    one = service_over(tmp_path, vendor, clock=clock, owner="one")
+    two = service_over(tmp_path, vendor, clock=clock, owner="two")
+    webhook = Webhook("https://example.com/hook", "secret")
+    async with one.running(), two.running(), Scheduler(one, one.events, clock=clock, polls=False).running():
+        task = await one.outpaint(request(webhook=webhook))
+        await clock.move(FIRST + CLAIM_SECONDS + 1)
+        (late,) = [one for one in (await take_due(two)).tasks if one.task_id == task.id]
+        await clock.move(FORGET_SECONDS)
+        assert [flight.webhook for flight in one._ledger.flights().values()] == [webhook]
+        vendor.finish("r-0")
+        await two.due_tasks.advance(late)
+        assert (await one.get_task(task.id)).status is Status.SUCCEEDED
+        assert one._ledger.flights()
+        await clock.move(FORGET_SECONDS)
+        assert not one._ledger.flights()
 
 
 async def test_a_provider_that_hangs_holds_up_nobody_elses_tasks(tmp_path: Path) -> None:

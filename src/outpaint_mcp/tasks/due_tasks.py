@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from outpaint_mcp.domain.events import TaskEvent, TaskEvents
 from outpaint_mcp.domain.record import DueTask
@@ -10,6 +11,9 @@ from outpaint_mcp.tasks.ledger import Ledger
 from outpaint_mcp.tasks.lifecycle import TaskLifecycle
 
 logger = logging.getLogger(__name__)
+
+ASKED_AT_ONCE: Final = 500
+"""Of how many tasks the store is asked in one query."""
 
 
 class DueTasks:
@@ -25,6 +29,7 @@ class DueTasks:
     def __init__(
         self, *, ledger: Ledger, lifecycle: TaskLifecycle, providers: Mapping[str, Provider], events: TaskEvents
     ) -> None:
+        self._ledger = ledger
         self._store = ledger.store
         self._clock = ledger.clock
         self._lifecycle = lifecycle
@@ -80,15 +85,28 @@ class DueTasks:
     async def look_around(self) -> bool:
         """Wait until other processes may have changed tasks, and publish how those stand that somebody watches here.
 
+        What this process holds of those that are over is let go.
+
         Returns:
             Whether it may be any task, also one that is due.
         """
         changed = await self._store.heard(self._clock)
         watched = self._events.watched
         self._seen = {task_id: seen for task_id, seen in self._seen.items() if task_id in watched}
-        asked = [task_id for task_id in watched if changed is None or task_id in changed]
-        for event in await self._store.events(asked) if asked else ():
-            if self._seen.get(event.task_id) != event:
+        asked = {task_id for task_id in watched if changed is None or task_id in changed}
+        at_rest = set() if changed is None else set(self._ledger.at_rest(changed))
+        for event in await self._store.events(asked | at_rest) if asked or at_rest else ():
+            if event.task_id in at_rest:
+                self._ledger.forget_if_over(event)
+            if event.task_id in asked and self._seen.get(event.task_id) != event:
                 self._seen[event.task_id] = event
                 self._events.publish(event)
         return changed is None
+
+    async def forget_over(self) -> None:
+        """Let go of what this process holds of tasks that are over, though nobody may have told that they are."""
+        ids = list(self._ledger.flights())
+        for first in range(0, len(ids), ASKED_AT_ONCE):
+            if at_rest := self._ledger.at_rest(ids[first : first + ASKED_AT_ONCE]):
+                for event in await self._store.events(at_rest):
+                    self._ledger.forget_if_over(event)

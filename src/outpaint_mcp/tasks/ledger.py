@@ -1,7 +1,7 @@
 """Writes tasks down: the store, what this process holds of them in memory, and the events that tell of every change."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -46,8 +46,25 @@ class Ledger:
         """What this process holds of a task, if anything."""
         return self._in_flight.get(task_id)
 
-    def flights(self) -> list[InFlight]:
-        return list(self._in_flight.values())
+    def flights(self) -> dict[str, InFlight]:
+        """What this process holds, by task."""
+        return dict(self._in_flight)
+
+    def at_rest(self, ids: Iterable[str]) -> list[str]:
+        """Those of these tasks of which this process holds something, though it is at work on none of them."""
+        flights = ((task_id, self.known_flight(task_id)) for task_id in ids)
+        return [
+            task_id
+            for task_id, flight in flights
+            if flight is not None and flight.placing is None and not self.store.is_held(task_id)
+        ]
+
+    def forget_if_over(self, event: TaskEvent) -> None:
+        """Let go of what orders are sent with, if none of this task will be sent any more."""
+        flight = self.known_flight(event.task_id)
+        if flight is not None and (event.status.is_final or event.is_over):
+            flight.webhook = flight.image = flight.callback = None
+        self.forget_if_done(event.task_id)
 
     def forget_if_done(self, task_id: str) -> None:
         """Let go of a task of which nothing is held."""
@@ -109,10 +126,9 @@ class Ledger:
                     raise
                 logger.error("the answer to the order %s (%s) cannot be stored: %s", task.id, task.remote_id, error)
                 await self.clock.sleep(1)
-        if task.status.is_final and (flight := self.known_flight(task.id)) is not None:
-            flight.webhook = flight.image = flight.callback = None
-        self.forget_if_done(task.id)
-        self.publish(record, record.due_at)
+        event = _event_of(record, record.due_at)
+        self.forget_if_over(event)
+        self._events.publish(event)
 
     async def add_copies(self, task_id: str, copies: Mapping[int, StoredImage]) -> None:
         """Write down what was copied for a reader, unless somebody else sees to the task."""
@@ -128,7 +144,9 @@ class Ledger:
 
     def publish(self, record: Record, due_at: float | None) -> None:
         """Tell of a task, and have it advanced at `due_at`, in seconds since the epoch."""
-        task = record.task
-        self._events.publish(
-            TaskEvent(task.id, record.client, task.provider, task.status, due_at, is_over=due_at is None)
-        )
+        self._events.publish(_event_of(record, due_at))
+
+
+def _event_of(record: Record, due_at: float | None) -> TaskEvent:
+    task = record.task
+    return TaskEvent(task.id, record.client, task.provider, task.status, due_at, is_over=due_at is None)

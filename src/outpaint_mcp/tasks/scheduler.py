@@ -19,6 +19,8 @@ AGAIN_SECONDS = 0.5
 """When it looks again for what other processes changed, after the store could not be used."""
 HOLD_SECONDS = CLAIM_SECONDS / 5
 """How often it says what it is still at work on."""
+FORGET_SECONDS = 60.0
+"""How often it lets go of what it holds of tasks that other processes have finished, whether or not that was told."""
 TIDY_SECONDS = 6 * 3600.0
 """How often old images are deleted."""
 OWED_SECONDS = 5.0
@@ -113,6 +115,7 @@ class Scheduler:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._hold)
             tasks.start_soon(self._look_around)
+            tasks.start_soon(self._forget)
             tasks.start_soon(self._tidy)
             tasks.start_soon(self._put_owed)
             if not self._polls:
@@ -191,6 +194,14 @@ class Scheduler:
             await self._clock.sleep(HOLD_SECONDS)
             try:
                 await self._service.due_tasks.hold()
+            except OutpaintError as error:
+                logger.error("the store cannot be used: %s", error)
+
+    async def _forget(self) -> None:
+        while True:
+            await self._clock.sleep(FORGET_SECONDS)
+            try:
+                await self._service.due_tasks.forget_over()
             except OutpaintError as error:
                 logger.error("the store cannot be used: %s", error)
 

@@ -109,7 +109,7 @@ class OrderSender:
                 yield
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
-                    for flight in self._ledger.flights():
+                    for flight in self._ledger.flights().values():
                         if flight.placing is not None:
                             await flight.placing.wait()
                 self._tasks.cancel_scope.cancel()
