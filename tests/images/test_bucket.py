@@ -64,7 +64,8 @@ async def test_what_one_server_adds_another_reads(home: MakeLibrary) -> None:
         async with other.clean_copy(read) as (clean, _):
             assert (clean.width, clean.height, await anyio.Path(clean.path).exists()) == (24, 16, True)
         webp = file_of("WEBP")
-        kept = await one.keep_bytes(webp)
+        kept = (await one.keep_answer(webp, "")).stored
+        assert kept is not None
         assert await anyio.Path(await other.result(kept.sha256, kept.mime_type)).read_bytes() == webp
         preview, _ = await (home("c")).shrink(kept.sha256, kept.mime_type, PREVIEW)
         assert preview.startswith(b"\xff\xd8")
@@ -97,16 +98,17 @@ async def test_the_original_is_found_elsewhere_for_drawing_and_is_missed_where_i
 
 async def test_the_folder_is_a_copy_that_may_be_lost(machine: MakeLibrary) -> None:
     one = machine("a")
-    kept = await one.keep_bytes(PNG)
+    await one.keep_answer(PNG, "")
+    path = await one.result(SHA, "image/png")
+    assert path.exists()
     assert await one.prune(older_than_days=30, max_bytes=0) == 1
-    path = one.path_of(kept.sha256, kept.mime_type)
     assert not path.exists()
     assert await one.load(SHA, "image/png") == PNG
     assert path.exists()
 
 
 async def test_many_who_want_an_image_at_once_get_it_whole(machine: MakeLibrary) -> None:
-    await machine("a").keep_bytes(PNG)
+    await machine("a").keep_answer(PNG, "")
     other, found = machine("b"), []
 
     async def read() -> None:
@@ -120,13 +122,13 @@ async def test_many_who_want_an_image_at_once_get_it_whole(machine: MakeLibrary)
 
 @pytest.mark.parametrize("data", [b"", b"somebody else's", PNG[:-1] + b"!"])
 async def test_another_object_under_an_image_s_name_is_not_used_and_is_put_right(
-    data: bytes, machine: MakeLibrary, bucket_url: BucketUrl, s3_server: S3Server
+    data: bytes, machine: MakeLibrary, bucket_url: BucketUrl, s3_server: S3Server, tmp_path: Path
 ) -> None:
     s3_server.put(bucket_url.bucket, f"of/ours/{NAME}", data)
     one = machine("a")
     assert await one.load(SHA, "image/png") is None
-    assert [file for file in one.path_of(SHA, "image/png").parent.parent.rglob("*") if file.is_file()] == []
-    await one.keep_bytes(PNG)
+    assert [file for file in (tmp_path / "a").rglob("*") if file.is_file()] == []
+    await one.keep_answer(PNG, "")
     assert await machine("b").load(SHA, "image/png") == PNG
 
 
@@ -177,7 +179,8 @@ async def test_while_the_bucket_hangs_nothing_is_accepted_that_it_does_not_have_
 ) -> None:
     one = ImageLibrary(tmp_path / "a", roots=(), bucket=open_bucket(bucket_url, 0.2))
     webp = file_of("WEBP")
-    kept = await one.keep_bytes(webp)
+    kept = (await one.keep_answer(webp, "")).stored
+    assert kept is not None
     other = ImageLibrary(tmp_path / "b", roots=(), bucket=open_bucket(bucket_url, 0.2))
     with s3_server.hanging():
         with anyio.fail_after(10):

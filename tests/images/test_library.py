@@ -438,7 +438,7 @@ async def test_a_result_is_fetched_checked_and_kept(library: ImageLibrary, tmp_p
     with serving({"/r": webp}) as base:
         kept = await library.keep(f"{base}/r")
     assert kept == StoredImage(sha256, "image/webp", 40, 30, len(webp))
-    assert library.path_of(sha256, "image/webp") == path
+    assert await library.result(sha256, "image/webp") == path
     assert await library.load(sha256, "image/webp") == webp
     preview, _ = await library.shrink(sha256, "image/webp", PREVIEW)
     with Image.open(io.BytesIO(preview)) as image:
@@ -458,7 +458,7 @@ async def test_the_same_result_kept_at_once_by_two_is_one_whole_file(library: Im
         async with anyio.create_task_group() as tasks:
             for one in (library, other) * 4:
                 tasks.start_soon(one.keep, f"{base}/r")
-    assert files_in(tmp_path / "data") == [library.path_of(SHA, "image/png")]
+    assert files_in(tmp_path / "data") == [await library.result(SHA, "image/png")]
     assert await library.load(SHA, "image/png") == PNG
 
 
@@ -467,23 +467,24 @@ async def test_an_image_drawn_here_is_adopted_wherever_it_lies(library: ImageLib
     drawn.write_bytes(PNG)
     kept = await library.keep_file(drawn)
     assert (kept.sha256, kept.mime_type, kept.width, kept.height, kept.size) == (SHA, "image/png", 24, 16, len(PNG))
-    path = library.path_of(kept.sha256, kept.mime_type)
+    path = await library.result(kept.sha256, kept.mime_type)
     assert await library.keep_file(path) == kept
     assert drawn.read_bytes() == path.read_bytes() == PNG
     assert files_in(tmp_path / "data") == [path]
 
 
 async def test_an_image_that_a_vendor_answered_with_is_checked_and_kept(library: ImageLibrary, tmp_path: Path) -> None:
-    kept = await library.keep_bytes(PNG)
-    assert (kept.sha256, kept.width, kept.height) == (SHA, 24, 16)
-    assert files_in(tmp_path / "data") == [library.path_of(SHA, "image/png")]
+    answer = await library.keep_answer(PNG, "")
+    assert answer.stored == StoredImage(SHA, "image/png", 24, 16, len(PNG))
+    assert (answer.mime_type, answer.width, answer.height) == ("image/png", 24, 16)
+    assert files_in(tmp_path / "data") == [await library.result(SHA, "image/png")]
     with pytest.raises(InvalidImageError):
-        await library.keep_bytes(b"not an image")
+        await library.keep_answer(b"not an image", "")
 
 
 async def test_an_input_image_is_found_where_it_was_read_or_kept(library: ImageLibrary) -> None:
-    await library.keep_bytes(PNG)
-    assert library.source_path(SHA, "image/png") == library.path_of(SHA, "image/png")
+    await library.keep_answer(PNG, "")
+    assert library.source_path(SHA, "image/png") == await library.result(SHA, "image/png")
     read = await library.read(DATA_URI)
     assert library.source_path(SHA, "image/png") == Path(read.path)
 
@@ -512,9 +513,11 @@ async def test_a_source_can_be_loaded_too_and_what_is_not_here_is_none(library: 
 
 
 @pytest.mark.parametrize(("sha256", "mime_type"), [("../" + SHA, "image/png"), ("", "image/png"), (SHA, "text/plain")])
-def test_a_name_cannot_lead_out_of_the_folder(sha256: str, mime_type: str, library: ImageLibrary) -> None:
+async def test_a_name_cannot_lead_out_of_the_folder(sha256: str, mime_type: str, library: ImageLibrary) -> None:
     with pytest.raises(ValueError, match="cannot be an image of ours"):
-        library.path_of(sha256, mime_type)
+        await library.result(sha256, mime_type)
+    with pytest.raises(ValueError, match="cannot be an image of ours"):
+        library.source_path(sha256, mime_type)
 
 
 async def test_pruning_deletes_the_old_then_the_oldest_and_never_what_is_to_stay(

@@ -177,24 +177,14 @@ class ImageLibrary:
         """
         return await self._add(download(self._fetcher, url), self._images, self._results.measure_result, client)
 
-    async def keep_bytes(self, data: bytes, *, client: str = "") -> StoredImage:
-        """Check the bytes of a result of `client`'s and store it.
-
-        Raises:
-            InvalidImageError: they are not an image.
-            ConfigurationError: our own folder cannot be written.
-        """
-        return await self._add(
-            lambda part: _in_thread(files.append, part, data), self._images, self._results.measure_result, client
-        )
-
     async def keep_answer(self, data: bytes, client: str) -> ResultImage:
-        """An image that an answer held, stored, by our own URL of it (`files.url_of`).
+        """The bytes of an image that an answer held, checked and stored, by our own URL of it (`files.url_of`).
 
         It is paid for and nowhere else: if the bucket does not take it now, it is kept here, and to be copied later.
 
         Raises:
-            InvalidImageError, ConfigurationError: as for `keep_bytes`.
+            InvalidImageError: they are not an image.
+            ConfigurationError: our own folder cannot be written.
         """
         try:
             async with self._shelves.part() as part:
@@ -227,14 +217,6 @@ class ImageLibrary:
     async def put_owed(self) -> None:
         """Put into the bucket what it did not take before and what no other machine has."""
         await self._shelves.put_owed()
-
-    def path_of(self, sha256: str, mime_type: str) -> Path:
-        """Where a stored result is, or would be.
-
-        Raises:
-            ValueError: no stored image can have these.
-        """
-        return self._images / files.file_name(sha256, mime_type)
 
     async def result_named(self, ref: str) -> str | None:
         """The SHA-256 of the stored result whose path or ``file:`` URI this is; None if it is not of one."""

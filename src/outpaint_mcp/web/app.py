@@ -6,7 +6,6 @@ the check of its bearer token. The token's owner is the client of everything tha
 
 import contextlib
 import ipaddress
-import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -46,8 +45,6 @@ from outpaint_mcp.web.callbacks import CallbackRoute
 from outpaint_mcp.web.images import ImageRoute
 from outpaint_mcp.web.operators import NOT_OPEN, Operators
 from outpaint_mcp.web.refusals import refusal
-
-logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from outpaint_mcp.web.metrics import Metrics

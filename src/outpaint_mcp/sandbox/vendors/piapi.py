@@ -27,7 +27,6 @@ POINTS = 10
 GRID_INDEXES = ("1", "2", "3", "4")
 # How an upscaled image is upscaled again, and how many times larger it gets ("subtle" and "creative" double it).
 SINGLE_INDEXES = {"light": 1.0, "beta": 1.0, "2x": 2.0, "4x": 4.0, "subtle": 2.0, "creative": 2.0}
-MAKE_SQUARE = "1"
 BUTTONS = (1.5, 2.0)
 
 
