@@ -5,7 +5,7 @@ from outpaint_mcp.domain.task import Status
 
 
 def event(task_id: str = "op-1") -> TaskEvent:
-    return TaskEvent(task_id, "local", "legnext", Status.QUEUED, 7.0)
+    return TaskEvent(task_id, "local", Status.QUEUED, 7.0)
 
 
 def test_every_listener_hears_of_every_event_in_the_order_in_which_they_subscribed() -> None:

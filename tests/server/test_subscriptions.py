@@ -168,7 +168,7 @@ class Heard:
 
 
 def publisher(events: TaskEvents) -> Callable[[str, Status], None]:
-    return lambda task_id, status: events.publish(TaskEvent(task_id, "local", "counting", status, is_over=True))
+    return lambda task_id, status: events.publish(TaskEvent(task_id, "local", status, is_over=True))
 
 
 @pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
@@ -249,7 +249,7 @@ async def test_an_older_client_watches_a_task_that_is_unknown_while_it_is_polled
     async with Client(server_of_tasks(events), mode="legacy", message_handler=heard) as client:
         await client.subscribe_resource(uri_of("op-1"))
         for status, due_at in ((Status.UNKNOWN, 9e9), (Status.UNKNOWN, 9e9), (Status.RUNNING, 9e9)):
-            events.publish(TaskEvent("op-1", "local", "counting", status, due_at))
+            events.publish(TaskEvent("op-1", "local", status, due_at))
         for number in range(WATCHED):
             await client.subscribe_resource(uri_of(f"op-many{number}"))
         publish("op-1", Status.UNKNOWN)

@@ -18,7 +18,6 @@ class TaskEvent:
 
     task_id: str
     client: str
-    provider: str
     status: Status
     due_at: float | None = None
     is_over: bool = False

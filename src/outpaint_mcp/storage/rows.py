@@ -170,11 +170,11 @@ def time_of(at: Any, now: float) -> float:
 
 
 def events_of(rows: Iterable[Sequence[Any]], skipped: Skipped) -> list[TaskEvent]:
-    """How tasks stand: of each its id, client, provider, status, and whether there is nothing more to do."""
+    """How tasks stand: of each its id, client, status, and whether there is nothing more to do."""
     found = []
-    for task_id, client, provider, word, is_over in rows:
+    for task_id, client, word, is_over in rows:
         try:
-            found.append(TaskEvent(task_id, client, provider, Status(word), is_over=bool(is_over)))
+            found.append(TaskEvent(task_id, client, Status(word), is_over=bool(is_over)))
         except ValueError:
             skipped.note(f"The status of the task {task_id} cannot be read.")
     return found

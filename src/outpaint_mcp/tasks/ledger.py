@@ -149,4 +149,4 @@ class Ledger:
 
 def _event_of(record: Record, due_at: float | None) -> TaskEvent:
     task = record.task
-    return TaskEvent(task.id, record.client, task.provider, task.status, due_at, is_over=due_at is None)
+    return TaskEvent(task.id, record.client, task.status, due_at, is_over=due_at is None)

@@ -30,7 +30,7 @@ IDS: Final = """
     AND (%(status)s::text IS NULL OR status = %(status)s) ORDER BY created_at DESC, seq DESC LIMIT %(limit)s
 """
 EVENTS: Final = """
-    SELECT tasks.id, caller, tasks.provider, status, due.task_id IS NULL FROM tasks
+    SELECT tasks.id, caller, status, due.task_id IS NULL FROM tasks
     LEFT JOIN due ON due.task_id = tasks.id WHERE tasks.id = ANY (%s)
 """
 OPEN_ORDERS: Final = "SELECT id, plan FROM tasks WHERE id IN (SELECT task_id FROM due)"

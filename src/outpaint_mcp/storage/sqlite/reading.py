@@ -89,7 +89,7 @@ def ids(db: "sqlite3.Connection", client: str, prefix: str, limit: int, status: 
 def events(db: "sqlite3.Connection", ids: Iterable[str], skipped: Skipped) -> list[TaskEvent]:
     """How these tasks stand."""
     rows = db.execute(
-        "SELECT tasks.id, caller, tasks.provider, status, due.due_at IS NULL FROM json_each(?)"
+        "SELECT tasks.id, caller, status, due.due_at IS NULL FROM json_each(?)"
         " JOIN tasks ON tasks.id = value LEFT JOIN due ON task_id = tasks.id",
         (json.dumps(list(ids)),),
     )
