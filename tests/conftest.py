@@ -16,6 +16,10 @@ from tests.s3_server import S3Server, running_s3
 from outpaint_mcp.storage.postgres.admin import upgrade_database
 
 NOBODY = 65534
+# Before NumPy is imported. On small pictures its threads mostly wait for each other, which takes all processors; those
+# that draw for the program have one too.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[variable] = "1"
 # What is started in the background of a shell ignores it, and so would every process that a test interrupts.
 with contextlib.suppress(ValueError):
     signal.signal(signal.SIGINT, signal.default_int_handler)
