@@ -31,6 +31,7 @@ from .service_at_sandbox import (
     POLLED,
     VENDORS,
     WITH_TASKS,
+    HastyClock,
     arguments_for,
     service_at_sandbox,
 )
@@ -172,7 +173,7 @@ LOST: list[tuple[dict[str, Any], int]] = [
     ({"fault": "status", "status": 500}, 0),
     ({"fault": "status", "status": 500, "accepted": True}, 1),
     ({"fault": "status", "status": 408}, 0),
-    ({"fault": "slow", "seconds": 3, "accepted": True}, 1),
+    ({"fault": "slow", "seconds": 1, "accepted": True}, 1),
     ({"fault": "truncated_json"}, 1),
     ({"fault": "html", "status": 200, "accepted": True}, 1),
     ({"fault": "html", "status": 502}, 0),
@@ -206,7 +207,7 @@ async def test_a_sure_rejection_is_an_error_and_no_order(tmp_path: Path, vendor:
 @pytest.mark.parametrize("vendor", PAID)
 async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Path, vendor: str) -> None:
     placed = 0
-    async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
+    async with service_at_sandbox(tmp_path, read_timeout=0.5, clock=HastyClock()) as at:
         for fault, taken in LOST:
             if fault["fault"] == "slow" and vendor not in POLLED:
                 continue  # it may be silent for as long as it draws; providers/test_synchronous.py waits for longer
@@ -229,7 +230,7 @@ async def test_an_order_whose_answer_is_lost_is_never_placed_twice(tmp_path: Pat
 
 @pytest.mark.parametrize("vendor", ENGINES)
 async def test_an_engines_lost_answer_costs_nothing_and_may_be_ordered_again(tmp_path: Path, vendor: str) -> None:
-    async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
+    async with service_at_sandbox(tmp_path, read_timeout=0.5, clock=HastyClock()) as at:
         for fault, _ in LOST:
             if fault["fault"] == "slow":
                 continue  # it may be silent for as long as it draws
@@ -266,7 +267,7 @@ async def test_a_daily_limit_in_usd_refuses_what_exceeds_it_and_a_price_that_nob
 
 @pytest.mark.parametrize("vendor", POLLED)
 async def test_a_task_is_polled_to_its_end_whatever_its_vendor_answers(tmp_path: Path, vendor: str) -> None:
-    async with service_at_sandbox(tmp_path, read_timeout=0.5) as at:
+    async with service_at_sandbox(tmp_path, read_timeout=0.5, clock=HastyClock()) as at:
         if vendor in WITH_TASKS:
             await at.service.get_task(seed_id(vendor, grid=False), provider=vendor)
         for number, fault in enumerate(POLLS, start=1):
