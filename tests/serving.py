@@ -42,12 +42,13 @@ async def connected(
 
 
 def picture(folder: Path, *, width: int = 48, height: int = 32, name: str = "picture.png") -> Path:
-    """A small picture with a gradient, and something on it that reaches no side: its ground goes on.
+    """A small picture of something with a gradient on a plain ground, which reaches no side: its ground goes on.
 
-    Where a side cuts something, drawing it takes two to four times as long.
+    Drawing anything else takes longer than starting the process that draws.
     """
-    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
-    image.paste((200, 60, 40), (width // 3, height // 3, 2 * width // 3, 2 * height // 3))
+    image = Image.new("RGB", (width, height), (90, 120, 160))
+    thing = Image.linear_gradient("L").resize((max(1, width // 3), max(1, height // 3)))
+    image.paste(thing.convert("RGB"), (width // 3, height // 3))
     path = folder / name
     image.save(path)
     return path
