@@ -12,11 +12,11 @@ import pytest
 from anyio.streams.text import TextReceiveStream
 from PIL import Image
 
-from outpaint_mcp.cli.main import main
 from outpaint_mcp.providers.registry import BUILT_IN
 
 from ..serving import picture
 from ..transports.processes import open_vendors, seed_id, variables
+from .conftest import Command
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,28 +33,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
-class Command:
-    """The command line in this process: of a refusal, one of its own shows nothing more, and takes a second."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        for name in [name for name in os.environ if name.startswith("OUTPAINT_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("OUTPAINT_DATA_DIR", str(folder / "data"))
-        monkeypatch.chdir(folder)
-        self._captured = capsys
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """The exit code, and what it wrote to stdout and to stderr."""
-        code = main(arguments)
-        return (code, *self._captured.readouterr())
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(tmp_path, monkeypatch, capsys)
-
-
-def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Path) -> None:
+def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Path, command: Command) -> None:
     picture(tmp_path)
     done = run(tmp_path, "outpaint", "picture.png", "--zoom", "1.5", "-o", "wider.png")
     assert done.returncode == 0, done.stderr
@@ -63,28 +42,28 @@ def test_outpaint_writes_the_image_and_task_and_tasks_find_it_again(tmp_path: Pa
     assert "local: " in done.stderr, "progress in plain lines where there is no terminal"
     (task_id,) = set(re.findall(r"op-[\w-]+?(?=[ ./])", done.stdout.splitlines()[0]))
 
-    again = run(tmp_path, "outpaint", "picture.png", "--zoom", "1.5", "--json")
-    assert json.loads(again.stdout)["id"] == task_id
+    _, again, _ = command("outpaint", "picture.png", "--zoom", "1.5", "--json")
+    assert json.loads(again)["id"] == task_id
     assert (tmp_path / "picture-outpainted.png").exists(), "without -o it has a name of its own"
 
-    shown = run(tmp_path, "task", task_id, "--json", "-o", "copy.png")
-    assert json.loads(shown.stdout)["status"] == "succeeded"
+    _, shown, _ = command("task", task_id, "--json", "-o", "copy.png")
+    assert json.loads(shown)["status"] == "succeeded"
     assert (tmp_path / "copy.png").read_bytes() == (tmp_path / "wider.png").read_bytes()
 
-    further = run(tmp_path, "outpaint", f"outpaint://tasks/{task_id}/images/1", "--zoom", "1.1", "--json")
-    assert json.loads(further.stdout)["request"]["task_id"] == task_id
+    _, further, _ = command("outpaint", f"outpaint://tasks/{task_id}/images/1", "--zoom", "1.1", "--json")
+    assert json.loads(further)["request"]["task_id"] == task_id
     assert (tmp_path / "outpainted.png").exists()
 
-    listed = run(tmp_path, "tasks", "--json")
-    assert [task["id"] for task in json.loads(listed.stdout)] == [json.loads(further.stdout)["id"], task_id]
-    assert task_id in run(tmp_path, "tasks").stdout
+    _, listed, _ = command("tasks", "--json")
+    assert [task["id"] for task in json.loads(listed)] == [json.loads(further)["id"], task_id]
+    assert task_id in command("tasks")[1]
 
 
-def test_variants_are_written_with_numbers(tmp_path: Path) -> None:
+def test_variants_are_written_with_numbers(tmp_path: Path, command: Command) -> None:
     picture(tmp_path)
     options = ["--option", "variants=2", "--option", "format=jpg", "--option", "quality=Fast"]
-    done = run(tmp_path, "outpaint", "picture.png", "--zoom", "125%", *options, "-o", "out")
-    assert done.returncode == 0, done.stderr
+    code, _, err = command("outpaint", "picture.png", "--zoom", "125%", *options, "-o", "out")
+    assert code == 0, err
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out-1.jpg", "out-2.jpg"], "named as what they are"
 
 
@@ -118,32 +97,33 @@ def test_a_refusal_ends_the_process_with_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("[unknown_task] ")
 
 
-def test_a_setting_that_cannot_be_read_is_named_with_what_it_must_be_and_its_value_is_not(tmp_path: Path) -> None:
-    done = run(tmp_path, "tasks", OUTPAINT_MAX_USD_PER_DAY="many-secrets", OUTPAINT_LOG_LEVEL="LOUD")
-    assert done.returncode == 2
-    assert done.stderr == (
+def test_a_setting_that_cannot_be_read_is_named_with_what_it_must_be_and_its_value_is_not(command: Command) -> None:
+    code, _, err = command("tasks", OUTPAINT_MAX_USD_PER_DAY="many-secrets", OUTPAINT_LOG_LEVEL="LOUD")
+    assert code == 2
+    assert err == (
         "[configuration] OUTPAINT_MAX_USD_PER_DAY must be a number of at least 0, such as 5. "
         "OUTPAINT_LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL. Correct the environment and start again.\n"
     )
 
 
-def test_a_store_that_cannot_be_used_is_said_before_anything_is_ordered(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_used_is_said_before_anything_is_ordered(tmp_path: Path, command: Command) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "store.db").write_text("this is no database, whatever its name says" * 100)
     picture(tmp_path)
-    done = run(tmp_path, "outpaint", "picture.png")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("[configuration] The store"), done.stderr
+    code, _, err = command("outpaint", "picture.png")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("[configuration] The store"), err
     assert not (tmp_path / "data" / "jobs").exists()
 
 
-def test_providers_are_listed_in_autos_order_with_what_they_need(tmp_path: Path) -> None:
-    found = json.loads(run(tmp_path, "providers", "--json", OUTPAINT_PROVIDERS="local,vtrix", VTRIX_API_KEY="k").stdout)
+def test_providers_are_listed_in_autos_order_with_what_they_need(command: Command) -> None:
+    _, out, _ = command("providers", "--json", OUTPAINT_PROVIDERS="local,vtrix", VTRIX_API_KEY="k")
+    found = json.loads(out)
     names = [one["name"] for one in found["providers"]]
     assert names == ["local", "vtrix", *(name for name in BUILT_IN if name not in ("local", "vtrix"))]
     assert {one["name"]: one["needs"] for one in found["providers"]}["legnext"] == ["LEGNEXT_API_KEY"]
     assert [one["name"] for one in found["providers"] if one["configured"]] == ["local", "vtrix"]
-    assert "PIAPI_API_KEY" in run(tmp_path, "providers").stdout
+    assert "PIAPI_API_KEY" in command("providers")[1]
 
 
 def test_a_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
@@ -175,45 +155,47 @@ def test_a_bar_is_shown_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["no folder/out.png", "file/out.png"])
-def test_a_task_whose_image_cannot_be_written_is_told_and_can_be_written_elsewhere(tmp_path: Path, where: str) -> None:
+def test_a_task_whose_image_cannot_be_written_is_told_and_can_be_written_elsewhere(
+    tmp_path: Path, command: Command, where: str
+) -> None:
     picture(tmp_path)
     (tmp_path / "file").write_bytes(b"")
-    done = run(tmp_path, "outpaint", "picture.png", "--json", "-o", where)
-    assert done.returncode == 1, "nothing was refused"
-    task_id = json.loads(done.stdout)["id"]
-    last = done.stderr.splitlines()[-1]
+    code, out, err = command("outpaint", "picture.png", "--json", "-o", where)
+    assert code == 1, "nothing was refused"
+    task_id = json.loads(out)["id"]
+    last = err.splitlines()[-1]
     assert last.startswith(f"[configuration] The image cannot be written to {where}: ")
     assert last.endswith(f". outpaint-mcp task {task_id} -o FILE writes it elsewhere.")
-    assert run(tmp_path, "task", task_id, "-o", "out.png").returncode == 0
+    assert command("task", task_id, "-o", "out.png")[0] == 0
     assert (tmp_path / "out.png").exists()
 
 
-def test_a_task_whose_image_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_task_whose_image_is_gone_is_told(tmp_path: Path, command: Command) -> None:
     picture(tmp_path)
-    task_id = json.loads(run(tmp_path, "outpaint", "picture.png", "--json").stdout)["id"]
+    task_id = json.loads(command("outpaint", "picture.png", "--json")[1])["id"]
     for kept in (path for path in (tmp_path / "data").rglob("*.png") if path.is_file()):
         kept.unlink()
-    done = run(tmp_path, "task", task_id, "-o", "out.png")
-    assert done.returncode == 1
-    assert done.stdout.startswith(f"Task {task_id} (local): succeeded")
-    assert done.stderr.splitlines()[-1].startswith("[invalid_image] ")
+    code, out, err = command("task", task_id, "-o", "out.png")
+    assert code == 1
+    assert out.startswith(f"Task {task_id} (local): succeeded")
+    assert err.splitlines()[-1].startswith("[invalid_image] ")
     assert not (tmp_path / "out.png").exists()
 
 
-def test_images_are_written_into_a_folder_under_their_tasks_name(tmp_path: Path) -> None:
+def test_images_are_written_into_a_folder_under_their_tasks_name(tmp_path: Path, command: Command) -> None:
     picture(tmp_path)
     (tmp_path / "folder").mkdir()
-    done = run(tmp_path, "outpaint", "picture.png", "--json", "-o", "folder")
-    assert done.returncode == 0, done.stderr
-    task_id = json.loads(done.stdout)["id"]
+    code, out, err = command("outpaint", "picture.png", "--json", "-o", "folder")
+    assert code == 0, err
+    task_id = json.loads(out)["id"]
     assert [path.name for path in (tmp_path / "folder").iterdir()] == [f"{task_id}-1.png"]
 
 
-def test_a_name_with_brackets_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_name_with_brackets_is_not_overwritten(tmp_path: Path, command: Command) -> None:
     picture(tmp_path, name="a[1].png")
     (tmp_path / "a[1]-outpainted.png").write_bytes(b"mine")
-    done = run(tmp_path, "outpaint", "a[1].png")
-    assert done.returncode == 0, done.stderr
+    code, _, err = command("outpaint", "a[1].png")
+    assert code == 0, err
     assert (tmp_path / "a[1]-outpainted.png").read_bytes() == b"mine"
     assert (tmp_path / "a[1]-outpainted-2.png").exists()
 
@@ -357,21 +339,47 @@ def test_a_stdout_that_takes_nothing_ends_a_command_quietly(
     assert (done.returncode, done.stderr) == (code, said)
 
 
+ODD = [
+    (["outpaint", "x\udcff.png"], "[invalid_image] The image's path is not UTF-8."),
+    (["outpaint", "picture.png", "--option", "a=\udcff"], "[invalid_request] An --option is not UTF-8."),
+    (["outpaint", "picture.png", "--prompt", "\udcff"], "[invalid_request] prompt must be text"),
+    (["task", "\udcff"], "[invalid_request] task_id must be text"),
+]
+GONE = [["outpaint", "y.png"], ["task", "op-x"], ["tasks"], ["providers"]]
+
+
+@pytest.mark.parametrize(("arguments", "said"), ODD)
+def test_odd_bytes_are_refused_with_a_sentence(
+    tmp_path: Path, command: Command, arguments: list[str], said: str
+) -> None:
+    picture(tmp_path)
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(said)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a folder that is in use cannot be deleted")
+@pytest.mark.parametrize("arguments", GONE)
+def test_a_deleted_folder_is_refused_with_a_sentence(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    (tmp_path / "x").rmdir()
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("[configuration] The working folder is not there")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of Unix")
 @pytest.mark.parametrize(
     ("script", "said"),
     [
         ("{program} outpaint $(printf 'x\\377.png')", "[invalid_image] The image's path is not UTF-8."),
-        ("{program} outpaint picture.png --option $(printf 'a=\\377')", "[invalid_request] An --option is not UTF-8."),
-        ("{program} outpaint picture.png --prompt $(printf '\\377')", "[invalid_request] prompt must be text"),
-        ("{program} task $(printf '\\377')", "[invalid_request] task_id must be text"),
-        ("mkdir x; cd x; rmdir ../x; {program} outpaint y.png", "[configuration] The working folder is not there"),
-        ("mkdir x; cd x; rmdir ../x; {program} task op-x", "[configuration] The working folder is not there"),
         ("mkdir x; cd x; rmdir ../x; {program} tasks", "[configuration] The working folder is not there"),
-        ("mkdir x; cd x; rmdir ../x; {program} providers", "[configuration] The working folder is not there"),
     ],
 )
-def test_odd_bytes_and_a_deleted_folder_are_refused_with_a_sentence(tmp_path: Path, script: str, said: str) -> None:
+def test_a_process_begins_with_odd_bytes_or_in_a_deleted_folder(tmp_path: Path, script: str, said: str) -> None:
     picture(tmp_path)
     done = subprocess.run(
         ["/bin/sh", "-c", script.format(program=f"{sys.executable} -m outpaint_mcp")],
@@ -387,9 +395,9 @@ def test_odd_bytes_and_a_deleted_folder_are_refused_with_a_sentence(tmp_path: Pa
     assert done.stderr.startswith(said)
 
 
-def test_install_names_the_providers_own_variables_for_their_keys(tmp_path: Path) -> None:
-    done = run(tmp_path, "install", "cursor", "--print")
-    assert done.returncode == 0, done.stderr
-    assert '"mcpServers"' in done.stdout
+def test_install_names_the_providers_own_variables_for_their_keys(command: Command) -> None:
+    code, out, err = command("install", "cursor", "--print")
+    assert code == 0, err
+    assert '"mcpServers"' in out
     for name in ("LEGNEXT_API_KEY", "APIFRAME_API_KEY"):
-        assert name in done.stdout
+        assert name in out

@@ -11,7 +11,7 @@ from outpaint_mcp.domain.task import Image as TaskImage
 from outpaint_mcp.domain.task import Status, Task
 
 from ..serving import picture
-from .test_main import run
+from .conftest import Command
 
 
 def formats(folder: Path, pattern: str) -> dict[str, str | None]:
@@ -23,13 +23,13 @@ def formats(folder: Path, pattern: str) -> dict[str, str | None]:
     return found
 
 
-def test_a_suffix_picks_the_format_and_a_file_of_another_one_stays(tmp_path: Path) -> None:
+def test_a_suffix_picks_the_format_and_a_file_of_another_one_stays(tmp_path: Path, command: Command) -> None:
     picture(tmp_path, name="keep.png")
     before = (tmp_path / "keep.png").read_bytes()
     for name in ("keep.jpg", "keep2.JPG", "keep.webp"):
-        done = run(tmp_path, "outpaint", "keep.png", "--zoom", "1.5", "-o", name)
-        assert done.returncode == 0, done.stderr
-        assert f"Written: {name}" in done.stdout
+        code, out, err = command("outpaint", "keep.png", "--zoom", "1.5", "-o", name)
+        assert code == 0, err
+        assert f"Written: {name}" in out
     assert formats(tmp_path, "keep*") == {
         "keep.png": "PNG",
         "keep.jpg": "JPEG",
@@ -39,16 +39,18 @@ def test_a_suffix_picks_the_format_and_a_file_of_another_one_stays(tmp_path: Pat
     assert (tmp_path / "keep.png").read_bytes() == before
 
 
-def test_what_is_no_suffix_is_a_part_of_the_name_and_no_name_that_was_not_given_is_written_over(tmp_path: Path) -> None:
+def test_what_is_no_suffix_is_a_part_of_the_name_and_no_name_that_was_not_given_is_written_over(
+    tmp_path: Path, command: Command
+) -> None:
     picture(tmp_path)
     for name in ("2024.05.png", "out-1.png"):
         (tmp_path / name).write_text("mine")
-    dotted = run(tmp_path, "outpaint", "picture.png", "--zoom", "1.5", "-o", "2024.05")
-    assert "Written: 2024.05-2.png" in dotted.stdout
+    _, dotted, _ = command("outpaint", "picture.png", "--zoom", "1.5", "-o", "2024.05")
+    assert "Written: 2024.05-2.png" in dotted
     several = ["--option", "variants=2", "--option", "quality=fast", "-o", "out.png"]
     for _ in range(2):
-        done = run(tmp_path, "outpaint", "picture.png", "--zoom", "1.25", *several)
-        assert "Written: out-1-2.png\nWritten: out-2.png" in done.stdout, "what is there already is not written twice"
+        _, out, _ = command("outpaint", "picture.png", "--zoom", "1.25", *several)
+        assert "Written: out-1-2.png\nWritten: out-2.png" in out, "what is there already is not written twice"
     assert sorted(path.name for path in tmp_path.glob("*.png") if path.read_bytes() == b"mine") == [
         "2024.05.png",
         "out-1.png",
@@ -66,12 +68,12 @@ def test_what_is_no_suffix_is_a_part_of_the_name_and_no_name_that_was_not_given_
     ],
 )
 def test_a_name_that_cannot_be_written_is_refused_before_anything_is_ordered(
-    tmp_path: Path, arguments: list[str], said: str
+    tmp_path: Path, command: Command, arguments: list[str], said: str
 ) -> None:
     picture(tmp_path)
-    done = run(tmp_path, "outpaint", "picture.png", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    code, out, err = command("outpaint", "picture.png", *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
     assert not (tmp_path / "data").exists()
 
 
