@@ -6,11 +6,13 @@ is its argument, and forks for each connection, so that all is imported once. A 
 ``{"broke": traceback}``; nothing more from a process that was killed.
 """
 
+import gc
 import json
 import os
 import secrets
 import signal
 import socket
+import sqlite3 as sqlite3
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +27,7 @@ from outpaint_mcp.domain.order import Order
 from outpaint_mcp.domain.record import Record
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import ResultImage, Status, StoredImage, TaskUpdate
-from outpaint_mcp.images.library import ImageLibrary
+from outpaint_mcp.images import decode as decode
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.http_client import HttpClient
 from outpaint_mcp.providers.http_provider import HttpProvider
@@ -38,6 +40,7 @@ from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # it is run as a file
+from tests.decoding import LibraryInThisProcess
 from tests.providers.canvases import PlainCanvases
 from tests.storage.claim_many import SEAL_KEY
 
@@ -146,7 +149,7 @@ PRICE = 0.05
 LIMITS = DailyLimits(usd=5 * PRICE, orders=5)
 
 
-class MortalPictures(ImageLibrary):
+class MortalPictures(LibraryInThisProcess):
     boundaries: Boundaries
 
     async def keep(self, url: str, *, client: str = "") -> StoredImage:
@@ -224,6 +227,9 @@ async def place(
 def listen(path: str) -> None:
     # Nobody asks for the exit codes of the processes that are forked here, but they do for those of their own.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # So that each finds all imported, and no collection of garbage writes to the pages that they share.
+    anyio.run(anyio.sleep, 0)
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(100)
@@ -242,6 +248,8 @@ def listen(path: str) -> None:
         anyio.run(lambda: place(**arguments))
     except BaseException:
         sys.stdout.write(json.dumps({"broke": traceback.format_exc()}) + "\n")
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

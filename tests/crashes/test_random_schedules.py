@@ -21,7 +21,7 @@ import anyio.to_thread
 import pytest
 
 from outpaint_mcp.domain.order import StepName
-from outpaint_mcp.domain.record import REUSE_SECONDS, OrderState, Record
+from outpaint_mcp.domain.record import CLAIM_SECONDS, REUSE_SECONDS, OrderState, Record
 from outpaint_mcp.domain.task import Status
 from outpaint_mcp.sandbox import Fault, PlainPainter, Sandbox, SandboxSettings, serving
 
@@ -39,6 +39,9 @@ PAUSE = 0.4
 """For how many seconds a process that is not alone waits with the order that it has claimed, so that they meet."""
 CLOCKS = (0, 0, -86_400, -3_600, 5, 15)
 """By how many seconds a clock is ahead. Ahead by more, polls would come later than a test can wait."""
+LATER = CLAIM_SECONDS - 1.5
+"""How much later each round comes, in seconds by all clocks: what the one before worked on is still claimed, though not
+for long."""
 FAULTS: tuple[Mapping[str, Any], ...] = (
     {"fault": "drop"},
     {"fault": "drop", "accepted": True},
@@ -135,7 +138,7 @@ async def play(processes: Processes, seed: int, folder: Path, server: PostgresSe
 
                     clocks = (0,) if meets else chance.choice([CLOCKS, (0,)])
 
-                    async def place(die_at: int, clock: tuple[int, int], keeps: bool, **rest: Any) -> None:
+                    async def place(die_at: int, clock: tuple[float, float], keeps: bool, **rest: Any) -> None:
                         passed, told = await processes.place(
                             folder, base_url, store=stored, die_at=die_at, clock=clock, **rest
                         )
@@ -148,17 +151,27 @@ async def play(processes: Processes, seed: int, folder: Path, server: PostgresSe
                         for _ in range(count):
                             deaths = [chance.randint(1, LAST_BOUNDARY) for _ in range(3)]
                             die_at = 0 if meets else chance.choice([0, *deaths])
-                            clock = chance.choice(clocks), chance.choice(clocks)
+                            later = number * LATER
+                            clock = chance.choice(clocks) + later, chance.choice(clocks) + later
                             one = functools.partial(
                                 place, vendor=vendor, image=image, on_boundary=on_boundary, pause=PAUSE * (count - 1)
                             )
                             running.start_soon(one, die_at, clock, clocks == (0,) and not away)
                     check(sandbox, vendor, await records_in(stored, server))
                 sandbox.faults.clear()
-                _, told = await processes.place(folder, base_url, store=stored, vendor=vendor, image=image)
+                last = functools.partial(
+                    processes.place,
+                    folder,
+                    base_url,
+                    store=stored,
+                    vendor=vendor,
+                    image=image,
+                    clock=(ROUNDS * LATER, ROUNDS * LATER),
+                )
+                _, told = await last()
                 while server is not None and told == {"refused": "configuration"}:
                     # Another schedule has crashed the database, which is everybody's: nothing was ordered.
-                    _, told = await processes.place(folder, base_url, store=stored, vendor=vendor, image=image)
+                    _, told = await last()
                 records = await records_in(stored, server)
                 check(sandbox, vendor, records)
     finally:

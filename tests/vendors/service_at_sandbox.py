@@ -11,7 +11,6 @@ import anyio
 from outpaint_mcp.domain.clock import Clock, SystemClock, Uptime
 from outpaint_mcp.domain.request import OutpaintRequest
 from outpaint_mcp.domain.task import Task
-from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers import provider_classes
 from outpaint_mcp.providers.base import Provider
 from outpaint_mcp.providers.http_client import HttpClient, Timeouts
@@ -25,6 +24,7 @@ from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.scheduler import Scheduler
 from outpaint_mcp.tasks.service import Service
 
+from ..decoding import LibraryInThisProcess
 from ..providers.canvases import PlainCanvases
 from ..serving import picture
 
@@ -113,7 +113,7 @@ async def service_at_sandbox(
         HttpClient(timeouts=timeouts, sleep=lambda seconds: anyio.sleep(min(seconds, 0.01))) as client,
     ):
         variables = environment(base_url)
-        images = ImageLibrary(folder, roots=(folder,), allow_private=True)
+        images = LibraryInThisProcess(folder, roots=(folder,), allow_private=True)
         providers: dict[str, Provider] = {}
         tools = Tools(client, images.keep_answer, PlainCanvases())
         for name, one in provider_classes().items():
