@@ -23,6 +23,8 @@ from outpaint_mcp.tasks.callbacks import Callbacks
 from outpaint_mcp.tasks.options import ServiceOptions
 from outpaint_mcp.tasks.service import Service
 
+from .decoding import LibraryInThisProcess
+
 START = 1_800_000_000.0
 GRID, SINGLE = "grid-1", "single-1"
 
@@ -224,7 +226,7 @@ def service_over(
 ) -> Service:
     return Service(
         store=store or SqliteStore(folder / "store.db", owner),
-        images=images or ImageLibrary(folder, roots=(folder,), allow_private=True),
+        images=images or LibraryInThisProcess(folder, roots=(folder,), allow_private=True),
         providers={one.name: one for one in providers},
         options=ServiceOptions(auto=tuple(one.name for one in providers), **options),
         clock=clock,

@@ -18,7 +18,6 @@ from pydantic import Field
 import outpaint_mcp.providers as api
 from outpaint_mcp.domain.task import Task
 from outpaint_mcp.domain.working_canvas import WorkingCanvas
-from outpaint_mcp.images.library import ImageLibrary
 from outpaint_mcp.providers.canvases import Canvases
 from outpaint_mcp.providers.local.provider import LocalProvider
 from outpaint_mcp.providers.local.workers import Workers
@@ -26,6 +25,7 @@ from outpaint_mcp.providers.self_hosted import EngineOptions, SelfHosted
 from outpaint_mcp.tasks.service import Service
 
 from ..counting import MovedClock, running, service_over
+from ..decoding import LibraryInThisProcess
 from ..images.test_paste_back import scene
 from .easel import file_at
 
@@ -105,7 +105,7 @@ def kiln(folder: Path, fire: Fire, base_url: str | None = NEAR, key: str | None 
         return found
 
     client = api.HttpClient(transport=httpx2.MockTransport(fire.answer))
-    images = ImageLibrary(folder, roots=())
+    images = LibraryInThisProcess(folder, roots=())
     canvases = Canvases(folder, Workers())
     return Kiln(client, canvases=canvases, resolver=look_up, keep=images.keep_answer, key=key, base_url=base_url)
 
