@@ -59,6 +59,8 @@ class Fort:
         async def ask() -> None:
             while True:
                 took.append(await self.target.took(token=self.others_token))
+                # A server that is held up for any time that matters is asked within it.
+                await anyio.sleep(0.02)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
@@ -133,7 +135,8 @@ async def test_a_body_of_a_gigabyte_is_refused_and_not_held(
                         answer = await stream.receive()
 
                 both.start_soon(receive)
-                await pour(stream, GIB, chunked=chunked)
+                # Of a chunked one the server never learns how much is to come: a quarter shows as much.
+                await pour(stream, GIB // 4 if chunked else GIB, chunked=chunked)
             # A connection that is closed on a client that still sends may lose what was said last.
             assert (not answer and path.startswith("/webhooks")) or status_of(answer) == status
     assert took, "somebody asked meanwhile"

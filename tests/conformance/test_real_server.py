@@ -64,10 +64,17 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {**inherited, "OUTPAINT_DATA_DIR": str(folder / "data"), "OUTPAINT_FILE_ROOTS": str(folder)}
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[HttpServer]:
-    """One of each test's own: the suites leave as many sessions open as a client may have."""
-    async with http_server(environment_of(tmp_path)) as server:
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """For the whole module, so that the server can outlive a test."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def server(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpServer]:
+    """One for all suites, each of which leaves as many sessions open as a client may have."""
+    environment = environment_of(tmp_path_factory.mktemp("server"))
+    async with http_server({**environment, "OUTPAINT_MAX_SESSIONS": "1000"}) as server:
         yield server
 
 
@@ -80,15 +87,20 @@ async def test_the_general_scenarios_pass(server: HttpServer, suite: str, tmp_pa
 # The Inspector
 
 
-async def inspected(
-    door: str, protocol: str, server: HttpServer, folder: Path, *arguments: str
-) -> tuple[int, Any, str]:
+@pytest.fixture
+def target(request: pytest.FixtureRequest, door: str, tmp_path: Path) -> list[str]:
+    """What the Inspector is to connect to: a server's URL, or a command and its environment."""
+    if door == "http":
+        server: HttpServer = request.getfixturevalue("server")
+        return [server.paths["/mcp"]]
+    own = environment_of(tmp_path)
+    given = (part for one in ("OUTPAINT_DATA_DIR", "OUTPAINT_FILE_ROOTS") for part in ("-e", f"{one}={own[one]}"))
+    return [sys.executable, "-m", "outpaint_mcp", *given]
+
+
+async def inspected(target: list[str], protocol: str, folder: Path, *arguments: str) -> tuple[int, Any, str]:
     """The Inspector's exit code, the JSON that it printed, and what it said besides."""
-    target, own = [server.paths["/mcp"]], environment_of(folder)
-    if door == "stdio":
-        variables = ("OUTPAINT_DATA_DIR", "OUTPAINT_FILE_ROOTS")
-        given = (part for one in variables for part in ("-e", f"{one}={own[one]}"))
-        target = [sys.executable, "-m", "outpaint_mcp", *given]
+    own = environment_of(folder)
     # Several connect at once, each a process of Node with a server: more than its 15 s on a busy machine.
     options = ("--protocol-era", protocol, "--connect-timeout", "60000")
     command = [*node_command("mcp-inspector"), "--cli", *target, *options, *arguments]
@@ -100,10 +112,10 @@ async def inspected(
 # Each call of the Inspector is a process of Node: each door and each protocol is tried once, not all pairs of them.
 @pytest.mark.parametrize(("door", "protocol"), [("stdio", "modern"), ("http", "legacy")])
 async def test_the_inspector_finds_no_error_in_the_schemas_and_reads_what_there_is(
-    server: HttpServer, door: str, protocol: str, tmp_path: Path
+    target: list[str], door: str, protocol: str, tmp_path: Path
 ) -> None:
     async def run(*arguments: str) -> tuple[int, Any, str]:
-        return await inspected(door, protocol, server, tmp_path, *arguments)
+        return await inspected(target, protocol, tmp_path, *arguments)
 
     code, listed, said = await run("--method", "tools/list", "--strict")
     assert (code, "0 errors" in said) == (0, True), said

@@ -146,9 +146,8 @@ HELLO = json.dumps(
 INITIALIZED = '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
 
 
-@pytest.mark.parametrize(
-    ("line", "code", "id_"),
-    [
+def test_lines_that_are_no_requests_are_answered_and_the_next_ones_too(installed: StdioServerParameters) -> None:
+    lines: list[tuple[str, int, int | str | None]] = [
         ('{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"outpaint \\ud83d"}}', -32700, 7),
         ("{bad", -32700, None),
         ('{"jsonrpc":"2.0","id":9,"method":"tools/list","params":{"n":' + "9" * 5000 + "}}", -32700, None),
@@ -156,17 +155,14 @@ INITIALIZED = '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
         ('[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]', -32600, None),
         ('{"jsonrpc":"2.0","id":"a","method":5}', -32600, "a"),
         ('{"jsonrpc":"1.0","id":8,"method":"tools/list"}', -32600, 8),
-    ],
-)
-def test_a_line_that_is_no_request_is_answered_and_the_next_one_too(
-    installed: StdioServerParameters, line: str, code: int, id_: int | str | None
-) -> None:
+    ]
     with started(installed) as process:
         ask(process, HELLO)
         ask(process, INITIALIZED)
-        answer = json.loads(ask(process, line))
-        assert (answer["error"]["code"], answer["id"]) == (code, id_)
-        assert json.loads(ask(process, '{"jsonrpc":"2.0","id":"b","method":"ping"}'))["id"] == "b"
+        for line, code, id_ in lines:
+            answer = json.loads(ask(process, line))
+            assert (answer["error"]["code"], answer["id"]) == (code, id_), line
+            assert json.loads(ask(process, '{"jsonrpc":"2.0","id":"b","method":"ping"}'))["id"] == "b", line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")

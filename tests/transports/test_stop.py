@@ -23,6 +23,7 @@ from mcp_types import CallToolResult
 from outpaint_mcp.sandbox import ManualClock, PlainPainter, Sandbox, SandboxSettings, serving
 
 from .processes import (
+    DOORS,
     HttpServer,
     Vendors,
     an_order,
@@ -132,35 +133,32 @@ async def stopping(server: HttpServer) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("door", "number"),
-    [
-        ("http", signal.SIGTERM),
-        ("http-legacy", signal.SIGINT),
-        ("sse", signal.SIGTERM),
-    ],
+    ("doors", "number"), [(("http", "sse"), signal.SIGTERM), (("http-legacy",), signal.SIGINT)], ids=["term", "int"]
 )
 async def test_whoever_waits_is_answered_with_the_task_which_goes_on_after_a_restart(
-    vendors: Vendors, tmp_path: Path, door: str, number: signal.Signals
+    vendors: Vendors, tmp_path: Path, doors: tuple[str, ...], number: signal.Signals
 ) -> None:
     environment = variables(tmp_path, vendors)
-    # Several: who is answered last must be answered too.
-    waiting = [Waiting(an_order()) for _ in range(3)]
+    # Several at each: who is answered last must be answered too.
+    waiting = {door: [Waiting(an_order()) for _ in range(3)] for door in doors}
+    everyone = [one for several in waiting.values() for one in several]
     async with http_server(environment) as server:
-        async with clients_of(server, door) as (client,), anyio.create_task_group() as calls:
-            for one in waiting:
-                calls.start_soon(one.call, client)
-            for one in waiting:
+        async with clients_of(server, *doors) as clients, anyio.create_task_group() as calls:
+            for door, client in zip(doors, clients, strict=True):
+                for one in waiting[door]:
+                    calls.start_soon(one.call, client)
+            for one in everyone:
                 await vendors.taken(str(one.order["prompt"]))
             server.signal(number)
             with anyio.fail_after(PROMPTLY):
-                for one in waiting:
+                for one in everyone:
                     await one.answered.wait()
-        ids = [one.task_id() for one in waiting]
+        ids = [one.task_id() for one in everyone]
         assert await ended_promptly(server) == 0
         assert b"Traceback" not in server.log
     vendors.finish()
     async with http_server(environment) as server, server.client() as client:
-        for task_id, one in zip(ids, waiting, strict=True):
+        for task_id, one in zip(ids, everyone, strict=True):
             again = await called(client, "outpaint", **one.order, wait_seconds=45)
             assert (again["id"], again["status"]) == (task_id, "succeeded")
             assert len(vendors.orders(str(one.order["prompt"]))) == 1
@@ -172,7 +170,7 @@ async def test_while_it_stops_it_says_so_and_orders_nothing_more(tmp_path: Path)
     async with (
         holding_vendors(gate) as vendors,
         http_server(variables(tmp_path, vendors)) as server,
-        clients_of(server, "http", "http-legacy", "sse") as (http, legacy, sse),
+        clients_of(server, *DOORS) as (http, legacy, sse),
     ):
         assert await readiness(server) == (200, "ready")
         async with anyio.create_task_group() as calls:
@@ -236,7 +234,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Si
 async def test_open_streams_and_slow_clients_do_not_hold_the_end_up(vendors: Vendors, tmp_path: Path) -> None:
     async with (
         http_server(variables(tmp_path, vendors)) as server,
-        clients_of(server, "http", "http-legacy", "sse") as (http, *_),
+        clients_of(server, *DOORS) as (http, *_),
         await _connected(server) as silent,
         await _connected(server) as half,
     ):
@@ -251,9 +249,8 @@ async def test_open_streams_and_slow_clients_do_not_hold_the_end_up(vendors: Ven
             await silent.receive()
 
 
-@pytest.mark.parametrize("door", ["http", "http-legacy", "sse"])
-async def test_the_end_of_an_open_connection_is_no_fault(vendors: Vendors, tmp_path: Path, door: str) -> None:
-    async with http_server(variables(tmp_path, vendors)) as server, clients_of(server, door):
+async def test_the_end_of_open_connections_is_no_fault(vendors: Vendors, tmp_path: Path) -> None:
+    async with http_server(variables(tmp_path, vendors)) as server, clients_of(server, *DOORS):
         server.signal()
         assert await ended_promptly(server) == 0
         assert [line for line in server.log.decode().splitlines() if not line.startswith("outpaint-mcp serves")] == []
