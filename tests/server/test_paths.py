@@ -20,47 +20,34 @@ def photo(folder: Path, name: str, width: int = 48) -> Path:
     return picture(folder, width=width).rename(folder / name)
 
 
-@pytest.mark.parametrize(
-    ("name", "written"),
-    [
-        ("sea side.png", ['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "@{}", '@"{}"', "~/sea side.png"]),
-        ("sea side.png", ["$HOME/sea side.png", '"${{HOME}}/sea side.png"', r"%USERPROFILE%\sea side.png"]),
-        (
-            "sea side.png",
-            [
-                r"$HOME/sea\ side.png",
-                "file://~/sea side.png",
-                "'{}'\n",
-                "file:{}",
-                "~/'sea side.png'",
-                "~/sea%20side.png",
-                "<{}>",
-                "({})",
-                "Path: {}",
-                "\u202a{}",
-                "{},",
-            ],
-        ),
-        ("a (1) & b's.png", ["~/a\\ \\(1\\)\\ \\&\\ b\\'s.png", "~/a (1) & b\u2019s.png"]),
-        (SCREENSHOT, ["~/Screenshot 2026-05-12 at 4.42.48 PM.png", "~/Screenshot 2026-05-12  at 4.42.48\u00a0PM.png"]),
-        (f"{ACCENT}.png", ["~/Caf\u00e9s.png", "file://{folder}/Caf%C3%A9s.png"]),
-        ("shot #1 (50%).png", ["file://{}", "file:{}", "'file://{}'", "![shot](file://{})"]),
-        ("what?.png", ["file://{}", "file://localhost{}"]),
+WRITTEN = {
+    "sea side.png": [
+        *['"{}"', "'{}'", "`{}`", "\u201c{}\u201d", "@{}", '@"{}"', "~/sea side.png"],
+        *["$HOME/sea side.png", '"${{HOME}}/sea side.png"', r"%USERPROFILE%\sea side.png"],
+        *[r"$HOME/sea\ side.png", "file://~/sea side.png", "'{}'\n", "file:{}", "~/'sea side.png'"],
+        *["~/sea%20side.png", "<{}>", "({})", "Path: {}", "\u202a{}", "{},"],
     ],
-)
-async def test_a_path_is_read_as_it_is_meant(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, written: list[str]
-) -> None:
+    "a (1) & b's.png": ["~/a\\ \\(1\\)\\ \\&\\ b\\'s.png", "~/a (1) & b\u2019s.png"],
+    SCREENSHOT: ["~/Screenshot 2026-05-12 at 4.42.48 PM.png", "~/Screenshot 2026-05-12  at 4.42.48\u00a0PM.png"],
+    f"{ACCENT}.png": ["~/Caf\u00e9s.png", "file://{folder}/Caf%C3%A9s.png"],
+    "shot #1 (50%).png": ["file://{}", "file:{}", "'file://{}'", "![shot](file://{})"],
+    "what?.png": ["file://{}", "file://localhost{}"],
+}
+
+
+async def test_a_path_is_read_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = photo(tmp_path, name)
     async with connected(settings_for(tmp_path)) as client:
-        exact = (await client.call_tool("outpaint", {"image": str(path), "zoom": 1.5})).structured_content
-        assert not any("image that was read" in note for note in exact["notes"])
-        for one in written:
-            image = one.format(path, folder=tmp_path)
-            again = await client.call_tool("outpaint", {"image": image, "zoom": 1.5})
-            assert not again.is_error, (image, text_of(again))
-            assert again.structured_content["id"] == exact["id"], image
+        # Each is an image of its own, and so an order of its own.
+        for width, (name, written) in enumerate(WRITTEN.items(), 48):
+            path = photo(tmp_path, name, width)
+            exact = (await client.call_tool("outpaint", {"image": str(path), "zoom": 1.5})).structured_content
+            assert not any("image that was read" in note for note in exact["notes"])
+            for one in written:
+                image = one.format(path, folder=tmp_path)
+                again = await client.call_tool("outpaint", {"image": image, "zoom": 1.5})
+                assert not again.is_error, (image, text_of(again))
+                assert again.structured_content["id"] == exact["id"], image
 
 
 async def test_folders_are_found_like_files_and_the_notes_say_what_was_opened(tmp_path: Path) -> None:

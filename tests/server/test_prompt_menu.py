@@ -51,8 +51,7 @@ async def test_each_prompt_has_few_described_arguments(tmp_path: Path, era: str,
         assert ("file path" in (arguments[0].description or "")) is (front is Front.STDIO)
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_what_a_prompt_has_the_model_order_is_what_its_name_says(tmp_path: Path, era: str) -> None:
+async def test_what_a_prompt_has_the_model_order_is_what_its_name_says(tmp_path: Path) -> None:
     source = str(picture(tmp_path))
     cases: list[tuple[str, dict[str, str], tuple[int, int]]] = [
         ("zoom_out", {}, (96, 64)),
@@ -63,16 +62,19 @@ async def test_what_a_prompt_has_the_model_order_is_what_its_name_says(tmp_path:
         ("add_space", {"sides": "top,bottom", "amount": "25 %"}, (48, 40)),
         ("add_space", {"sides": "all", "amount": "100"}, (96, 64)),
     ]
-    async with connected(settings_for(tmp_path), era=era) as client:
+    settings = settings_for(tmp_path)
+    async with connected(settings) as client, connected(settings, era="legacy") as older:
         for prompt, arguments, size in cases:
             order = await order_of(client, prompt, image=source, **arguments)
+            assert await order_of(older, prompt, image=source, **arguments) == order
             task = (await client.call_tool("outpaint", order)).structured_content
             (image,) = task["images"]
             assert (image["width"], image["height"]) == size, order
-        again = await order_of(client, "make_square", image=f"outpaint://tasks/{task['id']}/images/1")
-        assert again == {"task_id": task["id"], "image_index": 1, "zoom": 1, "aspect_ratio": "1:1"}
-        result = await client.call_tool("outpaint", again)
-        assert not result.is_error, text_of(result)
+        for one in (client, older):
+            again = await order_of(one, "make_square", image=f"outpaint://tasks/{task['id']}/images/1")
+            assert again == {"task_id": task["id"], "image_index": 1, "zoom": 1, "aspect_ratio": "1:1"}
+            result = await one.call_tool("outpaint", again)
+            assert not result.is_error, text_of(result)
 
 
 async def test_a_prompt_has_the_model_wait_and_order_nothing_further(tmp_path: Path) -> None:

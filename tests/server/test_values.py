@@ -8,55 +8,52 @@ import pytest
 from ..serving import connected, picture, settings_for
 from .test_app import text_of
 
+WAYS: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    (
+        {"zoom": 1, "aspect_ratio": "16:9"},
+        [{"aspect_ratio": one} for one in ("16x9", "16/9", " 16 : 9 ", "\uff11\uff16\uff1a9", "1920\u00d71080")]
+        + [{"aspect_ratio": one} for one in ("1.78", 1.7777777777777777, "`16:9`", "1.78:1", "16 by 9", [16, 9])],
+    ),
+    (
+        {"zoom": 1.5},
+        [
+            {"zoom": one}
+            for one in ("1.5", "1.5x", "x1.5", "150%", "150 percent", "\u00d71.5", "1,5", "\uff11.5", '"1.5"')
+        ]
+        + [{"zoom": 1.5, **one} for one in ({"provider": "`Local`"}, {"repeat": "False"}, {"wait_seconds": "9 s"})],
+    ),
+    (
+        {"zoom": 1.5, "sides": ["left", "top"]},
+        [
+            {"sides": one}
+            for one in ("top, left", ["Top", "LEFT", "left"], "left and top", '["left", "top"]', "upper, west")
+        ],
+    ),
+    ({"zoom": 1.5, "sides": ["left", "right"]}, [{"sides": one} for one in ("horizontal", "left+right")]),
+    ({"zoom": 1.5}, [{"sides": one} for one in ("all", [], "", ["bottom", "top", "right", "left"], "all sides")]),
+    (
+        {"zoom": 1.5, "provider_options": {"format": "jpeg", "quality": "fast", "seed": 7}},
+        [
+            {"zoom": 1.5, "provider_options": one}
+            for one in (
+                {"format": "jpg", "quality": "FAST", "seed": "7"},
+                {"format": "image/jpeg", "quality": " Fast", "seed": 7.0},
+                '{"format": "JPEG", "quality": "fast", "seed": 7, "variants": "1"}',
+            )
+        ],
+    ),
+]
 
-@pytest.mark.parametrize(
-    ("plain", "written"),
-    [
-        (
-            {"zoom": 1, "aspect_ratio": "16:9"},
-            [{"aspect_ratio": one} for one in ("16x9", "16/9", " 16 : 9 ", "\uff11\uff16\uff1a9", "1920\u00d71080")]
-            + [{"aspect_ratio": one} for one in ("1.78", 1.7777777777777777, "`16:9`", "1.78:1", "16 by 9", [16, 9])],
-        ),
-        (
-            {"zoom": 1.5},
-            [
-                {"zoom": one}
-                for one in ("1.5", "1.5x", "x1.5", "150%", "150 percent", "\u00d71.5", "1,5", "\uff11.5", '"1.5"')
-            ]
-            + [{"zoom": 1.5, **one} for one in ({"provider": "`Local`"}, {"repeat": "False"}, {"wait_seconds": "9 s"})],
-        ),
-        (
-            {"zoom": 1.5, "sides": ["left", "top"]},
-            [
-                {"sides": one}
-                for one in ("top, left", ["Top", "LEFT", "left"], "left and top", '["left", "top"]', "upper, west")
-            ],
-        ),
-        ({"zoom": 1.5, "sides": ["left", "right"]}, [{"sides": one} for one in ("horizontal", "left+right")]),
-        ({"zoom": 1.5}, [{"sides": one} for one in ("all", [], "", ["bottom", "top", "right", "left"], "all sides")]),
-        (
-            {"zoom": 1.5, "provider_options": {"format": "jpeg", "quality": "fast", "seed": 7}},
-            [
-                {"zoom": 1.5, "provider_options": one}
-                for one in (
-                    {"format": "jpg", "quality": "FAST", "seed": "7"},
-                    {"format": "image/jpeg", "quality": " Fast", "seed": 7.0},
-                    '{"format": "JPEG", "quality": "fast", "seed": 7, "variants": "1"}',
-                )
-            ],
-        ),
-    ],
-)
-async def test_every_way_to_write_a_value_is_the_same_order(
-    tmp_path: Path, plain: dict[str, Any], written: list[dict[str, Any]]
-) -> None:
+
+async def test_every_way_to_write_a_value_is_the_same_order(tmp_path: Path) -> None:
     source = {"image": str(picture(tmp_path))}
     async with connected(settings_for(tmp_path)) as client:
-        first = (await client.call_tool("outpaint", {**source, **plain})).structured_content
-        for one in written:
-            again = await client.call_tool("outpaint", {**source, "zoom": plain["zoom"], **one})
-            assert not again.is_error, (one, text_of(again))
-            assert again.structured_content["id"] == first["id"], one
+        for plain, written in WAYS:
+            first = (await client.call_tool("outpaint", {**source, **plain})).structured_content
+            for one in written:
+                again = await client.call_tool("outpaint", {**source, "zoom": plain["zoom"], **one})
+                assert not again.is_error, (one, text_of(again))
+                assert again.structured_content["id"] == first["id"], one
 
 
 @pytest.mark.parametrize(
