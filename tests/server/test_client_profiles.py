@@ -4,6 +4,7 @@ import contextlib
 import time
 import types
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +35,29 @@ KNOWN = (
 FRAMEWORKS = ("mcp", "fastmcp", "google-adk", "visual-agent", "", "claude", "my-inspector-of-images")
 
 
-def order_in(folder: Path) -> dict[str, Any]:
-    return {"image": str(folder / "picture.png"), "zoom": 1.2, "wait_seconds": 45}
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A finished task, and the data folder that it is in."""
+
+    folder: Path
+    task_id: str
+
+    async def told(self, client: Client) -> Any:
+        """The task as `get_task` tells it: as `outpaint` does, and nothing is decoded or drawn."""
+        return await client.call_tool("get_task", {"task_id": self.task_id})
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the order carried out: placed again, it is answered by its task, and nothing is drawn."""
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     folder = tmp_path_factory.mktemp("drawn")
-    picture(folder)
 
-    async def draw() -> None:
+    async def draw() -> str:
         async with connected(settings_for(folder)) as client:
-            assert (await client.call_tool("outpaint", order_in(folder))).structured_content["images"]
+            result = await client.call_tool("outpaint", {"image": str(picture(folder)), "zoom": 1.2})
+            id_: str = result.structured_content["id"]
+            return id_
 
-    anyio.run(draw)
-    return folder
+    return Drawn(folder, anyio.run(draw))
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -63,11 +71,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 async def test_links_go_to_clients_that_are_known_to_bear_them(
-    drawn: Path, era: str, setting: Any, name: str, links: bool
+    drawn: Drawn, era: str, setting: Any, name: str, links: bool
 ) -> None:
-    server = server_for(settings_for(drawn), resource_links=setting)
+    server = server_for(settings_for(drawn.folder), resource_links=setting)
     async with Client(server, mode=era, client_info=Implementation(name=name, version="1")) as client:
-        result = await client.call_tool("outpaint", order_in(drawn))
+        result = await drawn.told(client)
     assert result.structured_content["images"][0]["resource_uri"], "the resource is always there"
     assert any(isinstance(block, ResourceLink) for block in result.content) is links
 
@@ -89,12 +97,12 @@ APPS_OF_ANOTHER_KIND = advertise("io.modelcontextprotocol/ui", {"mimeTypes": ["t
     ],
 )
 async def test_a_preview_goes_where_the_user_sees_it_and_has_no_view(
-    drawn: Path, era: str, name: str, extensions: list[ClientExtension], setting: Any, shown: bool
+    drawn: Drawn, era: str, name: str, extensions: list[ClientExtension], setting: Any, shown: bool
 ) -> None:
-    server = server_for(settings_for(drawn), preview=setting)
+    server = server_for(settings_for(drawn.folder), preview=setting)
     client_info = Implementation(name=name, version="1")
     async with Client(server, mode=era, client_info=client_info, extensions=extensions) as client:
-        result = await client.call_tool("outpaint", order_in(drawn))
+        result = await drawn.told(client)
     assert any(isinstance(block, ImageContent) for block in result.content) is shown
 
 
