@@ -14,6 +14,8 @@ from mcp.client.stdio import stdio_client
 from mcp_types import BlobResourceContents, Implementation
 from PIL import Image
 
+from outpaint_mcp.server.client_profiles import UNKNOWN, profile_of
+
 from ..serving import picture
 
 HOSTS = {
@@ -26,23 +28,28 @@ HOSTS = {
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the places are those of Linux")
-@pytest.mark.parametrize("host", HOSTS)
-async def test_an_image_comes_from_the_server_that_the_hosts_file_names(host: str, tmp_path: Path) -> None:
+async def test_an_image_comes_from_the_server_that_the_hosts_files_name(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     # A desktop program hands its servers little more than this.
     environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-m", "outpaint_mcp", "install", host]
-    installed = await anyio.run_process(command, env=environment)
-    place, key, name = HOSTS[host]
-    assert str(home / place) in installed.stdout.decode()
-    entry = json.loads((home / place).read_text())[key]["outpaint"]
-    assert entry.get("type", "stdio") == "stdio"
+    entries = []
+    for host, (place, key, name) in HOSTS.items():
+        command = [sys.executable, "-m", "outpaint_mcp", "install", host]
+        installed = await anyio.run_process(command, env=environment)
+        assert str(home / place) in installed.stdout.decode()
+        entry = json.loads((home / place).read_text())[key]["outpaint"]
+        assert entry.pop("type", "stdio") == "stdio"
+        assert entry.keys() <= {"command", "args", "env"}
+        entries.append({"env": {}, **entry})
+        assert profile_of(name) is not UNKNOWN, "it waits until the image is there"
+    # So that one server is the server of all.
+    assert all(entry == entries[0] for entry in entries)
     server = StdioServerParameters(
-        command=entry["command"], args=entry["args"], env={**environment, **entry.get("env", {})}, cwd="/"
+        command=entries[0]["command"], args=entries[0]["args"], env={**environment, **entries[0]["env"]}, cwd="/"
     )
     image = picture(home)
-    async with Client(stdio_client(server), client_info=Implementation(name=name, version="1")) as client:
+    async with Client(stdio_client(server), client_info=Implementation(name="claude-ai", version="1")) as client:
         task = (await client.call_tool("outpaint", {"image": str(image), "zoom": 1.5})).structured_content
         assert (task["status"], task["provider"]) == ("succeeded", "local")
         (contents,) = (await client.read_resource(task["images"][0]["resource_uri"])).contents
