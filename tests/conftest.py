@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import anyio
 import psycopg
 import pytest
 from tests.postgres_server import PostgresServer, is_missing, running_postgres
+from tests.preloading import Preloaded, running_preloaded
 from tests.s3_server import S3Server, running_s3
 
 from outpaint_mcp.storage.postgres.admin import upgrade_database
@@ -74,3 +76,12 @@ def s3_server() -> Iterator[S3Server]:
     """An object store, which starts in some two seconds."""
     with running_s3() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    """Starts processes of the program that are about something else than how it starts."""
+    if sys.platform == "win32":
+        pytest.skip("needs processes that fork")
+    with running_preloaded() as start:
+        yield start

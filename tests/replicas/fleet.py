@@ -12,7 +12,7 @@ from mcp_types import BlobResourceContents
 from outpaint_mcp.storage.postgres.seal import new_key
 
 from ..s3_server import S3Server
-from ..transports.processes import HttpServer, Vendors, http_server, open_vendors, until, variables, worker
+from ..transports.processes import HttpServer, Start, Vendors, http_server, open_vendors, until, variables, worker
 
 
 class Fleet:
@@ -21,7 +21,10 @@ class Fleet:
     `running` are those that are kept running, by name.
     """
 
-    def __init__(self, folder: Path, vendors: Vendors, database_url: str, s3_server: S3Server, **more: str) -> None:
+    def __init__(
+        self, start: Start, folder: Path, vendors: Vendors, database_url: str, s3_server: S3Server, **more: str
+    ) -> None:
+        self._start = start
         self._folder = folder
         self._vendors = vendors
         self._shared = {
@@ -39,10 +42,10 @@ class Fleet:
         return variables(self._folder / name, self._vendors, **self._shared)
 
     def server(self, name: str) -> AbstractAsyncContextManager[HttpServer]:
-        return http_server(self._environment(name))
+        return http_server(self._environment(name), start=self._start)
 
     def worker(self, name: str, *options: str) -> AbstractAsyncContextManager[HttpServer]:
-        return worker(self._environment(name), *options)
+        return worker(self._environment(name), *options, start=self._start)
 
     async def keep_running(self, name: str, start: Callable[[], AbstractAsyncContextManager[HttpServer]]) -> None:
         """Run a process, and another one in its place whenever it ends."""
@@ -59,10 +62,10 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet(
-    folder: Path, database_url: str, s3_server: S3Server, **more: str
+    start: Start, folder: Path, database_url: str, s3_server: S3Server, **more: str
 ) -> AsyncIterator[tuple[Vendors, Fleet]]:
     async with open_vendors() as vendors:
-        yield vendors, Fleet(folder, vendors, database_url, s3_server, **more)
+        yield vendors, Fleet(start, folder, vendors, database_url, s3_server, **more)
 
 
 async def image_of(server: HttpServer, task: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from outpaint_mcp.storage.postgres import jobs
 from outpaint_mcp.tasks import sending
 
+from ..preloading import Preloaded
 from ..s3_server import S3Server
 from ..transports.processes import HttpServer, called, http_server, until, variables
 from ..transports.test_stop import PROMPTLY, Gate, clients_of, ended_promptly, held_order, holding_vendors
@@ -59,11 +60,11 @@ async def test_a_server_is_not_ready_from_the_signal_on_and_answers_the_calls_th
 
 
 async def test_a_worker_finishes_what_it_is_drawing_and_takes_nothing_new(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
     slow = {**DRAWN, "provider_options": {"quality": "best", "variants": 4}}
     async with (
-        fleet(tmp_path, database_url, s3_server) as (_, programs),
+        fleet(preloaded, tmp_path, database_url, s3_server) as (_, programs),
         programs.server("server") as server,
         server.client() as client,
         programs.worker("worker", "--draw", "--concurrency", "1", *PROBED) as at_work,

@@ -15,6 +15,7 @@ from mcp_types import CallToolResult
 
 from ..images.test_library import DATA_URI
 from ..postgres_server import PostgresServer
+from ..preloading import Preloaded
 from ..s3_server import S3Server
 from ..transports.processes import Vendors, an_order, text_of
 from .fleet import Fleet, fleet, image_of
@@ -49,7 +50,12 @@ def ordered(vendors: Vendors) -> Counter[tuple[str, str]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_dies_each_order_is_placed_once_and_every_client_gets_its_answer(
-    tmp_path: Path, database_url: str, postgres_server: PostgresServer, s3_server: S3Server, seed: int
+    tmp_path: Path,
+    preloaded: Preloaded,
+    database_url: str,
+    postgres_server: PostgresServer,
+    s3_server: S3Server,
+    seed: int,
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 (a schedule)
     orders = orders_of(seed)
@@ -87,7 +93,10 @@ async def test_whatever_dies_each_order_is_placed_once_and_every_client_gets_its
                 if thing in programs.running:
                     programs.running[thing].signal(signal.SIGKILL)
 
-    async with fleet(tmp_path, database_url, s3_server, OUTPAINT_MAX_ORDERS_PER_DAY=str(most)) as (vendors, programs):
+    async with fleet(preloaded, tmp_path, database_url, s3_server, OUTPAINT_MAX_ORDERS_PER_DAY=str(most)) as (
+        vendors,
+        programs,
+    ):
         async with anyio.create_task_group() as tasks:
             for name in SERVERS:
                 tasks.start_soon(programs.keep_running, name, functools.partial(programs.server, name))

@@ -11,12 +11,13 @@ from mcp_types import BlobResourceContents
 from outpaint_mcp.storage.postgres.seal import new_key
 
 from ..images.test_library import DATA_URI, PNG
+from ..preloading import Preloaded
 from ..s3_server import S3Server
 from ..transports.processes import called, http_server, open_vendors, variables
 
 
 async def test_an_image_that_one_server_took_or_copied_is_read_linked_to_and_extended_at_another(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
     shared = {
         **s3_server.environment,
@@ -27,7 +28,7 @@ async def test_an_image_that_one_server_took_or_copied_is_read_linked_to_and_ext
     order = {"image": DATA_URI, "provider": "fal", "zoom": 1.5, "prompt": "a lake"}
     async with open_vendors() as vendors, contextlib.AsyncExitStack() as stack:
         first, second = [
-            await stack.enter_async_context(http_server(variables(tmp_path / name, vendors, **shared)))
+            await stack.enter_async_context(http_server(variables(tmp_path / name, vendors, **shared), start=preloaded))
             for name in ("first", "second")
         ]
         async with first.client() as client:

@@ -19,8 +19,9 @@ import pytest
 from mcp import Client
 
 from ..images.test_library import DATA_URI
+from ..preloading import Preloaded
 from ..s3_server import S3Server
-from ..transports.processes import DOORS, HttpServer, Vendors, an_order, called, client_at, text_of, until
+from ..transports.processes import DOORS, HttpServer, Start, Vendors, an_order, called, client_at, text_of, until
 from .fleet import fleet
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "deploy" / "nginx.conf"
@@ -84,7 +85,7 @@ def configuration(folder: Path, port: int, servers: tuple[HttpServer, HttpServer
 
 
 @contextlib.asynccontextmanager
-async def proxied(folder: Path, database_url: str, s3_server: S3Server) -> AsyncIterator[Proxied]:
+async def proxied(start: Start, folder: Path, database_url: str, s3_server: S3Server) -> AsyncIterator[Proxied]:
     port = free_port()
     tokens = folder / "tokens"
     tokens.write_text("".join(f"{token[4:]} {hashlib.sha256(token.encode()).hexdigest()}\n" for token in TOKENS))
@@ -94,7 +95,7 @@ async def proxied(folder: Path, database_url: str, s3_server: S3Server) -> Async
         "OUTPAINT_POLL_SECONDS": RARELY,
     }
     async with (
-        fleet(folder, database_url, s3_server, **more) as (vendors, programs),
+        fleet(start, folder, database_url, s3_server, **more) as (vendors, programs),
         programs.server("first") as first,
         programs.server("second") as second,
         programs.worker("worker"),
@@ -122,9 +123,9 @@ async def answers(port: int) -> bool:
 
 
 async def test_clients_of_each_kind_order_and_wait_through_it_vendors_call_back_and_images_are_read(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
-    async with proxied(tmp_path, database_url, s3_server) as at:
+    async with proxied(preloaded, tmp_path, database_url, s3_server) as at:
         told: list[dict[str, Any]] = []
 
         async def order(door: str, prompt: dict[str, Any]) -> None:
@@ -148,8 +149,10 @@ async def test_clients_of_each_kind_order_and_wait_through_it_vendors_call_back_
         assert at.places("/webhooks/")
 
 
-async def test_who_watches_a_task_is_told_at_once(tmp_path: Path, database_url: str, s3_server: S3Server) -> None:
-    async with proxied(tmp_path, database_url, s3_server) as at, at.client("http") as client:
+async def test_who_watches_a_task_is_told_at_once(
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
+) -> None:
+    async with proxied(preloaded, tmp_path, database_url, s3_server) as at, at.client("http") as client:
         task = await called(client, "outpaint", **an_order(), wait_seconds=0)
         with anyio.fail_after(20):
             async with client.listen(resource_subscriptions=[f"outpaint://tasks/{task['id']}"]) as events:
@@ -160,9 +163,9 @@ async def test_who_watches_a_task_is_told_at_once(tmp_path: Path, database_url: 
 
 @pytest.mark.parametrize("door", ["http-legacy", "sse"])
 async def test_a_session_stays_at_one_server_and_the_newest_protocol_goes_to_all(
-    tmp_path: Path, database_url: str, s3_server: S3Server, door: str
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server, door: str
 ) -> None:
-    async with proxied(tmp_path, database_url, s3_server) as at:
+    async with proxied(preloaded, tmp_path, database_url, s3_server) as at:
 
         async def call(door: str, token: str) -> None:
             async with at.client(door, token) as client:
@@ -182,9 +185,9 @@ async def test_a_session_stays_at_one_server_and_the_newest_protocol_goes_to_all
 
 
 async def test_what_one_server_had_goes_to_the_other_when_it_dies(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
-    async with proxied(tmp_path, database_url, s3_server) as at:
+    async with proxied(preloaded, tmp_path, database_url, s3_server) as at:
         at.servers[0].signal(signal.SIGKILL)
         await at.servers[0].ended.wait()
         ordered: list[dict[str, Any]] = []

@@ -12,7 +12,18 @@ import anyio
 from outpaint_mcp.storage.postgres.seal import new_key
 
 from ..postgres_server import PostgresServer
-from ..transports.processes import HttpServer, Vendors, an_order, called, http_server, open_vendors, until, variables
+from ..preloading import Preloaded
+from ..transports.processes import (
+    HttpServer,
+    Start,
+    Vendors,
+    an_order,
+    called,
+    http_server,
+    open_vendors,
+    until,
+    variables,
+)
 
 ORDERS = 8
 FINAL = ("succeeded", "failed", "cancelled", "unknown")
@@ -21,13 +32,14 @@ FINAL = ("succeeded", "failed", "cancelled", "unknown")
 class Replicas:
     """Servers that share a database, each started anew when it is killed."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, start: Start, environment: dict[str, str]) -> None:
+        self._start = start
         self._environment = environment
         self.servers: dict[int, HttpServer] = {}
 
     async def run(self, number: int) -> None:
         while True:
-            async with http_server(self._environment) as server:
+            async with http_server(self._environment, start=self._start) as server:
                 self.servers[number] = server
                 await server.ended.wait()
             del self.servers[number]
@@ -44,7 +56,7 @@ class Replicas:
 
 @contextlib.asynccontextmanager
 async def replicas(
-    folder: Path, vendors: Vendors, database_url: str, count: int, **more: str
+    start: Start, folder: Path, vendors: Vendors, database_url: str, count: int, **more: str
 ) -> AsyncIterator[Replicas]:
     environment = variables(
         folder,
@@ -54,7 +66,7 @@ async def replicas(
         OUTPAINT_LOG_LEVEL="INFO",
         **more,
     )
-    running = Replicas(environment)
+    running = Replicas(start, environment)
     async with anyio.create_task_group() as tasks:
         for number in range(count):
             tasks.start_soon(running.run, number)
@@ -65,10 +77,10 @@ async def replicas(
 
 
 async def test_a_client_orders_at_one_server_waits_at_a_second_and_reads_the_image_at_a_third(
-    tmp_path: Path, database_url: str
+    tmp_path: Path, preloaded: Preloaded, database_url: str
 ) -> None:
     # Each but the first would poll long after the test.
-    async with open_vendors() as vendors, replicas(tmp_path, vendors, database_url, 3) as servers:
+    async with open_vendors() as vendors, replicas(preloaded, tmp_path, vendors, database_url, 3) as servers:
         order = an_order()
         task = await servers.call(0, "outpaint", **order, wait_seconds=0)
         again = await servers.call(1, "outpaint", **order, wait_seconds=0)
@@ -91,12 +103,12 @@ async def test_a_client_orders_at_one_server_waits_at_a_second_and_reads_the_ima
 
 
 async def test_whichever_server_dies_and_though_the_database_restarts_each_order_is_placed_once_and_answered(
-    tmp_path: Path, database_url: str, postgres_server: PostgresServer
+    tmp_path: Path, preloaded: Preloaded, database_url: str, postgres_server: PostgresServer
 ) -> None:
     chance = random.Random(7)  # noqa: S311 (a schedule)
     async with (
         open_vendors() as vendors,
-        replicas(tmp_path, vendors, database_url, 2, OUTPAINT_MAX_ORDERS_PER_DAY=str(2 * ORDERS)) as servers,
+        replicas(preloaded, tmp_path, vendors, database_url, 2, OUTPAINT_MAX_ORDERS_PER_DAY=str(2 * ORDERS)) as servers,
     ):
         orders = [an_order(grid=number % 2 == 0) for number in range(ORDERS)]
         answered: list[dict[str, Any]] = []

@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 
 from ..images.test_library import DATA_URI
+from ..preloading import Preloaded
 from ..s3_server import S3Server
 from ..transports.processes import an_order, called, until
 from .fleet import fleet, image_of
@@ -14,10 +15,10 @@ DRAWN = {"image": DATA_URI, "provider": "local", "zoom": 1.5, "provider_options"
 
 
 async def test_a_server_accepts_sends_and_answers_and_a_worker_does_the_rest(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
     async with (
-        fleet(tmp_path, database_url, s3_server) as (vendors, programs),
+        fleet(preloaded, tmp_path, database_url, s3_server) as (vendors, programs),
         programs.server("server") as server,
         server.client() as client,
     ):
@@ -46,10 +47,10 @@ async def test_a_server_accepts_sends_and_answers_and_a_worker_does_the_rest(
 
 
 async def test_what_a_worker_drew_when_it_was_killed_is_drawn_by_another(
-    tmp_path: Path, database_url: str, s3_server: S3Server
+    tmp_path: Path, preloaded: Preloaded, database_url: str, s3_server: S3Server
 ) -> None:
     async with (
-        fleet(tmp_path, database_url, s3_server) as (_, programs),
+        fleet(preloaded, tmp_path, database_url, s3_server) as (_, programs),
         programs.server("server") as server,
         server.client() as client,
     ):

@@ -181,30 +181,42 @@ async def client_at(
         yield client
 
 
+Start = Callable[[Sequence[str], Mapping[str, str]], Awaitable[anyio.abc.Process]]
+"""Starts a process of the program with arguments and an environment; its stderr is read, nothing else is."""
+
+
+async def open_program(arguments: Sequence[str], environment: Mapping[str, str]) -> anyio.abc.Process:
+    """Start the program as its users do."""
+    command = [sys.executable, "-m", "outpaint_mcp", *arguments]
+    return await anyio.open_process(command, env=environment, stdin=None, stdout=None)
+
+
 @contextlib.asynccontextmanager
-async def http_server(environment: Mapping[str, str], *options: str, port: int = 0) -> AsyncIterator[HttpServer]:
+async def http_server(
+    environment: Mapping[str, str], *options: str, port: int = 0, start: Start = open_program
+) -> AsyncIterator[HttpServer]:
     """A server of Streamable HTTP and SSE, from when it listens; it is killed in the end unless it has ended."""
     command = ("serve", "--transport", "http", "--with-sse", "--port", str(port), *options)
-    async with _program(command, environment, lambda server: len(server.paths) == 2) as server:
+    async with _program(start(command, environment), lambda server: len(server.paths) == 2) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
-async def worker(environment: Mapping[str, str], *options: str) -> AsyncIterator[HttpServer]:
+async def worker(
+    environment: Mapping[str, str], *options: str, start: Start = open_program
+) -> AsyncIterator[HttpServer]:
     """A worker, from when it works; it is killed in the end unless it has ended."""
-    async with _program(
-        ("worker", *options), environment, lambda one: one.log.endswith((b"polls\n", b"at a time\n"))
-    ) as found:
+    started = start(("worker", *options), environment)
+    async with _program(started, lambda one: one.log.endswith((b"polls\n", b"at a time\n"))) as found:
         yield found
 
 
 @contextlib.asynccontextmanager
 async def _program(
-    arguments: Sequence[str], environment: Mapping[str, str], is_ready: Callable[[HttpServer], bool]
+    started: Awaitable[anyio.abc.Process], is_ready: Callable[[HttpServer], bool]
 ) -> AsyncIterator[HttpServer]:
     async with anyio.create_task_group() as tasks:
-        command = [sys.executable, "-m", "outpaint_mcp", *arguments]
-        process = await anyio.open_process(command, env=environment, stdin=None, stdout=None)
+        process = await started
         server = HttpServer(process)
         tasks.start_soon(_read_on, server)
         try:
