@@ -5,6 +5,7 @@ The server is the real one over HTTP; where a test is about names, a resolver is
 
 import base64
 import contextlib
+import functools
 import io
 import json
 import re
@@ -427,6 +428,7 @@ def png_of(width: int, height: int, *more: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + pixels + chunk(b"IEND", b"")
 
 
+@functools.cache
 def zeros(size: int) -> bytes:
     packer = zlib.compressobj(6)
     return b"".join(packer.compress(bytes(MIB)) for _ in range(size // MIB)) + packer.flush()
@@ -545,18 +547,21 @@ async def endless(head: bytes, piece: bytes, pause: float = 0) -> AsyncIterator[
         tasks.cancel_scope.cancel()
 
 
-STREAMS = {
-    "a body without end": (b"HTTP/1.1 200 OK\r\n\r\n", bytes(65_536)),
-    "chunks without end": (
+STREAMS: dict[str, Callable[[], tuple[bytes, bytes]]] = {
+    "a body without end": lambda: (b"HTTP/1.1 200 OK\r\n\r\n", bytes(65_536)),
+    "chunks without end": lambda: (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"10000\r\n" + bytes(65_536) + b"\r\n",
     ),
-    "a picture without end": (b"HTTP/1.1 200 OK\r\n\r\n" + PNG[:60], bytes(65_536)),
-    "more than is taken": (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BYTES + 1), bytes(65_536)),
-    "a length that is none": (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n", bytes(65_536)),
-    "a head without end": (b"HTTP/1.1 200 OK\r\n", b"X-A: " + b"a" * 60_000 + b"\r\n"),
-    "a line without end": (b"HTTP/1.1 200 ", b"a" * 65_536),
-    "a bomb in gzip": (
+    "a picture without end": lambda: (b"HTTP/1.1 200 OK\r\n\r\n" + PNG[:60], bytes(65_536)),
+    "more than is taken": lambda: (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BYTES + 1), bytes(65_536)),
+    "a length that is none": lambda: (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        bytes(65_536),
+    ),
+    "a head without end": lambda: (b"HTTP/1.1 200 OK\r\n", b"X-A: " + b"a" * 60_000 + b"\r\n"),
+    "a line without end": lambda: (b"HTTP/1.1 200 ", b"a" * 65_536),
+    "a bomb in gzip": lambda: (
         b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\n\r\n" + zeros(200 * MIB),
         b"x",
     ),
@@ -586,7 +591,7 @@ async def fetching(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.parametrize("what", STREAMS)
 async def test_a_stream_without_end_is_cut_and_the_servers_memory_stays_flat(fetching: Fetching, what: str) -> None:
-    head, piece = STREAMS[what]
+    head, piece = STREAMS[what]()
     before = fetching.memory.reset()
     async with endless(head, piece) as url:
         told = await refused(fetching.client, url)
