@@ -29,6 +29,8 @@ from outpaint_mcp.providers.registry import BUILT_IN
 
 from ..serving import ERAS, connected, picture, server_for, settings_for
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 SNAPSHOT = Path(__file__).parent.parent / "snapshots" / "tools.json"
 CODES = {one.code for one in vars(errors).values() if isinstance(one, type) and hasattr(one, "code")}
 

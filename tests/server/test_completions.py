@@ -15,6 +15,8 @@ from outpaint_mcp.server.lazy_service import LazyService
 
 from ..serving import ERAS, connected, picture, settings_for
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 TASK = ResourceTemplateReference(type="ref/resource", uri="outpaint://tasks/{id}")
 IMAGE = ResourceTemplateReference(type="ref/resource", uri="outpaint://tasks/{id}/images/{index}")
 

@@ -15,6 +15,8 @@ from outpaint_mcp.settings import read_settings
 from ..serving import ERAS, picture, server_for
 from .test_app import text_of
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 YES = ElicitResult(action="accept", content={"order": True})
 ORDER = {"task_id": seed_id("legnext", grid=False), "provider": "legnext", "zoom": 1.5, "wait_seconds": 0}
 

@@ -17,6 +17,8 @@ from outpaint_mcp.tasks.service import Service
 
 from ..serving import connected, picture, settings_for
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_orders_are_refused_once_the_data_folder_is_gone_or_another(tmp_path: Path, replaced: bool) -> None:

@@ -9,7 +9,10 @@ import pytest
 from ..serving import connected, picture, settings_for
 from .test_app import text_of
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the names and paths are those of Unix")
+pytestmark = [
+    pytest.mark.usefixtures("decoded_here"),
+    pytest.mark.skipif(sys.platform == "win32", reason="the names and paths are those of Unix"),
+]
 
 SCREENSHOT = "Screenshot 2026-05-12 at 4.42.48\u202fPM.png"
 ACCENT = unicodedata.normalize("NFD", "Caf\u00e9s")

@@ -15,6 +15,8 @@ from outpaint_mcp.domain.front import Front
 from ..serving import ERAS, connected, picture, settings_for
 from .test_app import text_of
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 async def message_of(client: Client, name: str, /, **arguments: str) -> str:
     (message,) = (await client.get_prompt(name, arguments)).messages

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import pytest
 from mcp import Client
 
 from ..serving import connected, picture, settings_for
 from .test_app import text_of
+
+pytestmark = pytest.mark.usefixtures("decoded_here")
 
 
 async def grid(client: Client, folder: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from ..serving import connected, picture, settings_for
 from ..tasks.test_orders import stored_bytes
 from ..tasks.test_service import PictureProvider
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 class Painter(PictureProvider):
     operations: ClassVar = {

@@ -34,6 +34,8 @@ from outpaint_mcp.storage.sqlite.store import SqliteStore
 from ..serving import connected, picture, server_for, settings_for
 from ..storage.claim_many import record
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 async def test_a_modern_client_that_listens_hears_of_every_change_of_status(tmp_path: Path) -> None:
     order = {"image": str(picture(tmp_path, width=300, height=200)), "wait_seconds": 0}

@@ -32,6 +32,8 @@ from ..serving import picture, server_for, settings_for
 from ..tasks_client import TASKS, Answer, TasksClient, ask, handle_of
 from ..transports.processes import Vendors, an_order, open_vendors, text_of, until
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 LASTING = ("taskId", "createdAt", "ttlMs", "pollIntervalMs")
 
 

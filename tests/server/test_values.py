@@ -8,6 +8,8 @@ import pytest
 from ..serving import connected, picture, settings_for
 from .test_app import text_of
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 WAYS: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
     (
         {"zoom": 1, "aspect_ratio": "16:9"},

@@ -13,6 +13,8 @@ from outpaint_mcp.server.view import VIEW
 
 from ..serving import ERAS, connected, picture, settings_for
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_two_tools_name_a_view_that_is_small_and_asks_nobody(tmp_path: Path, era: str) -> None:
