@@ -287,6 +287,30 @@ def test_no_seam_shows_beside_a_defocused_ground(seed: int) -> None:
     assert shown == pytest.approx(true, rel=0.25)
 
 
+def test_the_detail_of_a_soft_ground_goes_on_too() -> None:
+    """Shapes of ten pixels or so, which are neither the ground's colours nor its grain."""
+    found = []
+    for seed in (1, 2, 3):
+        rng = np.random.default_rng(seed)
+        soft = Image.fromarray(rng.integers(0, 256, (300, 450), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(3))
+        shapes = np.asarray(soft).astype(float)
+        shapes = 2.5 * (shapes - shapes.mean()) / shapes.std()
+        truth = (120, 140, 100) + shapes[..., None] + rng.normal(0, 0.6, (300, 450, 3))
+        pixels = truth[50:250, 75:375].round().astype(np.uint8)
+        pixels[150:, 120:180] = 200, 40, 40  # cut by the border, so that something is copied at all
+        pixels[150::3, 120:180:2] = 90, 20, 60
+        picture = drawn(pixels, Canvas(450, 300, 75, 50))
+        found.append(_shapes(picture[:, 5:55]) / _shapes(truth[:, 5:55]))
+    assert 0.6 < np.mean(found) < 1.1
+
+
+def _shapes(plane: NDArray[np.generic]) -> float:
+    """How much a plane varies over about ten pixels."""
+    grey = Image.fromarray(plane.mean(-1).round().astype(np.uint8))
+    fine, coarse = (np.asarray(grey.filter(ImageFilter.BoxBlur(radius))).astype(float) for radius in (2, 12))
+    return float((fine - coarse)[12:-12, 12:-12].std())
+
+
 def _step(plane: Plane) -> float:
     """Of the canvas above: from the outermost pixels to those beside them."""
     across = [plane[row, 75:375] - plane[row + 1, 75:375] for row in (49, 249)]

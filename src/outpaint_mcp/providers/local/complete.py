@@ -43,6 +43,7 @@ TOLERANCE: Final = 0.4  # how fast a vote loses weight with its cost, in medians
 LABEL_CHANGE: Final = (60.0, 25.0)  # the cost of two neighbours with different offsets: coarse levels, finest level
 EXACT_LEVELS: Final = 2
 EXACT_PAIRS: Final = 30_000_000
+GUESS_JITTER: Final = 1.5  # cells of the coarsest level
 _GUESSED_ON: Final = 2  # the level on which it is seen how things leave the original
 _LEAP: Final = 8  # cells: the farthest that an offset jumps in one step of propagation
 _FORBIDDEN: Final = 1e12
@@ -139,7 +140,7 @@ def complete(
         if field is None:
             seen = grids[min(_GUESSED_ON, len(grids) - 1)]
             cells = shrink(base, seen.width, seen.height).astype(np.float32)
-            search.guess(straight_on(cells, seen.top, seen.bottom, seen.left, seen.right))
+            search.guess(*straight_on(cells, seen.top, seen.bottom, seen.left, seen.right))
         else:
             search.lift(field)
         search.run(
@@ -323,17 +324,26 @@ class PatchSearch:
 
     # The first choice.
 
-    def guess(self, shown: Floats) -> None:
-        """On the coarsest level: the frame shows this canvas, and the source of each target is the nearest place of the
-        original, jittered so that no stripes are learned."""
+    def guess(self, shown: Floats, clear: Floats) -> None:
+        """On the coarsest level: the frame shows this canvas as far as it is clear (0 to 1) that it does; else, as the
+        source of each target, the nearest place of the original, jittered so that no stripes are learned."""
         grid, p = self.grid, self.grid.radius
         count = len(self.y)
         self._choose(
             self.near_y + self.rng.normal(size=count) * grid.height * 0.05,
             self.near_x + self.rng.normal(size=count) * grid.width * 0.05,
         )
-        canvas = np.clip(shown + 0.5, 0, 255).astype(np.uint8)
-        canvas = shrink(canvas, grid.frame_width - 2 * p, grid.frame_height - 2 * p)
+        rows = np.arange(-grid.top, grid.height + grid.bottom)[:, None]
+        columns = np.arange(-grid.left, grid.width + grid.right)[None]
+        stray = self.rng.normal(size=(2, len(rows), columns.shape[1])) * GUESS_JITTER
+        y = np.clip(np.clip(rows, 0, grid.height - 1) + stray[0], 0, grid.height - 1).astype(np.intp)
+        x = np.clip(np.clip(columns, 0, grid.width - 1) + stray[1], 0, grid.width - 1).astype(np.intp)
+        canvas = self.cells[y, x]
+        straight, share = (
+            shrink(np.clip(values + 0.5, 0, 255).astype(np.uint8), columns.shape[1], len(rows)).astype(np.float32)
+            for values in (shown, 255 * clear)
+        )
+        canvas += (straight - canvas) * (share / 255)
         self.frame[:] = np.pad(canvas, ((p, p), (p, p), (0, 0)), mode="edge")
         self.frame[self.known] = self.cells.reshape(-1, self.cells.shape[2])
 

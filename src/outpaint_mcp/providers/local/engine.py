@@ -15,6 +15,7 @@ import numpy as np
 from outpaint_mcp.providers.local.complete import Flags, OffsetField, complete, open_sides
 from outpaint_mcp.providers.local.confidence import confidence_of, worst
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
+from outpaint_mcp.providers.local.detail import Detail
 from outpaint_mcp.providers.local.enclosed import without_enclosed
 from outpaint_mcp.providers.local.ground import Ground
 from outpaint_mcp.providers.local.kind import Kind, kind_of
@@ -220,10 +221,15 @@ def _continued(
         correction = colour_correction(copied_from)
         drawn = render(pixels, canvas, copied_from, correction, lambda part: progress(0.75 + 0.2 * part))
     pencil.confidence = worst(pencil.confidence, confidence_of(ground, copied_from))
-    for rows, columns, colours, opacity in ground.parts():
+    detail: Detail | None = None
+    for rows, columns, (colours, grain, usual, opacity) in ground.parts():
         area = drawn[rows, columns]
-        if not ground.suffices:
+        if copied_from is None:
+            colours = colours + grain
+        else:
+            detail = detail or Detail(drawn, canvas, *pixels.shape[:2])
             copied = area.astype(np.float32)
+            colours = detail.on(colours, grain, usual, copied, rows, columns)
             colours = copied + (colours - copied) * opacity[..., None]
         area[...] = np.clip(colours + 0.5, 0, 255)
         progress(0.95 + 0.05 * rows.stop / canvas.height)

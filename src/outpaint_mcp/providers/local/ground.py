@@ -28,6 +28,10 @@ Numbers = NDArray[Any]
 _Ray = tuple[str, Numbers, Numbers, Numbers]
 """A side's name, where along it rays meet it, how far outside of it they end, and how far beyond its ends."""
 
+_Colours = tuple[Floats, Floats, Floats, Floats]
+"""The ground's colours and the grain on them (rows x columns x channels), how strong the border's detail is there (rows
+x columns), all in grey levels, and how opaque it is, 0 to 1."""
+
 _BAND, _CHUNK = 128, 256  # rows and columns of the canvas drawn at a time
 _STUDIED_SIDE: Final = 512  # pixels of the longer side: finer than that is grain
 _THUMBNAIL: Final = 96  # pixels
@@ -115,7 +119,7 @@ class Ground:
         drawn = self._drawn_softly(membrane, [ray], *((along, end) if upright else (end, along)))
         if drawn is None:
             return np.zeros((1, length, 1), np.float32)
-        colours, opacity = drawn[0].reshape(length, -1), drawn[1].reshape(length, 1)
+        colours, opacity = (drawn[0] + drawn[1]).reshape(length, -1), drawn[3].reshape(length, 1)
         return faded((view_of(pixels, name)[0] - colours) * opacity, max(4, round(STRIP * self.short)))
 
     def _end(self, name: str) -> np.float32:
@@ -127,9 +131,9 @@ class Ground:
         """Whether nothing else is needed anywhere."""
         return all(float(side.plain.min()) > _OPAQUE for side in self.sides.values())
 
-    def parts(self) -> Iterator[tuple[slice, slice, Floats, Floats]]:
-        """The new area in parts: their rows and columns on the canvas, the ground's colours there in grey levels, and
-        how opaque it is there, 0 to 1. Parts where it is nowhere to be seen are left out."""
+    def parts(self) -> Iterator[tuple[slice, slice, _Colours]]:
+        """The new area in parts: their rows and columns on the canvas, and the ground there. Parts where it is nowhere
+        to be seen are left out."""
         canvas = self.canvas
         rows = (0, canvas.y, canvas.y + self.height, canvas.height)
         columns = (0, canvas.x, canvas.x + self.width, canvas.width)
@@ -143,9 +147,9 @@ class Ground:
                         beside = slice(left, min(left + _CHUNK, columns[across + 1]))
                         drawn = self._draw(below, beside)
                         if drawn is not None:
-                            yield below, beside, *drawn
+                            yield below, beside, drawn
 
-    def _draw(self, rows: slice, columns: slice) -> tuple[Floats, Floats] | None:
+    def _draw(self, rows: slice, columns: slice) -> _Colours | None:
         y = (np.arange(rows.start, rows.stop, dtype=np.float32) - self.canvas.y)[:, None]
         x = (np.arange(columns.start, columns.stop, dtype=np.float32) - self.canvas.x)[None]
         beyond_x, beyond_y = np.maximum(-x, x - self.width + 1), np.maximum(-y, y - self.height + 1)
@@ -164,16 +168,16 @@ class Ground:
             return None
         found = [self._from_side(name, met, distance, other, y, x) for name, met, distance, other in rays]
         if len(found) == 1:
-            return found[0].colours + found[0].grain, _opacity(found[0].trust)
+            return found[0].colours, found[0].grain, _NOTHING[0], _opacity(found[0].trust)
         # At a corner the side counts most that is farther away, and whose ray meets the border at all.
         total = np.sum([one.weight for one in found], axis=0)
         colours, trust = np.zeros(1, np.float32), np.zeros(1, np.float32)
         for one in found:
             colours = colours + one.colours * (one.weight / total)[..., None]
             trust = trust + one.trust * (one.weight / total)
-        return colours + _mixed_grain(found), _opacity(trust)
+        return colours, _mixed_grain(found), _NOTHING[0], _opacity(trust)
 
-    def _drawn_softly(self, membrane: Membrane, rays: list[_Ray], y: Floats, x: Floats) -> tuple[Floats, Floats] | None:
+    def _drawn_softly(self, membrane: Membrane, rays: list[_Ray], y: Floats, x: Floats) -> _Colours | None:
         """The ground of a photograph: the surface, on it the membrane, and the lines that cross the border."""
         colours, known = membrane.at(y, x)
         found = [self._from_side(*ray, y, x) for ray in rays]
@@ -193,7 +197,8 @@ class Ground:
         for one in found:
             if one.left_over is not _NOTHING:
                 colours += one.left_over * (one.weight / total)[..., None]
-        return colours + _mixed_grain(found), _opacity(known)
+        detail = sum((one.weight / total * self.sides[ray[0]].detail for ray, one in zip(rays, found, strict=True)), 0)
+        return colours, _mixed_grain(found), detail, _opacity(known)
 
     def _from_side(self, name: str, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
         """What one side says of places `distance` pixels outside it and `other` beyond its ends, whose rays meet it at

@@ -26,6 +26,8 @@ _STEP: Final = 5.0  # grey levels: a sharp step along the border
 _ROUGHER: Final = 1.5  # times the noise there: what a step of the ground has to be more than
 _TEXTURE: Final = (5.0, 9.0)  # grey levels of noise: from here on it may be texture, then it is
 _BUSY: Final = (2.5, 4.5)  # grey levels from one place to the next
+_STRENGTH: Final = 0.98  # of a strip's own detail is weaker than what is taken for its strength
+_SHAPED: Final = (0.35, 0.5)  # of it that means over about 5 x 5 keep: of white noise 0.23, of a photograph's 0.4 to 1
 _HELD: Final = 0.1  # of a side: so much plain ground at least holds an object
 _SPECKED: Final = (0.4, 0.7)  # of the places of a side that have a speck nearby
 _SHORTEST: Final = 0.22  # of a photograph's side: a shorter plain stretch is none
@@ -38,7 +40,8 @@ _MOST_TREND: Final = 40.0  # grey levels, by then
 class Side:
     """What leaves the image at one side, by place along it.
 
-    `sure` is how much of it is plain or lined, `cut` whether an object on plain ground is cut there.
+    `detail` is how strong what it shows beside its ground is, in grey levels, `sure` how much of it is plain or lined,
+    `cut` whether an object on plain ground is cut there.
     """
 
     colour: Floats
@@ -47,6 +50,7 @@ class Side:
     plain: Floats
     trend: Floats
     grain: Floats | None
+    detail: float
     sure: float
     cut: bool
 
@@ -98,6 +102,8 @@ def study(
     texture = min(noise, 2 * float(np.median(np.abs(boxed(strip - ground)).max(-1))))
     calm *= np.clip((_TEXTURE[1] - texture) / (_TEXTURE[1] - _TEXTURE[0]), 0, 1)
     calm *= np.clip((_BUSY[1] - busy) / (_BUSY[1] - _BUSY[0]), 0, 1)
+
+    detail = _detail_of(strip - ground, off < 6 + 4 * min(noise, 6))
 
     near = max(1, depth // 4)
     steps = step_sizes(ground[:near].mean(0))
@@ -152,7 +158,18 @@ def study(
     flat = np.stack([sheared(outer, row, slope) for row in range(len(outer))]) - colour
     grain = grain_of(flat, plain, rng, is_drawn=kind is not Kind.PHOTOGRAPH)
     sure = float(known.mean())
-    return Side(colour.astype(np.float32), slope, lined, plain, trend.astype(np.float32), grain, sure, is_cut)
+    return Side(colour.astype(np.float32), slope, lined, plain, trend.astype(np.float32), grain, detail, sure, is_cut)
+
+
+def _detail_of(rest: Floats, own: NDArray[np.bool_]) -> float:
+    """How strong what a strip shows beside its ground is, in grey levels, where it is no object (`own`). None of it is
+    detail if it is white noise."""
+    if not own.any():
+        return 0.0
+    shape, rest = boxed(boxed(rest))[own], rest[own]
+    shaped = np.sqrt((shape**2).mean() / max(float((rest**2).mean()), 0.01))
+    part = np.clip((shaped - _SHAPED[0]) / (_SHAPED[1] - _SHAPED[0]), 0, 1)
+    return float(part * np.quantile(np.abs(rest).max(-1), _STRENGTH))
 
 
 def view_of(plane: NDArray[Scalar], name: str) -> NDArray[Scalar]:

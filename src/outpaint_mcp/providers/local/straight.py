@@ -1,7 +1,7 @@
 """A first guess of the new area: what meets the border goes straight on, in the direction in which it is seen to leave.
 
 The direction is that of the structure tensor along each side (Bigün and Granlund, 1987), where it is clear; elsewhere
-it is straight out.
+it is straight out, and not to be relied on.
 """
 
 from typing import Final
@@ -17,14 +17,15 @@ _CLEAR: Final = (0.25, 0.65)  # coherence: from here on a direction may be one, 
 _RAY_STEPS: Final = 4
 
 
-def straight_on(cells: Floats, top: int, bottom: int, left: int, right: int) -> Floats:
-    """`cells` (rows x columns x channels) with this many rows and columns more at each side."""
+def straight_on(cells: Floats, top: int, bottom: int, left: int, right: int) -> tuple[Floats, Floats]:
+    """`cells` (rows x columns x channels) with this many rows and columns more at each side, and how clear it is, 0 to
+    1, where what each cell of that shows comes from (rows x columns x 1)."""
     height, width, channels = cells.shape
     y = (np.arange(height + top + bottom, dtype=np.float32) - top)[:, None]
     x = (np.arange(width + left + right, dtype=np.float32) - left)[None]
     upright = cells.swapaxes(0, 1)
     total = np.zeros((len(y), x.shape[1], channels), np.float32)
-    weights = np.zeros((len(y), x.shape[1], 1), np.float32)
+    weights, clear = np.zeros((2, len(y), x.shape[1], 1), np.float32)
     beyond_y, beyond_x = np.maximum(-y, y - height + 1), np.maximum(-x, x - width + 1)
     for view, place, distance, other in (
         (cells, x, -y, beyond_x),
@@ -34,7 +35,7 @@ def straight_on(cells: Floats, top: int, bottom: int, left: int, right: int) -> 
     ):
         if distance.max() <= 0:
             continue
-        slope = _slopes(view, min(height, width))
+        slope, clarity = _slopes(view, min(height, width))
         last = view.shape[1] - 1
         distance = np.maximum(distance, 0)
         met = place + np.zeros_like(distance)
@@ -43,15 +44,18 @@ def straight_on(cells: Floats, top: int, bottom: int, left: int, right: int) -> 
         weight = distance / (distance + np.maximum(other, 0) + 1e-6)
         weight = weight**2 * np.where((met >= 0) & (met <= last), 1, 0.05)
         line = view[: max(1, round(0.01 * min(height, width)))].mean(0)
-        total += line[np.clip(np.rint(met), 0, last).astype(np.intp)] * weight[..., None]
+        met = np.clip(np.rint(met), 0, last).astype(np.intp)
+        total += line[met] * weight[..., None]
+        clear += (clarity[met] * weight)[..., None]
         weights += weight[..., None]
     total /= np.maximum(weights, 1e-6)
+    clear /= np.maximum(weights, 1e-6)
     total[top : top + height, left : left + width] = cells
-    return total
+    return total, clear
 
 
-def _slopes(view: Floats, short: int) -> Floats:
-    """How far what meets each place of the border moves along it per cell outward."""
+def _slopes(view: Floats, short: int) -> tuple[Floats, Floats]:
+    """How far what meets each place of the border moves along it per cell outward, and how clear that is, 0 to 1."""
     grey = view[: max(4, round(_STRIP * short)), :, :3].mean(-1)
     inward, along = np.gradient(grey)
     radius = max(2, round(0.02 * short))
@@ -59,6 +63,5 @@ def _slopes(view: Floats, short: int) -> Floats:
     angle = 0.5 * np.arctan2(2 * ai, aa - ii)
     coherence = np.hypot(aa - ii, 2 * ai) / (aa + ii + 4)
     slope = np.where(np.abs(angle) > np.arctan(_STEEPEST), 0, np.tan(angle))
-    slope *= np.clip((coherence - _CLEAR[0]) / (_CLEAR[1] - _CLEAR[0]), 0, 1)
-    result: Floats = running_mean(slope, radius).astype(np.float32)
-    return result
+    clear = np.clip((coherence - _CLEAR[0]) / (_CLEAR[1] - _CLEAR[0]), 0, 1)
+    return running_mean(slope * clear, radius).astype(np.float32), running_mean(clear, radius).astype(np.float32)
