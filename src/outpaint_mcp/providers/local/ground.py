@@ -32,6 +32,9 @@ _Colours = tuple[Floats, Floats, Floats, Floats]
 """The ground's colours and the grain on them (rows x columns x channels), how strong the border's detail is there (rows
 x columns), all in grey levels, and how opaque it is, 0 to 1."""
 
+_OnSurface = tuple[Floats, Floats] | None
+"""The surface's colours at some places and at those of the image that are nearest to them; None where it has no say."""
+
 _BAND, _CHUNK = 128, 256  # rows and columns of the canvas drawn at a time
 _STUDIED_SIDE: Final = 512  # pixels of the longer side: finer than that is grain
 _THUMBNAIL: Final = 96  # pixels
@@ -166,7 +169,8 @@ class Ground:
             return self._drawn_softly(self.membrane, rays, y, x)
         if all(float(self.sides[name].plain_at(met).max()) <= _UNSEEN for name, met, *_ in rays):
             return None
-        found = [self._from_side(name, met, distance, other, y, x) for name, met, distance, other in rays]
+        surface = self._on_surface(y, x)
+        found = [self._from_side(*ray, y, x, surface) for ray in rays]
         if len(found) == 1:
             return found[0].colours, found[0].grain, _NOTHING[0], _opacity(found[0].trust)
         # At a corner the side counts most that is farther away, and whose ray meets the border at all.
@@ -180,17 +184,21 @@ class Ground:
     def _drawn_softly(self, membrane: Membrane, rays: list[_Ray], y: Floats, x: Floats) -> _Colours | None:
         """The ground of a photograph: the surface, on it the membrane, and the lines that cross the border."""
         colours, known = membrane.at(y, x)
-        found = [self._from_side(*ray, y, x) for ray in rays]
+        if float(known.max()) <= _UNSEEN and not any(self.sides[name].lined.any() for name, *_ in rays):
+            return None
+        surface = self._on_surface(y, x)
+        found = [self._from_side(*ray, y, x, surface) for ray in rays]
         for one in found:
             known = np.maximum(known, one.lined)
         if float(known.max()) <= _UNSEEN:
             return None
-        if self.surface.trust:
+        if surface is not None:
             trust = np.float32(self.surface.trust)
             near = np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)
             away = np.maximum(np.hypot(y - near[0], x - near[1]), 1)
             colours *= 1 - trust * (1 - np.exp(-((away / (_FALL * self.short)) ** 2)))[..., None]
-            colours += trust * self._surface_at(y, x) + (self.base - trust) * self._surface_at(*near)
+            here, there = surface
+            colours += trust * here + (self.base - trust) * there
         for one in found:
             colours += one.lined[..., None] * (one.colours - colours)
         total = np.sum([one.weight for one in found], axis=0)
@@ -200,7 +208,9 @@ class Ground:
         detail = sum((one.weight / total * self.sides[ray[0]].detail for ray, one in zip(rays, found, strict=True)), 0)
         return colours, _mixed_grain(found), detail, _opacity(known)
 
-    def _from_side(self, name: str, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> _Drawn:
+    def _from_side(
+        self, name: str, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats, surface: _OnSurface
+    ) -> _Drawn:
         """What one side says of places `distance` pixels outside it and `other` beyond its ends, whose rays meet it at
         `met`."""
         side = self.sides[name]
@@ -210,7 +220,7 @@ class Ground:
         plain = side.plain[first]
         lined = np.minimum(side.lined[first], _opacity(plain)) * hit
         if self.membrane is None or lined.any():
-            colours = self._along_rays(side, met, distance, other, y, x)
+            colours = self._along_rays(side, met, distance, other, surface)
         else:
             colours = np.zeros(1, np.float32)
         weight = np.clip((distance / (distance + other + 1e-6) - 0.5) * 3 + 0.5, 0.001, 1) * np.where(hit, 1, 0.02)
@@ -227,14 +237,13 @@ class Ground:
             left_over = left_over.reshape(-1, self.channels).take(rows * side.length + first, 0)
         return _Drawn(colours, plain, lined, weight.astype(np.float32), grain, left_over)
 
-    def _along_rays(self, side: Side, met: Numbers, distance: Numbers, other: Numbers, y: Floats, x: Floats) -> Floats:
+    def _along_rays(self, side: Side, met: Numbers, distance: Numbers, other: Numbers, surface: _OnSurface) -> Floats:
         """The colours that a side shows where rays meet it, gone on with its surface or its gradient."""
         first = met.astype(np.intp)
         colours = side.at(met)
         lined = side.lined[first]
-        if self.surface.trust:
-            here = self._surface_at(y, x)
-            there = self._surface_at(np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1))
+        if surface is not None:
+            here, there = surface
             fall = np.maximum(np.exp(-(((distance + other) / (_FALL * self.short)) ** 2)), lined)[..., None]
             colours += np.float32(self.surface.trust) * (here + (colours - there) * fall - colours)
         if self.surface.trust < 1 and side.trend.any() and not self.flat and self.kind is not Kind.TEXT:
@@ -242,6 +251,12 @@ class Ground:
             grown = reach * (1 - np.exp(-distance / reach)) * (1 - lined)
             colours += np.float32(1 - self.surface.trust) * grown[..., None] * side.trend[first]
         return colours
+
+    def _on_surface(self, y: Floats, x: Floats) -> _OnSurface:
+        if not self.surface.trust:
+            return None
+        near = np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)
+        return self._surface_at(y, x), self._surface_at(*near)
 
     def _surface_at(self, y: Floats, x: Floats) -> Floats:
         longer = max(self.height, self.width)

@@ -50,7 +50,7 @@ class Surface:
             colours = _polynomial(y, x, len(coefficients)) @ coefficients
         else:
             colours = _radial(y, x, self.centre, len(coefficients)) @ coefficients
-        clipped: Floats = np.clip(colours, self.low, self.high).astype(np.float32)
+        clipped: Floats = np.clip(colours, self.low.astype(np.float32), self.high.astype(np.float32))
         return clipped
 
 
