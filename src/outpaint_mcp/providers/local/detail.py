@@ -38,12 +38,16 @@ class Detail:
         self.down, self.across = rows / drawn.shape[0], columns / drawn.shape[1]
 
     def on(self, ground: Floats, grain: Floats, usual: Floats, copied: Floats, rows: slice, columns: slice) -> Floats:
-        """The ground's colours in these rows and columns of the canvas with the detail of what was copied there; its
-        grain where there is none. `usual` is how strong the border's own detail is (rows x columns). All are in grey
-        levels, rows x columns x channels else.
+        """The ground in these rows and columns of the canvas, with the detail of what was copied there and, where there
+        is none, its own grain.
 
         Beside the original the ground has the border's own detail, which fades outward (`Ground`): the patches' takes
-        its place as far out.
+        its place as it fades.
+
+        Args:
+            ground, grain, copied: grey levels, rows x columns x channels.
+            usual: how strong the border's own detail is, in grey levels, rows x columns.
+            rows, columns: of the canvas.
         """
         y, x = (np.arange(part.start, part.stop, dtype=np.float32) for part in (rows, columns))
         y, x = y - self.canvas.y, x - self.canvas.x
