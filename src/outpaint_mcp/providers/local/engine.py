@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from outpaint_mcp.providers.local.complete import Flags, OffsetField, complete, open_sides
+from outpaint_mcp.providers.local.complete import Flags, complete, open_sides
 from outpaint_mcp.providers.local.confidence import confidence_of, worst
 from outpaint_mcp.providers.local.corners import FAINT, OPAQUE
 from outpaint_mcp.providers.local.detail import Detail
 from outpaint_mcp.providers.local.enclosed import without_enclosed
 from outpaint_mcp.providers.local.ground import Ground
 from outpaint_mcp.providers.local.kind import Kind, kind_of
+from outpaint_mcp.providers.local.levels import steps_together, whole
 from outpaint_mcp.providers.local.period import Pattern, Repeats
 from outpaint_mcp.providers.local.plan import Canvas
-from outpaint_mcp.providers.local.recolour import colour_correction
+from outpaint_mcp.providers.local.recolour import Correction
 from outpaint_mcp.providers.local.render import render
 from outpaint_mcp.providers.local.rim import without_rim
 from outpaint_mcp.providers.local.subject import Pixels
@@ -206,32 +207,31 @@ def _continued(
     if kind is Kind.PHOTOGRAPH:
         pixels = without_enclosed(without_rim(pixels, sides), sides)
     ground = Ground(pixels, canvas, sides, kind, pencil.seed)
-    copied_from: OffsetField | None = None
+    together = kind is Kind.PHOTOGRAPH and steps_together(pixels)
     if ground.suffices:
+        pencil.confidence = worst(pencil.confidence, confidence_of(ground, None))
         drawn = np.empty((canvas.height, canvas.width, pixels.shape[2]), np.uint8)
-    else:
-        copied_from = complete(
-            pixels,
-            canvas,
-            usable=usable,
-            work_side=pencil.work_side,
-            seed=pencil.seed,
-            progress=lambda part: progress(0.7 * part),
-        )
-        correction = colour_correction(copied_from)
-        drawn = render(pixels, canvas, copied_from, correction, lambda part: progress(0.75 + 0.2 * part))
-    pencil.confidence = worst(pencil.confidence, confidence_of(ground, copied_from))
+        for rows, columns, (colours, grain, *_) in ground.parts():
+            drawn[rows, columns] = np.clip(whole(colours + grain, together=together), 0, 255)
+            progress(rows.stop / canvas.height)
+        return drawn
+    field = complete(
+        pixels,
+        canvas,
+        usable=usable,
+        work_side=pencil.work_side,
+        seed=pencil.seed,
+        progress=lambda part: progress(0.7 * part),
+    )
+    pencil.confidence = worst(pencil.confidence, confidence_of(ground, field))
+    correction = Correction(field, canvas, *pixels.shape[:2])
+    drawn = render(
+        pixels, canvas, field, correction, together=together, progress=lambda part: progress(0.75 + 0.2 * part)
+    )
     detail: Detail | None = None
-    for rows, columns, (colours, grain, usual, opacity) in ground.parts():
-        area = drawn[rows, columns]
-        if copied_from is None:
-            colours = colours + grain
-        else:
-            detail = detail or Detail(drawn, canvas, *pixels.shape[:2])
-            copied = area.astype(np.float32)
-            colours = detail.on(colours, grain, usual, copied, rows, columns)
-            colours = copied + (colours - copied) * opacity[..., None]
-        area[...] = np.clip(colours + 0.5, 0, 255)
+    for rows, columns, drawn_there in ground.parts():
+        detail = detail or Detail(drawn, correction, canvas, *pixels.shape[:2], together=together)
+        drawn[rows, columns] = detail.laid(drawn[rows, columns], *drawn_there, rows=rows, columns=columns)
         progress(0.95 + 0.05 * rows.stop / canvas.height)
     return drawn
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from outpaint_mcp.providers.local.profile import running_median, stretched
+from outpaint_mcp.providers.local.profile import Numbers, running_median, stretched
 from outpaint_mcp.providers.local.subject import Floats
 
 TILE: Final = 256  # pixels: farther apart, nobody sees that noise repeats
@@ -16,6 +16,7 @@ _DEEPEST: Final = 48  # rows of the sample
 _SMOOTH: Final = 10  # pixels: coarser than that, it is the ground's own shape and not its grain
 _PLAIN: Final = 0.5  # how plain a side is somewhere at least: else what it has is texture, and no grain
 _LEAST: Final = 0.35  # grey levels: what is quieter is a rounding error
+ROUNDING: Final = 1 / 12  # squared grey levels: the noise of rounding
 _ROUNDED: Final = 0.6  # grey levels: little more than rounding takes a pixel from a smooth ground
 
 
@@ -46,10 +47,22 @@ def grain_of(sample: Floats, plain: Floats, rng: np.random.Generator, *, is_draw
     if used < 16 or (off < _ROUNDED and not is_drawn):
         return None
     rest -= rest.mean(1, keepdims=True)  # what a whole row has in common is a gradient
+    spectra = np.fft.rfft2(np.moveaxis(rest, 2, 0), (TILE, TILE))
     white = np.fft.rfft2(rng.standard_normal((TILE, TILE)).astype(np.float32))
-    tile = [np.fft.irfft2(white * np.fft.rfft2(rest[..., c], (TILE, TILE)), (TILE, TILE)) for c in range(rest.shape[2])]
-    grain: Floats = (np.stack(tile, -1) / np.sqrt(used)).astype(np.float32)
+    tile = np.fft.irfft2(white * _unrounded(spectra, int(used)) * spectra, (TILE, TILE))
+    grain: Floats = (np.moveaxis(tile, 0, 2) / np.sqrt(used)).astype(np.float32)
     return grain
+
+
+def _unrounded(spectra: Numbers, used: int) -> Numbers:
+    """What to keep of each frequency, 0 to 1, so that a sample of so many pixels with these spectra (channels x rows x
+    columns) is without the white noise that rounding has put there: what is drawn with it is rounded again."""
+    power = np.fft.irfft2((np.abs(spectra) ** 2).mean(0))  # as correlations, of which the far ones are chance
+    lag = np.minimum(np.arange(TILE), TILE - np.arange(TILE)) / _SMOOTH
+    near = np.exp(-(lag**2))
+    power = np.fft.rfft2(power * near[:, None] * near).real
+    kept: Numbers = np.sqrt(np.clip(1 - used * ROUNDING / np.maximum(power, 1e-6), 0, 1))
+    return kept
 
 
 def _smoothed(sample: Floats, axis: int) -> Floats:

@@ -16,7 +16,11 @@ def running_median(strip: Floats, radius: int, every: int = 1) -> Floats:
     """The median of about 15 of the places around each, along the second axis; or around one in every so many."""
     padded = np.pad(strip, ((0, 0), (radius, radius), (0, 0)), mode="reflect" if radius < strip.shape[1] else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=1)
-    median: Floats = np.median(windows[:, every // 2 :: every, :, :: max(1, (2 * radius + 1) // 15)], axis=-1)
+    windows = windows[:, every // 2 :: every, :, :: max(1, (2 * radius + 1) // 15)]
+    # As np.median, which takes four times as long.
+    low, high = (windows.shape[-1] - 1) // 2, windows.shape[-1] // 2
+    ordered = np.partition(windows, (low, high), axis=-1)
+    median: Floats = (ordered[..., low] + ordered[..., high]) * np.float32(0.5)
     return median
 
 

@@ -6,8 +6,10 @@ correction is carried over to full resolution.
 """
 
 import numpy as np
+from PIL import Image
 
 from outpaint_mcp.providers.local.complete import Flags, Ints, OffsetField
+from outpaint_mcp.providers.local.plan import Canvas
 from outpaint_mcp.providers.local.poisson import conjugate_gradients
 from outpaint_mcp.providers.local.subject import Floats
 
@@ -15,7 +17,51 @@ _SCREENING = 0.004  # a weak pull to no correction, so that errors fade over abo
 _ITERATIONS = 120
 
 
-def colour_correction(field: OffsetField) -> Floats:
+class Correction:
+    """What to add to the colours of what is copied onto a canvas around an original of this height and width."""
+
+    def __init__(self, field: OffsetField, canvas: Canvas, height: int, width: int) -> None:
+        grid = field.grid
+        self.planes = _beyond_border(_solved(field), field)
+        self.down, self.across = grid.height / height, grid.width / width
+        self.top, self.left = grid.origin_y - canvas.y * self.down, grid.origin_x - canvas.x * self.across
+
+    def at(self, rows: slice, columns: slice) -> Floats:
+        """In these rows and columns of the canvas, rows x columns x channels, in grey levels, interpolated between the
+        centres of the cells."""
+        box = (
+            columns.start * self.across + self.left,
+            rows.start * self.down + self.top,
+            columns.stop * self.across + self.left,
+            rows.stop * self.down + self.top,
+        )
+        size = columns.stop - columns.start, rows.stop - rows.start
+        planes = (Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR, box=box) for plane in self.planes)
+        return np.stack([np.asarray(plane) for plane in planes], -1)
+
+
+def _beyond_border(correction: Floats, field: OffsetField) -> Floats:
+    """The correction on the frame, one plane per channel, continued a little into the original.
+
+    It is zero there by definition, and to interpolate towards that zero would take half of it away from the pixels next
+    to the original, which need it most.
+    """
+    grid, p = field.grid, field.grid.radius
+    planes = np.pad(correction.transpose(2, 0, 1), ((0, 0), (p, p), (p, p)), mode="edge")
+    top, left = grid.origin_y, grid.origin_x
+    bottom, right = top + grid.height - 1, left + grid.width - 1
+    if grid.top:
+        planes[:, top, left : right + 1] = planes[:, top - 1, left : right + 1]
+    if grid.bottom:
+        planes[:, bottom, left : right + 1] = planes[:, bottom + 1, left : right + 1]
+    if grid.left:
+        planes[:, top : bottom + 1, left] = planes[:, top : bottom + 1, left - 1]
+    if grid.right:
+        planes[:, top : bottom + 1, right] = planes[:, top : bottom + 1, right + 1]
+    return np.ascontiguousarray(planes)
+
+
+def _solved(field: OffsetField) -> Floats:
     """What to add to the copied cells, canvas rows x canvas columns x channels, in grey levels; zero on the original.
 
     The correction e minimises the sum of (gradient of e + jump)^2 + screening * e^2, where the jump at the border of

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outpaint_mcp.providers.local.complete import Flags, Ints, OffsetField
+from outpaint_mcp.providers.local.levels import whole
 from outpaint_mcp.providers.local.plan import Canvas
+from outpaint_mcp.providers.local.recolour import Correction
 from outpaint_mcp.providers.local.subject import Floats, Pixels
 
 _BAND = 128  # rows of the canvas drawn at a time
@@ -28,19 +30,28 @@ Offsets = NDArray[np.int32]
 
 
 def render(
-    pixels: Pixels, canvas: Canvas, field: OffsetField, correction: Floats, progress: Callable[[float], None]
+    pixels: Pixels,
+    canvas: Canvas,
+    field: OffsetField,
+    correction: Correction,
+    *,
+    together: bool,
+    progress: Callable[[float], None],
 ) -> Pixels:
     """The whole canvas, height x width x channels, with `pixels` unchanged in its place.
 
-    `correction` is in grey levels on the cells of the canvas. `progress` hears 0 to 1.
+    `together` says how the correction is rounded (`levels`). `progress` hears 0 to 1.
     """
     height, width, channels = pixels.shape
     drawn = np.empty((canvas.height, canvas.width, channels), np.uint8)
-    copier = _Copier(pixels, canvas, field, correction)
+    copier = _Copier(pixels, canvas, field)
     for top in range(0, canvas.height, _BAND):
         bottom = min(top + _BAND, canvas.height)
         for area in _outside_original(top, bottom, canvas, height, width):
-            drawn[area.top : area.bottom, area.left : area.right] = copier.draw(area)
+            rows, columns = slice(area.top, area.bottom), slice(area.left, area.right)
+            copied = copier.draw(area)
+            copied += whole(correction.at(rows, columns), together=together)
+            drawn[rows, columns] = np.clip(copied + 0.5, 0, 255)
         progress(bottom / canvas.height)
     drawn[canvas.y : canvas.y + height, canvas.x : canvas.x + width] = pixels
     _fade_border(drawn, canvas, height, width, max(1.0, width / field.grid.width))
@@ -75,13 +86,12 @@ class _Copier:
     """Copies any area of the canvas. Each pixel comes from the source its cell names; near the border of two cells that
     disagree, from a mix of both."""
 
-    def __init__(self, pixels: Pixels, canvas: Canvas, field: OffsetField, correction: Floats) -> None:
+    def __init__(self, pixels: Pixels, canvas: Canvas, field: OffsetField) -> None:
         self.grid, self.canvas = field.grid, canvas
         self.height, self.width, self.channels = pixels.shape
         self.flat = pixels.reshape(-1, self.channels)
         self.rows_per_cell, self.columns_per_cell = self.height / self.grid.height, self.width / self.grid.width
         self.offset_y, self.offset_x = _full_offsets(pixels, canvas, field)
-        self.correction = _beyond_border(correction, field)
         same = self._agreement()
         self.mixed = ~same
 
@@ -94,8 +104,8 @@ class _Copier:
         )
         return same
 
-    def draw(self, area: _Area) -> Pixels:
-        """The pixels of `area`."""
+    def draw(self, area: _Area) -> Floats:
+        """What is copied to `area`, rows x columns x channels, in grey levels."""
         rows = np.arange(area.top, area.bottom) - self.canvas.y
         columns = np.arange(area.left, area.right) - self.canvas.x
         cell_y, mix_y = self._cells(rows, self.rows_per_cell, self.grid.origin_y)
@@ -116,11 +126,7 @@ class _Copier:
                     here = self._row(cell_y[y] + down), self._column(cell_x[x] + right)
                     mixed += weight[:, None] * self._copy(rows[y], columns[x], *here)
             result[y, x] = mixed
-
-        result += self._correction_of(rows, columns)
-        result += 0.5
-        np.clip(result, 0, 255, out=result)
-        return result.astype(np.uint8)
+        return result
 
     def _cells(self, positions: Ints, pixels_per_cell: float, origin: int) -> tuple[Ints, Floats]:
         """For each row (or column) the cell whose centre lies before it, and how much of the next one to mix in."""
@@ -144,42 +150,6 @@ class _Copier:
         y += x
         copied: Pixels = self.flat[y]
         return copied
-
-    def _correction_of(self, rows: Ints, columns: Ints) -> Floats:
-        """The correction at these pixels, interpolated between the centres of the cells."""
-        box = (
-            columns[0] / self.columns_per_cell + self.grid.origin_x,
-            rows[0] / self.rows_per_cell + self.grid.origin_y,
-            (columns[-1] + 1) / self.columns_per_cell + self.grid.origin_x,
-            (rows[-1] + 1) / self.rows_per_cell + self.grid.origin_y,
-        )
-        size = len(columns), len(rows)
-        planes = [
-            np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR, box=box))
-            for plane in self.correction
-        ]
-        return np.stack(planes, -1)
-
-
-def _beyond_border(correction: Floats, field: OffsetField) -> Floats:
-    """The correction on the frame, one plane per channel, continued a little into the original.
-
-    It is zero there by definition, and to interpolate towards that zero would take half of it away from the pixels next
-    to the original, which need it most.
-    """
-    grid, p = field.grid, field.grid.radius
-    planes = np.pad(correction.transpose(2, 0, 1), ((0, 0), (p, p), (p, p)), mode="edge")
-    top, left = grid.origin_y, grid.origin_x
-    bottom, right = top + grid.height - 1, left + grid.width - 1
-    if grid.top:
-        planes[:, top, left : right + 1] = planes[:, top - 1, left : right + 1]
-    if grid.bottom:
-        planes[:, bottom, left : right + 1] = planes[:, bottom + 1, left : right + 1]
-    if grid.left:
-        planes[:, top : bottom + 1, left] = planes[:, top : bottom + 1, left - 1]
-    if grid.right:
-        planes[:, top : bottom + 1, right] = planes[:, top : bottom + 1, right + 1]
-    return np.ascontiguousarray(planes)
 
 
 def _full_offsets(pixels: Pixels, canvas: Canvas, field: OffsetField) -> tuple[Offsets, Offsets]:
