@@ -69,7 +69,8 @@ class Detail:
         and, where there is none, its own grain; and, where the ground is not opaque, what was copied.
 
         Beside the original the ground has the border's own detail, which fades outward (`Ground`): the patches' takes
-        its place as it fades. Rounded is once, from what was copied on, so that its small steps stay as they are.
+        its place as it fades. All is rounded once; where the channels step together, from what was copied on, so that
+        its steps stay as they are.
 
         Args:
             area: the canvas there.
@@ -92,15 +93,12 @@ class Detail:
             detail += np.sqrt(1 - share**2)[..., None] * grain
         detail -= copied
         detail *= opacity[..., None]
-        detail += correction
+        detail += copied
         if self.together:
             # Where little was copied there are no steps to keep: the colours themselves are rounded.
-            drawn = (opacity * (1 - share) > 0.5)[..., None]
-            base = np.where(drawn, uncorrected, 0)
-            detail += base
-            detail = np.where((beyond > _NEAREST)[..., None], whole(detail, together=True), detail)
-            detail -= base
-        detail += uncorrected
+            base = np.where((opacity * (1 - share) > 0.5)[..., None], 0, uncorrected)
+            rounded = base + whole(detail - base, together=True)
+            detail = np.where((beyond > _NEAREST)[..., None], rounded, detail)
         detail += 0.5
         return np.clip(detail, 0, 255, out=detail).astype(np.uint8)
 
