@@ -270,6 +270,14 @@ def test_progress_rises_to_one(canvas: Canvas, landscape: Landscape) -> None:
     assert min(heard) >= 0
 
 
+def test_progress_rises_where_only_the_ground_is_drawn() -> None:
+    heard: list[float] = []
+    plain = np.full((300, 300, 3), (200, 210, 220), np.uint8)
+    extend(plain, Canvas(600, 600, 150, 150), quality="fast", seed=0, progress=heard.append)
+    assert len(heard) > 5
+    assert heard == sorted(heard)
+
+
 def test_what_progress_raises_ends_the_work(landscape: Landscape) -> None:
     def stop(_part: float) -> None:
         raise InterruptedError

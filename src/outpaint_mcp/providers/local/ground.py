@@ -135,17 +135,17 @@ class Ground:
         return all(float(side.plain.min()) > _OPAQUE for side in self.sides.values())
 
     def parts(self) -> Iterator[tuple[slice, slice, _Colours]]:
-        """The new area in parts: their rows and columns on the canvas, and the ground there. Parts where it is nowhere
-        to be seen are left out."""
+        """The new area in parts, from top to bottom: their rows and columns on the canvas, and the ground there. Parts
+        where it is nowhere to be seen are left out."""
         canvas = self.canvas
         rows = (0, canvas.y, canvas.y + self.height, canvas.height)
         columns = (0, canvas.x, canvas.x + self.width, canvas.width)
         for down in range(3):
-            for across in range(3):
-                if down == across == 1 or columns[across] == columns[across + 1]:
-                    continue
-                for top in range(rows[down], rows[down + 1], _BAND):
-                    below = slice(top, min(top + _BAND, rows[down + 1]))
+            for top in range(rows[down], rows[down + 1], _BAND):
+                below = slice(top, min(top + _BAND, rows[down + 1]))
+                for across in range(3):
+                    if down == across == 1:
+                        continue
                     for left in range(columns[across], columns[across + 1], _CHUNK):
                         beside = slice(left, min(left + _CHUNK, columns[across + 1]))
                         drawn = self._draw(below, beside)

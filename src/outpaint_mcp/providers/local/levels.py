@@ -16,8 +16,8 @@ _LOOKED_AT: Final = 250_000  # pixels
 
 
 def steps_together(pixels: Pixels) -> bool:
-    """Whether the channels of an image (height x width x channels) step together. So do 0.13 to 0.53 of the least steps
-    of almost all photographs that are stored as JPEGs, and about 0.1 of others (benchmarks/pictures.py)."""
+    """Whether the channels of an image (height x width x channels) step together. So do, of the 32 coloured photographs
+    of benchmarks/pictures.py, 0.13 to 0.53 of the least steps of 27, about 0.1 of four, and 0.07 of one."""
     every = max(1, pixels.shape[0] * pixels.shape[1] // _LOOKED_AT)
     steps = np.diff(pixels[::every, :, :3].astype(np.int16), axis=1)
     red, green, blue = np.moveaxis(steps, 2, 0)
@@ -32,7 +32,7 @@ def whole(change: Floats, *, together: bool) -> Floats:
     if not together:
         return np.rint(change)
     luma = (change[..., :1] + change[..., 1:2] + change[..., 2:3]) * np.float32(1 / 3)
-    levels = np.rint(change)
-    levels[..., :3] = np.rint(change[..., :3] - luma)
-    levels[..., :3] += np.rint(luma)
+    levels = np.rint(change - luma)
+    levels += np.rint(luma)
+    levels[..., 3:] = np.rint(change[..., 3:])
     return levels
