@@ -1,5 +1,6 @@
 """The HTTP server's patience and strictness, over real sockets, with seconds that are short enough for tests."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -11,7 +12,14 @@ import pytest
 from anyio.abc import SocketStream
 from starlette.types import Message, Receive, Scope, Send
 
-from outpaint_mcp.web.uvicorn_server import MAX_HEAD_BYTES, TimeoutProtocol, base_url_of, listening, serving
+from outpaint_mcp.web.uvicorn_server import (
+    MAX_HEAD_BYTES,
+    READ_SECONDS,
+    TimeoutProtocol,
+    base_url_of,
+    listening,
+    serving,
+)
 
 PATIENCE = 0.3
 """In seconds."""
@@ -30,10 +38,6 @@ class Impatient(TimeoutProtocol):
 
 class OnlyHeads(TimeoutProtocol):
     head_seconds = PATIENCE
-
-
-class OnlyReaders(TimeoutProtocol):
-    read_seconds = 2.0
 
 
 @dataclass
@@ -144,7 +148,7 @@ async def asked(stream: SocketStream, path: str = "/", *lines: str, body: bytes 
 
 
 async def answer_of(stream: SocketStream) -> bytes:
-    received = b""
+    received = bytearray()
     with anyio.fail_after(LATE):
         while b"\r\n\r\n" not in received:
             received += await stream.receive()
@@ -152,7 +156,14 @@ async def answer_of(stream: SocketStream) -> bytes:
         (length,) = (line[16:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length: "))
         while len(body) < int(length):
             body += await stream.receive()
-    return head + b"\r\n\r\n" + body
+    return bytes(head + b"\r\n\r\n" + body)
+
+
+def move_the_clock(seconds: float) -> None:
+    """Let these seconds pass at once for all that waits in this test's event loop."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + seconds  # type: ignore[method-assign]
 
 
 # Patience
@@ -212,16 +223,29 @@ async def test_a_client_that_does_not_read_is_dropped_and_the_application_told()
 
 
 async def test_a_client_that_reads_late_but_in_time_is_not_dropped_later() -> None:
-    async with served(OnlyReaders) as server, server.socket() as late, server.socket() as never:
+    waiting = []
+
+    class Observed(TimeoutProtocol):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            waiting.append(self)
+
+    async with served(Observed) as server, server.socket() as late, server.socket() as never:
         await late.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
         await never.send(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
         with anyio.fail_after(LATE):
-            while len(server.app.scopes) < 2:
+            while len(set(waiting)) < 2:
                 await anyio.lowlevel.checkpoint()
         assert len(await answer_of(late)) > LARGE
+        await late.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        with anyio.fail_after(LATE):
+            while len(server.app.scopes) < 3:
+                await anyio.lowlevel.checkpoint()
+        move_the_clock(READ_SECONDS)
         with anyio.fail_after(LATE):
             await server.app.left.wait()
-        assert (await asked(late)).startswith(b"HTTP/1.1 200 ")
+        server.app.go_on.set()
+        assert (await answer_of(late)).endswith(b"slow")
 
 
 async def test_an_answer_that_takes_long_is_waited_for() -> None:
