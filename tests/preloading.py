@@ -73,15 +73,18 @@ class Preloaded:
         self._path = path
 
     async def __call__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            connection = await anyio.connect_unix(self._path)
-            await connection.send_fds(b"2", [theirs.fileno()])
-            asked = json.dumps({"arguments": arguments, "environment": dict(environment)})
-            await connection.send(asked.encode() + b"\n")
-        told = BufferedByteReceiveStream(connection)
-        pid = int(await told.receive_until(b"\n", 20))
-        return ForkedProcess(pid, told, await UNIXSocketStream.from_socket(ours))
+        # Whoever is cancelled meanwhile has the process all the same, and ends it.
+        with anyio.CancelScope(shield=True):
+            ours, theirs = socket.socketpair()
+            with theirs:
+                connection = await anyio.connect_unix(self._path)
+                await connection.send_fds(b"2", [theirs.fileno()])
+                asked = json.dumps({"arguments": arguments, "environment": dict(environment)})
+                await connection.send(asked.encode() + b"\n")
+            told = BufferedByteReceiveStream(connection)
+            pid = int(await told.receive_until(b"\n", 20))
+            stderr = await UNIXSocketStream.from_socket(ours)
+        return ForkedProcess(pid, told, stderr)
 
 
 @contextlib.contextmanager

@@ -90,8 +90,10 @@ async def test_whatever_dies_each_order_is_placed_once_and_every_client_gets_its
                     await anyio.sleep(3)
             else:
                 thing = chance.choice([*SERVERS, *WORKERS]) if thing == "anything" else thing
-                if thing in programs.running:
-                    programs.running[thing].signal(signal.SIGKILL)
+                # What died of the fault before may still be among those that run.
+                with contextlib.suppress(ProcessLookupError):
+                    if thing in programs.running:
+                        programs.running[thing].signal(signal.SIGKILL)
 
     async with fleet(preloaded, tmp_path, database_url, s3_server, OUTPAINT_MAX_ORDERS_PER_DAY=str(most)) as (
         vendors,

@@ -86,7 +86,7 @@ class ServiceAtSandbox:
 
     async def finished(self, request: OutpaintRequest) -> Task:
         task = await self.service.outpaint(request, at_least=20)
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             while not task.status.ends_a_wait:
                 task = await self.service.get_task(task.id, wait_seconds=5)
         return task
