@@ -101,10 +101,31 @@ class Target:
         assert (await self.ask(token=token)).status == 200
         return anyio.current_time() - start
 
-    async def promptness(self, *, token: str | None = None) -> float:
-        """How long it may wait during an attack, in seconds: more than `PROMPT_SECONDS` if the machine is busy."""
+    @contextlib.asynccontextmanager
+    async def meanwhile(self, *, token: str | None = None) -> AsyncIterator[list[float]]:
+        """A good client that asks again and again while the block runs, and is answered promptly each time.
+
+        Yields how long each answer took, in seconds. On a busy machine it may be more than `PROMPT_SECONDS`: ten times
+        what one takes before the block, or ten times what this process itself is kept from running meanwhile.
+        """
+        took: list[float] = []
+        late: list[float] = []
         calm = max([await self.took(token=token) for _ in range(3)])
-        return max(PROMPT_SECONDS, 10 * calm)
+
+        async def ask() -> None:
+            while True:
+                took.append(await self.took(token=token))
+                # A server that is held up for any time that matters is asked within it.
+                due = anyio.current_time() + 0.02
+                await anyio.sleep_until(due)
+                late.append(anyio.current_time() - due)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            yield took
+            tasks.cancel_scope.cancel()
+        took.append(await self.took(token=token))
+        assert max(took) < max(PROMPT_SECONDS, 10 * calm, 10 * max(late, default=0)), (took, calm, late)
 
     @contextlib.asynccontextmanager
     async def client(self, *, token: str | None = None, mode: str = "auto", **options: Any) -> AsyncIterator[Client]:

@@ -281,8 +281,10 @@ def text_of(result: CallToolResult) -> str:
 
 
 async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    """The task that a call returns, which must be no refusal."""
+    """The task that a call returns, which must be no refusal; one that says to make the call again is heeded."""
     result = await client.call_tool(tool, arguments)
+    while result.is_error and text_of(result).startswith("[not_ready] "):
+        result = await client.call_tool(tool, arguments)
     assert not result.is_error, text_of(result)
     assert isinstance(result.structured_content, dict)
     return result.structured_content

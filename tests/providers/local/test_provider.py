@@ -38,7 +38,7 @@ def source(tmp_path: Path, landscape: Landscape) -> InputImage:
 
 async def finished(provider: LocalProvider, update: TaskUpdate) -> TaskUpdate:
     assert update.remote_id is not None
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         while not update.status.is_final:
             await anyio.sleep(0.02)
             update = await provider.poll(update.remote_id)
