@@ -6,6 +6,8 @@ Attackers write bytes to sockets: a client library would refuse to send most of 
 import contextlib
 import re
 import resource
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import anyio
 import httpx2
+from anyio import to_thread
 from anyio.abc import SocketStream
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -23,6 +26,8 @@ from outpaint_mcp.bootstrap import build_http_app
 from outpaint_mcp.settings import Settings
 from outpaint_mcp.web.token_file import add_token
 from outpaint_mcp.web.uvicorn_server import listening, serving
+
+from ..transports.processes import until
 
 PROMPT_SECONDS = 1.0
 """How soon a good client is answered, whatever others do meanwhile."""
@@ -106,23 +111,32 @@ class Target:
         """A good client that asks again and again while the block runs, and is answered promptly each time.
 
         Yields how long each answer took, in seconds. On a busy machine it may be more than `PROMPT_SECONDS`: ten times
-        what one takes before the block, or ten times what this process itself is kept from running meanwhile.
+        what one takes before the block, or ten times what a thread that only sleeps is kept from waking meanwhile.
         """
         took: list[float] = []
         late: list[float] = []
+        over = threading.Event()
         calm = max([await self.took(token=token) for _ in range(3)])
 
         async def ask() -> None:
             while True:
                 took.append(await self.took(token=token))
                 # A server that is held up for any time that matters is asked within it.
-                due = anyio.current_time() + 0.02
-                await anyio.sleep_until(due)
-                late.append(anyio.current_time() - due)
+                await anyio.sleep(0.02)
+
+        def sleep() -> None:
+            while not over.is_set():
+                due = time.monotonic() + 0.02
+                over.wait(0.02)
+                late.append(time.monotonic() - due)
 
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(to_thread.run_sync, sleep)
             tasks.start_soon(ask)
-            yield took
+            try:
+                yield took
+            finally:
+                over.set()
             tasks.cancel_scope.cancel()
         took.append(await self.took(token=token))
         assert max(took) < max(PROMPT_SECONDS, 10 * calm, 10 * max(late, default=0)), (took, calm, late)
@@ -135,6 +149,12 @@ class Target:
             Client(streamable_http_client(f"{self.base_url}/mcp", http_client=session), mode=mode, **options) as client,
         ):
             yield client
+
+
+async def until_asked(times: int, took: list[float]) -> None:
+    """Wait until the good client of `Target.meanwhile` has had so many more answers."""
+    enough = len(took) + times
+    await until(lambda: len(took) >= enough, 60)
 
 
 @contextlib.asynccontextmanager

@@ -19,8 +19,20 @@ from outpaint_mcp.web.callbacks import AT_ONCE as MAX_CALLBACKS
 from outpaint_mcp.web.uvicorn_server import MAX_HEAD_BYTES
 
 from ..serving import settings_for
-from ..transports.processes import HttpServer, http_server, until
-from .target import ACCEPT, Memory, Target, attacked, head, open_files, refusal, rest_of, status_of, tokens_of
+from ..transports.processes import HttpServer, http_server
+from .target import (
+    ACCEPT,
+    Memory,
+    Target,
+    attacked,
+    head,
+    open_files,
+    refusal,
+    rest_of,
+    status_of,
+    tokens_of,
+    until_asked,
+)
 
 MIB = 2**20
 GIB = 2**30
@@ -264,12 +276,6 @@ async def test_clients_that_make_the_server_wait_hold_nobody_up(
             tasks.cancel_scope.cancel()
     assert fort.memory.highest() - before < SLACK
     assert b"Traceback" not in fort.server.log[log_before:], "that they went away is no failure of the server's"
-
-
-async def until_asked(times: int, took: list[float]) -> None:
-    """Wait until a good client, one of `meanwhile`, has had so many more answers."""
-    enough = len(took) + times
-    await until(lambda: len(took) >= enough, 60)
 
 
 async def _send_all(stream: SocketStream, sent: bytes) -> None:

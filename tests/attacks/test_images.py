@@ -38,8 +38,8 @@ from outpaint_mcp.web.app import HttpApp, HttpOptions, hosts_of, origins_of
 from outpaint_mcp.web.uvicorn_server import listening, serving
 
 from ..serving import settings_for
-from ..transports.processes import called, http_server, until
-from .target import Memory, Target, attacked, refusal, wire
+from ..transports.processes import called, http_server
+from .target import Memory, Target, attacked, refusal, until_asked, wire
 
 MIB = 2**20
 SECONDS = 20.0
@@ -614,8 +614,7 @@ async def test_servers_that_send_interim_answers_without_end_hold_no_other_calle
         for number in range(4):
             order = {"image": f"{url}?{number}", "provider": "local", "zoom": 1.5}
             floods.start_soon(fetching.client.call_tool, "outpaint", order)
-        enough = len(took) + 5
-        await until(lambda: len(took) >= enough)
+        await until_asked(5, took)
         floods.cancel_scope.cancel()
     assert fetching.memory.highest() - before < 64 * MIB
 
